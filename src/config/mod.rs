@@ -1,0 +1,111 @@
+//! The configuration folder: `houston.yaml`, `environments/*.yaml`, and overlays of `commands/`,
+//! `playbooks/` and `prompts/`. Loading reports every problem at once and never panics.
+//!
+//! Must not: connect to anything, resolve secrets at load, or change after it was loaded.
+
+pub mod environment;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::diagnostic::Location;
+use crate::ids::{EnvName, RoleName};
+use crate::playbook::model::{Digest, Playbook};
+use crate::secret::SecretRef;
+
+/// Everything that the folder says, checked as a whole.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub dir: PathBuf,
+    /// Over every file's name and bytes, the embedded defaults included.
+    pub revision: Digest,
+    pub rocketchat: RocketChat,
+    pub http: Option<Http>,
+    pub access: Access,
+    pub limits: Limits,
+    pub environments: BTreeMap<EnvName, environment::Environment>,
+    pub commands: Vec<crate::chat::spec::CommandSpec>,
+    pub playbooks: BTreeMap<String, Playbook>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RocketChat {
+    /// `ROOT_URL` of the workspace, with its sub-path if it has one, without a slash at the end.
+    pub url: url::Url,
+    pub auth: Auth,
+    pub at: Location,
+}
+
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// A personal access token, or any login token.
+    Token {
+        user_id: String,
+        token: SecretRef,
+    },
+    Password {
+        username: String,
+        password: SecretRef,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub public_url: Option<url::Url>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    pub roles: BTreeMap<RoleName, Role>,
+    /// Tried from the top; the first that matches decides. After them come the built-in ones: everybody
+    /// may read, operators and leads may change.
+    pub rules: Vec<Rule>,
+}
+
+/// Who is in a role.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// User ids or user names.
+    pub users: Vec<String>,
+    pub rocketchat_roles: Vec<String>,
+    pub at: Location,
+}
+
+/// `allow`/`deny` for people, rooms, commands and argument values. An empty list matches everything.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub allow: bool,
+    pub roles: Vec<RoleName>,
+    /// User ids or user names.
+    pub users: Vec<String>,
+    /// Room ids or names; `direct` for direct messages.
+    pub rooms: Vec<String>,
+    /// Command names, `changing` or `reading` for all of a sort.
+    pub commands: Vec<String>,
+    /// Argument name → accepted values: `environment: [dev, staging]`.
+    pub arguments: BTreeMap<String, Vec<String>>,
+    pub at: Location,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Commands found at catch-up that are older are asked about and not run. Default 2 min.
+    pub stale_after: Duration,
+    /// How long a step may take that says nothing else. Default 30 min.
+    pub step_timeout: Duration,
+    /// Commands of one person in a minute. Default 60.
+    pub commands_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stale_after: Duration::from_secs(120),
+            step_timeout: Duration::from_secs(1800),
+            commands_per_minute: 60,
+        }
+    }
+}

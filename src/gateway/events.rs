@@ -1,0 +1,123 @@
+//! What the gateway tells the rest, and what it takes: Houston's own words for Rocket.Chat's traffic.
+//!
+//! Must not: carry Rocket.Chat's wire types, or decide what a message means.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{MessageId, RoomId, UserId};
+
+/// Somebody, as the transport vouches for them. Authority comes from `id` alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Actor {
+    pub id: UserId,
+    /// At the moment of the event; names change hands.
+    pub username: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomKind {
+    Public,
+    Private,
+    Direct,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    pub id: RoomId,
+    pub kind: RoomKind,
+    /// Absent for direct messages.
+    pub name: Option<String>,
+}
+
+/// A person's message that was not seen before, was never edited, and is neither Houston's own, nor a
+/// bot's, nor a system message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inbound {
+    pub id: MessageId,
+    pub room: Room,
+    /// The thread it stands in.
+    pub thread: Option<MessageId>,
+    pub by: Actor,
+    pub text: String,
+    /// By the server's clock.
+    pub sent_at: Timestamp,
+    /// Age by the server's clock when it was received.
+    pub age: Duration,
+    /// Found at catch-up, not live.
+    pub caught_up: bool,
+}
+
+/// A reaction, resolved to a user id at the moment in which its frame arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reaction {
+    /// With colons: `:+1:`
+    pub emoji: String,
+    pub by: Actor,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Connected, logged in and subscribed; catch-up follows.
+    Online {
+        me: Actor,
+    },
+    /// The gap before `Online` has been read; everything later is live.
+    CaughtUp,
+    Offline {
+        reason: String,
+    },
+    Message(Inbound),
+    /// A message that was handed out before as [`Event::Message`] has another text now.
+    Edited {
+        id: MessageId,
+        room: Room,
+        thread: Option<MessageId>,
+        by: Actor,
+        text: String,
+    },
+    /// On a message that is watched ([`super::Chat::watch`]): difference to what was known before, after the
+    /// message was read again from the server.
+    Reactions {
+        message: MessageId,
+        room: RoomId,
+        added: Vec<Reaction>,
+        removed: Vec<Reaction>,
+    },
+    /// A watched message is gone.
+    Deleted {
+        message: MessageId,
+        room: RoomId,
+    },
+    /// Houston is in another room now.
+    Joined(Room),
+    /// Houston was removed from a room, or the room is gone.
+    Left(RoomId),
+    /// The room is encrypted end to end: Houston cannot read it.
+    Encrypted(Room),
+}
+
+/// A message to post. `id` is made by the caller, so that a resend is not a second message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Post {
+    pub id: MessageId,
+    pub room: RoomId,
+    pub thread: Option<MessageId>,
+    /// Rocket.Chat's markdown; redacted by the gateway. Longer than the server takes: split between
+    /// lines, the first part under `id`, the others under ids derived from it.
+    pub text: String,
+}
+
+/// Why something was not said.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SendError {
+    /// Not connected, 5xx, timed out, rate limited: worth another attempt.
+    #[error("Rocket.Chat cannot be reached: {reason}")]
+    Unavailable { reason: String, retry_after: Option<Duration> },
+    /// It will not take this message: room gone, muted, read-only, encrypted, not allowed.
+    #[error("Rocket.Chat refused the message: {reason}")]
+    Refused { reason: String },
+}

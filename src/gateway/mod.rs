@@ -1,0 +1,2 @@
+//! Between Rocket.Chat and the rest: delivery semantics.
+pub mod events;

@@ -1,0 +1,3 @@
+//! Playbooks, plans and step kinds.
+pub mod model;
+pub mod steps;

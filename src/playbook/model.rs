@@ -1,0 +1,268 @@
+//! What a playbook says, and what a plan is: the data that the journal pins and the approval binds to.
+//!
+//! Must not: read files (`parse` does), look at the world (`plan` does) or execute (`runs` does).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::diagnostic::Location;
+use crate::ids::{EnvName, RoleName, ServiceName, StepId};
+
+/// A file of `playbooks/`, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct Playbook {
+    /// The file's name without `.yaml`; commands refer to it.
+    pub name: String,
+    pub description: String,
+    /// Values that the command must bind: `environment`, `service`, …
+    pub inputs: BTreeMap<String, Input>,
+    /// Expanded once per item; `services`: the services of the environment that differ from what the
+    /// command asks, in the order of their dependencies. Absent: once.
+    pub each: Option<Each>,
+    pub steps: Vec<StepTemplate>,
+    pub on_failure: OnFailure,
+    pub at: Location,
+    /// Of the file's bytes.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The same type names as command arguments have: `environment`, `service`, `integer`, `text`, …
+    pub kind: String,
+    pub required: bool,
+    pub at: Location,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Each {
+    /// In each expansion `service` and `version` are bound to one service of the plan.
+    Services,
+}
+
+/// A step as written: its parameters are still templates.
+#[derive(Clone, Debug)]
+pub struct StepTemplate {
+    pub id: StepId,
+    pub kind: String,
+    /// A minijinja expression; the step is left out of the plan when it is false.
+    pub when: Option<String>,
+    /// Parameters of the step kind; strings in it are minijinja templates over inputs and variables.
+    pub params: Json,
+    /// What to do when this step has to be undone; absent: what the step kind does by itself.
+    pub undo: Option<UndoTemplate>,
+    pub retry: Retry,
+    pub timeout: Option<Duration>,
+    pub at: Location,
+}
+
+#[derive(Clone, Debug)]
+pub enum UndoTemplate {
+    /// `undo: none`: said in the plan, before approval.
+    None,
+    /// `undo: {kind: …, …}`: another step.
+    Step { kind: String, params: Json },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Leave what was done, say what it is.
+    #[default]
+    Stop,
+    /// Undo what was done, last first.
+    Undo,
+}
+
+/// Retry as a value; attempts are events, so that they survive a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// In all, the first included.
+    pub attempts: u32,
+    /// Before the second attempt; doubled before each further one, with a ceiling of a minute.
+    pub backoff: Duration,
+    /// From the first attempt's start; then `then`, whatever attempts are left.
+    pub max_elapsed: Option<Duration>,
+    pub then: AfterRetries,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterRetries {
+    #[default]
+    Fail,
+    /// Wait for a person: `retry R-1`, `abandon R-1`, `cancel R-1`.
+    Pause,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 1, backoff: Duration::from_secs(1), max_elapsed: None, then: AfterRetries::Fail }
+    }
+}
+
+/// SHA-256, lower-case hex.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        use std::fmt::Write as _;
+        let mut hex = String::with_capacity(64);
+        for byte in sha2::Sha256::digest(bytes) {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The first eight characters: what people compare.
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
+}
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", self.short())
+    }
+}
+
+/// A playbook bound to its inputs and looked at against the real world. Pinned in the run's first event;
+/// [`Plan::digest`] is what approvals are for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The canonical command, as one would type it: `deploy prod web 1.8`.
+    pub command: String,
+    /// The command's name in `commands/`: `deploy`.
+    pub command_name: String,
+    pub playbook: String,
+    pub playbook_digest: Digest,
+    /// Of the whole configuration folder when the plan was made; another one at the start is drift.
+    pub config_revision: Digest,
+    pub environment: Option<EnvName>,
+    /// What the run needs the right to change.
+    pub locks: Vec<LockName>,
+    pub steps: Vec<PlannedStep>,
+    pub on_failure: OnFailure,
+    /// Absent: no approval is needed.
+    pub approval: Option<ApprovalPolicy>,
+    /// The requester's reason, where given.
+    pub reason: Option<String>,
+}
+
+impl Plan {
+    /// Over the canonical JSON of the whole plan: what is seen on the card and what will be executed.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a plan is plain data"))
+    }
+    /// Whether carrying it out would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// A step with its final parameters. Secrets in them are references, never values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    pub id: StepId,
+    pub kind: String,
+    /// For people: `update web to 1.8`.
+    pub title: String,
+    pub params: Json,
+    pub preview: Preview,
+    pub undo: PlannedUndo,
+    pub retry: Retry,
+    pub timeout: Option<Duration>,
+    /// The service that the step is about, for progress and reports.
+    pub service: Option<ServiceName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedUndo {
+    /// The step kind knows how, from its recorded parameters and output.
+    ByKind,
+    /// Another step does it.
+    Step { kind: String, params: Json },
+    /// Nothing to undo: it only reads or tells.
+    NotNeeded,
+    /// It cannot be undone; shown before approval.
+    Impossible,
+}
+
+/// What a step kind found when it looked at the world for the plan. Reads only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// What would change.
+    pub changes: Vec<Change>,
+    /// Facts that the plan rests on, by name (`image`, `version_index`, …). Looked at again before the
+    /// start; a difference is drift and voids the approval.
+    pub observed: BTreeMap<String, String>,
+    /// Sentences for the card.
+    pub notes: Vec<String>,
+}
+
+/// `image: web:1.7 → web:1.8`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `image`, `replicas`, `environment variable LOG`, …
+    pub what: String,
+    /// Absent: it does not exist yet.
+    pub from: Option<String>,
+    /// Absent: it will be removed.
+    pub to: Option<String>,
+}
+
+/// The right to change a whole environment, or one service of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LockName {
+    pub environment: EnvName,
+    pub service: Option<ServiceName>,
+}
+
+impl LockName {
+    /// `env` excludes every `env/service` in it; two services of one environment run side by side.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        self.environment == other.environment
+            && (self.service.is_none() || other.service.is_none() || self.service == other.service)
+    }
+}
+impl std::fmt::Display for LockName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.service {
+            Some(service) => write!(f, "{}/{service}", self.environment),
+            None => write!(f, "{}", self.environment),
+        }
+    }
+}
+
+/// Who must consent, pinned with the plan. Met when every group of at least one alternative is met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalPolicy {
+    pub any_of: Vec<Vec<ApprovalGroup>>,
+    /// Whether the requester's own consent counts for nothing. On by default.
+    pub not_requester: bool,
+    pub expires: Duration,
+    /// Whether the requester has to say why.
+    pub reason_required: bool,
+    /// The rule in the configuration, for `can` and for refusals; `built-in` where the default applies.
+    pub rule: String,
+}
+
+/// `count` different people of any of the roles `from`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalGroup {
+    pub count: u32,
+    pub from: Vec<RoleName>,
+}

@@ -1,0 +1,270 @@
+//! Step kinds: one file each, one line each in [`registry`]. A kind says which parameters it takes, what
+//! a repeat of it means, looks at the world for the plan, performs the step, and undoes it.
+//!
+//! Must not: know what a run is, or talk to chat. What it needs comes in a [`StepContext`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::ids::{EffectToken, EnvName, ServiceName};
+use crate::playbook::model::Preview;
+use crate::secret::Redactor;
+
+/// A parameter of a step kind: `check` refuses others, `docs steps` prints them.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamSpec {
+    pub name: &'static str,
+    pub kind: ParamKind,
+    pub required: bool,
+    /// A sentence, with unit and default.
+    pub doc: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    Text,
+    Integer,
+    Boolean,
+    /// `10s`, `5m`
+    Duration,
+    /// A list of strings: argv, never a shell string.
+    Argv,
+    /// One of these words.
+    Enum(&'static [&'static str]),
+    /// Any mapping.
+    Map,
+}
+
+/// What a repeat of a step means; decides what recovery may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeat {
+    /// Only reads: run again.
+    Safe,
+    /// Ends in the same state: run again.
+    Idempotent,
+    /// Probe for its effect token first, adopt what is found.
+    Keyed,
+    /// Never again by itself: a person is asked.
+    Once,
+}
+
+/// Whether a failed step may have left something behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effects {
+    None,
+    Possible,
+}
+
+/// Why a step failed. Whether it is worth another attempt is a type, not a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// For the room: what happened, to what.
+    pub message: String,
+    /// What to do next, for the room.
+    pub hint: Option<String>,
+    /// For the log only.
+    pub detail: Option<String>,
+    /// The last lines of what failed (a task's log, a command's output), for the room; redacted.
+    pub tail: Option<String>,
+    pub transient: bool,
+    pub effects: Effects,
+    /// The step was stopped because it was asked to.
+    pub cancelled: bool,
+}
+
+impl StepError {
+    /// Terminal, with nothing left behind.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            detail: None,
+            tail: None,
+            transient: false,
+            effects: Effects::None,
+            cancelled: false,
+        }
+    }
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    #[must_use]
+    pub fn tail(mut self, tail: impl Into<String>) -> Self {
+        self.tail = Some(tail.into());
+        self
+    }
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+    #[must_use]
+    pub fn with_effects(mut self) -> Self {
+        self.effects = Effects::Possible;
+        self
+    }
+    #[must_use]
+    pub fn cancelled(mut self) -> Self {
+        self.cancelled = true;
+        self
+    }
+}
+
+/// What a probe found out about a step whose outcome was not recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probed {
+    /// It happened; this is its output.
+    Happened(Json),
+    /// It did not; run it.
+    DidNotHappen,
+    /// It is under way: run it, which will attach to it.
+    UnderWay,
+    /// Nobody can tell: ask a person, with this text.
+    Unknown(String),
+}
+
+/// Where a step tells what it is doing. Best effort: lines may be coalesced on their way to chat, none is
+/// lost on its way to the transcript.
+pub trait Progress: Send + Sync {
+    /// The present state in one line, replacing the last one: `2 of 3 tasks are running 1.8`.
+    fn status(&self, line: &str);
+    /// A line of output, for the transcript.
+    fn output(&self, line: &str);
+}
+
+/// What a step is given.
+#[derive(Clone)]
+pub struct StepContext {
+    pub world: Arc<dyn World>,
+    pub environment: Option<EnvName>,
+    pub service: Option<ServiceName>,
+    pub clock: Clock,
+    pub redactor: Redactor,
+    /// Set when people cancel; a step that can be interrupted ends soon after, saying what is so now.
+    pub cancel: CancellationToken,
+    pub progress: Arc<dyn Progress>,
+    /// Put where the outside can show it again.
+    pub token: EffectToken,
+    /// Outputs of the steps before, by step id.
+    pub outputs: Arc<BTreeMap<String, Json>>,
+    /// This step's preview as the plan pinned it.
+    pub planned: Preview,
+}
+
+/// The outside as steps may reach it. Implemented by `app` over the configuration and the providers.
+pub trait World: Send + Sync {
+    /// The Swarm of an environment.
+    fn swarm(&self, environment: &EnvName) -> Result<Arc<crate::providers::swarm::Swarm>, StepError>;
+    /// What the environment's file declares of a service.
+    fn service(
+        &self,
+        environment: &EnvName,
+        service: &ServiceName,
+    ) -> Result<crate::config::environment::Service, StepError>;
+    /// A runner for commands on a host of an environment.
+    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Runner>, StepError>;
+    /// Posts a message into a room (by name or id), once per `token`.
+    fn notify<'a>(
+        &'a self,
+        room: &'a str,
+        text: &'a str,
+        token: &'a EffectToken,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+    /// The shared HTTP client: no redirects to other hosts, 10 s timeout.
+    fn http(&self) -> reqwest::Client;
+}
+
+/// The code that performs a step.
+pub trait StepKind: Send + Sync {
+    /// The word in playbooks: `swarm_service`.
+    fn name(&self) -> &'static str;
+    /// One sentence for `docs steps`.
+    fn doc(&self) -> &'static str;
+    fn params(&self) -> &'static [ParamSpec];
+    fn repeat(&self, params: &Json) -> Repeat;
+    /// How a step with these parameters is undone when the playbook does not say.
+    fn undo_mode(&self, params: &Json) -> UndoMode;
+    /// For people, in the plan: `update web to 1.8`.
+    fn title(&self, params: &Json) -> String;
+    /// Checks that the schema cannot express; called by `check` with templates still in place where a
+    /// value is one.
+    fn check(&self, _params: &Json) -> Vec<String> {
+        Vec::new()
+    }
+    /// A step that only waits costs nothing while it does: the executor journals what it waits for and
+    /// does not call [`StepKind::run`]. `params` are final.
+    fn pause(&self, _params: &Json) -> Option<Pause> {
+        None
+    }
+    /// Looks at the world: what would change, and what the plan rests on. Reads only.
+    fn preview<'a>(
+        &'a self,
+        context: &'a StepContext,
+        params: &'a Json,
+    ) -> BoxFuture<'a, Result<Preview, StepError>>;
+    /// Performs the step; returns its output, which later steps and the undo can read.
+    fn run<'a>(
+        &'a self,
+        context: &'a StepContext,
+        params: &'a Json,
+    ) -> BoxFuture<'a, Result<Json, StepError>>;
+    /// For `Keyed` kinds, after a crash between intent and outcome.
+    fn probe<'a>(
+        &'a self,
+        _context: &'a StepContext,
+        _params: &'a Json,
+    ) -> BoxFuture<'a, Result<Probed, StepError>> {
+        Box::pin(async { Ok(Probed::Unknown("this step kind cannot look whether it happened".into())) })
+    }
+    /// Reverses the step. Idempotent. `output` is absent when the step failed with possible effects.
+    fn undo<'a>(
+        &'a self,
+        _context: &'a StepContext,
+        _params: &'a Json,
+        _output: Option<&'a Json>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UndoMode {
+    /// [`StepKind::undo`] does it.
+    ByKind,
+    /// It only reads or tells.
+    NotNeeded,
+    /// Said in the plan, before approval.
+    Impossible,
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// Time. The output is `null`.
+    For(std::time::Duration),
+    /// A person's answer in the run's thread. The output is `{"answer": …, "by": …}`.
+    Answer {
+        question: String,
+        /// Empty: any text.
+        choices: Vec<String>,
+        /// Who may answer; empty: whoever may run the command.
+        from: Vec<crate::ids::RoleName>,
+    },
+}

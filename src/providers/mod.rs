@@ -1,0 +1,2 @@
+//! Clients of the systems that Houston operates. Must not: know what a run is.
+pub mod swarm;

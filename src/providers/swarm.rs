@@ -1,0 +1,3 @@
+//! Docker Swarm through the Docker Engine API.
+#[derive(Debug)]
+pub struct Swarm {}

@@ -1,0 +1,153 @@
+//! Secret values as a type, and the one redactor that every sink goes through.
+//!
+//! A configuration holds a [`SecretRef`], never a value. Resolving one gives a [`Secret`], which prints
+//! as `[redacted]`, and tells the process-wide [`Redactor`] about the value, so that it is also removed
+//! where it comes back: in a command's output, an error of a provider, a log line.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+/// Shown in place of a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// Values shorter than this are not searched for in text: they would blank out innocent words.
+const SHORTEST_REDACTED: usize = 6;
+
+/// Where a secret is found: the only form in which configuration may name one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretRef {
+    /// `{file: /run/secrets/token}`: the file's text without its last newline. Relative to the config folder.
+    File(PathBuf),
+    /// `{env: HOUSTON_TOKEN}`
+    Env(String),
+    /// `{command: [op, read, "op://…"]}`: the program's standard output without its last newline.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file `{}`", path.display()),
+            Self::Env(name) => write!(f, "environment variable `{name}`"),
+            Self::Command(argv) => write!(f, "command `{}`", argv.join(" ")),
+        }
+    }
+}
+
+/// A resolved secret. Reaching the value is a call that can be searched for: [`Secret::expose`].
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Wraps a value and registers it with `redactor`.
+    pub fn new(value: impl Into<String>, redactor: &Redactor) -> Self {
+        let value = value.into();
+        redactor.learn(&value);
+        Self(value.into())
+    }
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+/// Knows every secret that was resolved in this process and takes it out of text.
+///
+/// Sinks: chat (`gateway`), log (`cli` installs it as the log writer), store and audit. Each has a test
+/// with a marker secret.
+#[derive(Clone, Default)]
+pub struct Redactor(Arc<RwLock<Vec<String>>>);
+
+impl Redactor {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `value` is taken out of every text, also in the spellings in which it commonly
+    /// travels: JSON-escaped and percent-encoded.
+    pub fn learn(&self, value: &str) {
+        let value = value.trim();
+        if value.len() < SHORTEST_REDACTED {
+            return;
+        }
+        let json = serde_json::to_string(value).unwrap_or_default();
+        let json = json.trim_matches('"');
+        let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A secret of several lines (a key) is also known line by line.
+        for spelling in [value, json, &percent].into_iter().chain(value.lines().map(str::trim)) {
+            if spelling.len() >= SHORTEST_REDACTED && !known.iter().any(|k| k == spelling) {
+                known.push(spelling.to_owned());
+            }
+        }
+        // Longest first, so that a secret that contains another is taken out whole.
+        known.sort_by_key(|k| std::cmp::Reverse(k.len()));
+    }
+
+    /// `text` with every known secret replaced. Borrows when there is nothing to replace.
+    pub fn redact<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut text = std::borrow::Cow::Borrowed(text);
+        for secret in known.iter() {
+            if text.contains(secret.as_str()) {
+                text = std::borrow::Cow::Owned(text.replace(secret.as_str(), REDACTED));
+            }
+        }
+        text
+    }
+
+    /// The same for every string in a JSON value, keys included.
+    pub fn redact_json(&self, value: &serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::String(s) => Value::String(self.redact(s).into_owned()),
+            Value::Array(items) => Value::Array(items.iter().map(|v| self.redact_json(v)).collect()),
+            Value::Object(map) => Value::Object(
+                map.iter().map(|(k, v)| (self.redact(k).into_owned(), self.redact_json(v))).collect(),
+            ),
+            other => other.clone(),
+        }
+    }
+}
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_print_and_is_taken_out_of_text() {
+        let redactor = Redactor::new();
+        let secret = Secret::new("s3cr\"et/value", &redactor);
+        assert_eq!(format!("{secret} {secret:?}"), "[redacted] [redacted]");
+        assert_eq!(redactor.redact("token=s3cr\"et/value!"), "token=[redacted]!");
+        assert_eq!(redactor.redact(r#"{"t":"s3cr\"et/value"}"#), r#"{"t":"[redacted]"}"#);
+        assert_eq!(redactor.redact("?t=s3cr%22et%2Fvalue"), "?t=[redacted]");
+        assert!(matches!(redactor.redact("nothing here"), std::borrow::Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn short_values_do_not_blank_out_innocent_words() {
+        let redactor = Redactor::new();
+        redactor.learn("web");
+        assert_eq!(redactor.redact("deploy web"), "deploy web");
+    }
+}

@@ -1,0 +1,211 @@
+//! Words for people: counts, lists, durations, suggestions, and making foreign text safe for a room.
+//!
+//! Must not: know what the text is about.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// `1 task`, `3 tasks`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// `a`, `a or b`, `a, b or c`; each in backticks.
+pub fn or_list<T: AsRef<str>>(items: &[T]) -> String {
+    list(items, "or", true)
+}
+
+/// `a`, `a and b`, `a, b and c`; each in backticks.
+pub fn and_list<T: AsRef<str>>(items: &[T]) -> String {
+    list(items, "and", true)
+}
+
+/// As [`and_list`], without backticks.
+pub fn plain_and_list<T: AsRef<str>>(items: &[T]) -> String {
+    list(items, "and", false)
+}
+
+fn list<T: AsRef<str>>(items: &[T], word: &str, tick: bool) -> String {
+    let items: Vec<String> = items
+        .iter()
+        .map(|i| if tick { format!("`{}`", i.as_ref()) } else { i.as_ref().to_owned() })
+        .collect();
+    match items.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} {word} {last}", most.join(", ")),
+    }
+}
+
+/// `850 ms`, `14 s`, `2 min 5 s`, `3 h 10 min`, `2 d 4 h`.
+pub fn duration(d: Duration) -> String {
+    let s = d.as_secs();
+    let two = |a: u64, au: &str, b: u64, bu: &str| {
+        if b == 0 { format!("{a} {au}") } else { format!("{a} {au} {b} {bu}") }
+    };
+    match s {
+        0 => format!("{} ms", d.as_millis()),
+        1..=9 => {
+            let tenths = d.subsec_millis() / 100;
+            if tenths == 0 { format!("{s} s") } else { format!("{s}.{tenths} s") }
+        }
+        10..=59 => format!("{s} s"),
+        60..=3599 => two(s / 60, "min", s % 60, "s"),
+        3600..=86_399 => two(s / 3600, "h", s % 3600 / 60, "min"),
+        _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
+    }
+}
+
+/// How long ago `then` was: `just now`, `5 min ago`. A `then` in the future counts as now.
+pub fn ago(then: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    let d = Duration::try_from(now.duration_since(then)).unwrap_or_default();
+    if d.as_secs() < 5 {
+        return "just now".into();
+    }
+    let coarse = match d.as_secs() {
+        s @ 0..=59 => Duration::from_secs(s),
+        s @ 60..=3599 => Duration::from_secs(s / 60 * 60),
+        s @ 3600..=86_399 => Duration::from_secs(s / 3600 * 3600),
+        s => Duration::from_secs(s / 86_400 * 86_400),
+    };
+    format!("{} ago", duration(coarse))
+}
+
+/// The candidate that was probably meant: within edit distance 2 (1 for words of up to three letters),
+/// also by case or as the only one that begins so. Never used to correct, only to ask.
+pub fn did_you_mean<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let typed_lower = typed.to_lowercase();
+    let within = if typed.chars().count() <= 3 { 1 } else { 2 };
+    let mut best: Option<(usize, &str)> = None;
+    let mut beginning = Vec::new();
+    for candidate in candidates {
+        let lower = candidate.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&typed_lower, &lower);
+        if distance <= within && best.is_none_or(|(d, _)| distance < d) {
+            best = Some((distance, candidate));
+        }
+        if typed_lower.chars().count() >= 2 && lower.starts_with(&typed_lower) {
+            beginning.push(candidate);
+        }
+    }
+    best.map(|(_, c)| c).or(if beginning.len() == 1 { beginning.first().copied() } else { None })
+}
+
+/// Foreign text (a log line, a name, a reason) for a Rocket.Chat message: control characters and
+/// bidirectional overrides out, `@` cut from the word that follows so that nobody is notified and the
+/// server accepts the message (a bot's `@all` makes the whole send fail).
+pub fn defuse(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| !(c == '@' || is_unprintable(c));
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c == '@' {
+            out.push('@');
+            out.push('\u{200b}');
+        } else if !is_unprintable(c) {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_unprintable(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Foreign text as inline code: backticks would end it early, so they are replaced.
+pub fn code(text: &str) -> String {
+    let text = defuse(text).replace('`', "ˋ").replace('\n', " ");
+    format!("`{text}`")
+}
+
+/// Foreign text as a fenced block that it cannot leave.
+pub fn fence(text: &str) -> String {
+    let text = defuse(text).replace("```", "ˋˋˋ");
+    format!("```\n{}\n```", text.trim_end_matches('\n'))
+}
+
+/// Length as Rocket.Chat counts it: UTF-16 units.
+pub fn chat_len(text: &str) -> usize {
+    text.chars().map(char::len_utf16).sum()
+}
+
+/// `text`, cut to at most `max` UTF-16 units with `…` as its last character when anything was cut.
+pub fn ellipsis(text: &str, max: usize) -> Cow<'_, str> {
+    if chat_len(text) <= max {
+        return Cow::Borrowed(text);
+    }
+    let mut used = 1;
+    let kept: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.len_utf16();
+            used <= max
+        })
+        .collect();
+    Cow::Owned(kept + "…")
+}
+
+/// Head and tail of a long output, and how many lines were left out between them.
+pub fn head_and_tail(text: &str, head: usize, tail: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= head + tail + 1 {
+        return lines.join("\n");
+    }
+    let left_out = lines.len() - head - tail;
+    let mut out = lines[..head].join("\n");
+    out.push_str(&format!("\n… {} left out …\n", count(left_out, "line")));
+    out.push_str(&lines[lines.len() - tail..].join("\n"));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_counts_read_like_sentences() {
+        assert_eq!(or_list(&["a", "b", "c"]), "`a`, `b` or `c`");
+        assert_eq!(and_list(&["a"]), "`a`");
+        assert_eq!(count(1, "task"), "1 task");
+        assert_eq!(count(0, "task"), "0 tasks");
+    }
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        let d = |s| duration(Duration::from_secs(s));
+        assert_eq!(duration(Duration::from_millis(850)), "850 ms");
+        assert_eq!(duration(Duration::from_millis(1850)), "1.8 s");
+        assert_eq!(
+            [d(14), d(125), d(120), d(11_400), d(187_200)],
+            ["14 s", "2 min 5 s", "2 min", "3 h 10 min", "2 d 4 h"]
+        );
+    }
+
+    #[test]
+    fn suggestions_stay_close() {
+        let names = ["prod", "staging", "dev"];
+        assert_eq!(did_you_mean("pord", names), Some("prod"));
+        assert_eq!(did_you_mean("PROD", names), Some("prod"));
+        assert_eq!(did_you_mean("stag", names), Some("staging"));
+        assert_eq!(did_you_mean("xyz", names), None);
+    }
+
+    #[test]
+    fn foreign_text_notifies_nobody_and_stays_in_its_fence() {
+        assert_eq!(defuse("hi @all"), "hi @\u{200b}all");
+        assert_eq!(defuse("a\u{202e}b\u{7}"), "ab");
+        assert_eq!(code("x`y"), "`xˋy`");
+        assert_eq!(fence("a\n```\nb"), "```\na\nˋˋˋ\nb\n```");
+    }
+
+    #[test]
+    fn cutting_counts_as_the_server_does() {
+        assert_eq!(ellipsis("🚀🚀🚀", 5), "🚀🚀…");
+        assert_eq!(ellipsis("short", 5), "short");
+        assert_eq!(head_and_tail("1\n2\n3\n4\n5\n6", 2, 1), "1\n2\n… 3 lines left out …\n6");
+    }
+}
