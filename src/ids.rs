@@ -148,6 +148,17 @@ pub fn random_id() -> String {
     (0..17).map(|_| UNMISTAKABLE[rng.random_range(0..UNMISTAKABLE.len())] as char).collect()
 }
 
+/// An id of the same shape that is always the same for the same `seed`, so that what is said about one
+/// event is said once, however often it is sent.
+pub fn derived_id(seed: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(seed.as_bytes())
+        .iter()
+        .take(17)
+        .map(|byte| UNMISTAKABLE[usize::from(*byte) % UNMISTAKABLE.len()] as char)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
