@@ -3,6 +3,7 @@
 //!
 //! Must not: connect to anything, resolve secrets at load, or change after it was loaded.
 
+pub mod env;
 pub mod environment;
 
 use std::collections::BTreeMap;
