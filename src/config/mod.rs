@@ -3,7 +3,10 @@
 //!
 //! Must not: connect to anything, resolve secrets at load, or change after it was loaded.
 
+pub mod approvals;
 pub mod environment;
+pub mod load;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
