@@ -2,6 +2,12 @@
 //!
 //! Must not: know what a run, a playbook or a room is.
 
+pub mod local;
+pub mod output;
+pub mod secret;
+pub mod ssh;
+pub mod transcript;
+
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
