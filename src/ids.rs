@@ -140,7 +140,7 @@ impl fmt::Display for EffectToken {
 }
 
 /// Letters and digits that cannot be mistaken for one another: Meteor's alphabet for ids.
-const UNMISTAKABLE: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
+pub const UNMISTAKABLE: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// A message id of Rocket.Chat's own shape: 17 characters, about 98 bits.
 pub fn random_id() -> String {
