@@ -102,6 +102,18 @@ async fn settings(shared: &Shared) {
     let read = || shared.rest.public_settings();
     let settings = until_it_works("the public settings", read).await;
     shared.set_max_message_len(settings.max_message_size());
+    if settings.uses_real_names() {
+        let me = until_it_works("Houston's own account", || shared.rest.me()).await;
+        shared.status().displayed_name = me.name;
+    }
+}
+
+/// How a room's changes are asked for.
+enum Form {
+    /// Works on every server, and answers with everything.
+    AtOnce,
+    /// Unknown to old servers.
+    InPages,
 }
 
 struct Pages<'a> {
@@ -113,19 +125,25 @@ struct Pages<'a> {
 
 impl Pages<'_> {
     async fn read(&self, since: Timestamp) {
-        let long = earlier(self.shared.server_now(), LONG) > since;
-        let done = if long {
-            self.in_pages(since).await || self.at_once(since).await
-        } else {
-            self.at_once(since).await || self.in_pages(since).await
-        };
+        let mut forms = [Form::AtOnce, Form::InPages];
+        if earlier(self.shared.server_now(), LONG) > since {
+            forms.reverse();
+        }
+        let mut done = false;
+        for form in forms {
+            done = done
+                || match form {
+                    Form::AtOnce => self.at_once(since).await,
+                    Form::InPages => self.in_pages(since).await,
+                };
+        }
         if !done {
             tracing::warn!(room = %self.room, "what was said meanwhile cannot be read");
         }
         self.found(Vec::new(), true).await;
     }
 
-    /// Works on every server. `false`: the server will not.
+    /// `false`: the server will not.
     async fn at_once(&self, since: Timestamp) -> bool {
         match self.sync(Sync::Since(since)).await {
             Ok(page) => {
@@ -139,7 +157,7 @@ impl Pages<'_> {
         }
     }
 
-    /// Unknown to old servers. `false`: the server will not.
+    /// `false`: the server will not.
     async fn in_pages(&self, since: Timestamp) -> bool {
         let mut after = since;
         loop {

@@ -55,7 +55,7 @@ impl Chat {
         {
             return Ok(());
         }
-        Err(send_error(failure))
+        Err(send_error(&failure))
     }
 
     /// Gives one of Houston's own messages another text. The text that it was given last is not sent again;
@@ -73,20 +73,21 @@ impl Chat {
             return Ok(());
         }
         let rest = self.rest(priority);
-        rest.update(room.as_str(), message.as_str(), &text).await.map_err(send_error)?;
+        rest.update(room.as_str(), message.as_str(), &text).await.map_err(|e| send_error(&e))?;
         self.0.set_last_text(message, hash);
         Ok(())
     }
 
     /// Sets or takes back Houston's own reaction; repeating changes nothing.
     pub async fn react(&self, message: &MessageId, emoji: &str, on: bool) -> Result<(), SendError> {
-        self.rest(Priority::Normal).react(message.as_str(), emoji, on).await.map_err(send_error)
+        self.rest(Priority::Normal).react(message.as_str(), emoji, on).await.map_err(|e| send_error(&e))
     }
 
     /// Shows or hides that Houston is writing. Best effort, and returns at once; lasts a few seconds.
     pub fn typing(&self, room: &RoomId, on: bool) {
-        if let Some(me) = self.me() {
-            self.0.realtime.typing(room.as_str(), &me.username, on);
+        let status = self.0.status().clone();
+        if let Some(name) = status.displayed_name.or(status.me.map(|me| me.username)) {
+            self.0.realtime.typing(room.as_str(), &name, on);
         }
     }
 
@@ -102,7 +103,7 @@ impl Chat {
         let rest = self.rest(Priority::Urgent);
         // The client remembers rooms by name, and names change hands.
         rest.forget_direct(&found.username);
-        let room = RoomId::new(rest.im_create(&found.username).await.map_err(send_error)?);
+        let room = RoomId::new(rest.im_create(&found.username).await.map_err(|e| send_error(&e))?);
         self.0.set_direct_with(user, &room);
         Ok(room)
     }
@@ -123,7 +124,7 @@ impl Chat {
     pub async fn reactions(&self, message: &MessageId) -> Result<Vec<Reaction>, SendError> {
         let rest = self.rest(Priority::Urgent);
         let refused = |reason: &str| SendError::Refused { reason: format!("{reason}: `{message}`") };
-        let found = rest.get_message(message.as_str()).await.map_err(send_error)?;
+        let found = rest.get_message(message.as_str()).await.map_err(|e| send_error(&e))?;
         let found = found.ok_or_else(|| refused("the message is gone"))?;
         if !self.is_me(&found.user.id) {
             return Err(refused("only reactions on Houston's own messages count"));
@@ -135,7 +136,7 @@ impl Chat {
             for name in names {
                 let id = match known.as_ref().and_then(|known| known.id(emoji, name)) {
                     Some(id) => Some(id.clone()),
-                    None => self.0.people.id_of(&rest, name).await.map_err(send_error)?,
+                    None => self.0.people.id_of(&rest, name).await.map_err(|e| send_error(&e))?,
                 };
                 if let Some(id) = id.filter(|id| !self.is_me(id.as_str())) {
                     let by = Actor { id, username: name.clone() };
@@ -153,7 +154,7 @@ impl Chat {
             Who::Name(name) => UserQuery::Name(name),
         };
         let rest = self.rest(Priority::Urgent);
-        let Some(user) = rest.user_info(query).await.map_err(send_error)? else { return Ok(None) };
+        let Some(user) = rest.user_info(query).await.map_err(|e| send_error(&e))? else { return Ok(None) };
         self.0.people.met(&user);
         let id = UserId::new(user.id);
         let roles = match user.roles {
@@ -196,7 +197,7 @@ impl Chat {
             bytes,
             text: self.0.redactor.redact(description).into_owned(),
         };
-        let message = self.rest(Priority::Normal).upload(&upload).await.map_err(send_error)?;
+        let message = self.rest(Priority::Normal).upload(&upload).await.map_err(|e| send_error(&e))?;
         Ok(MessageId::new(message.id))
     }
 
@@ -205,14 +206,14 @@ impl Chat {
         let rest = self.rest(Priority::Normal);
         let t = match self.0.room(room) {
             Some(room) => room.kind,
-            None => kind(&rest.room_info(room.as_str()).await.map_err(send_error)?.kind),
+            None => kind(&rest.room_info(room.as_str()).await.map_err(|e| send_error(&e))?.kind),
         };
         let t = match t {
             RoomKind::Public => "c",
             RoomKind::Private => "p",
             RoomKind::Direct => "d",
         };
-        let members = rest.members(room.as_str(), t).await.map_err(send_error)?;
+        let members = rest.members(room.as_str(), t).await.map_err(|e| send_error(&e))?;
         let actor = |user: crate::rocketchat::model::User| Actor {
             id: UserId::new(user.id),
             username: user.username,
@@ -255,13 +256,13 @@ impl std::fmt::Debug for Chat {
     }
 }
 
-fn send_error(error: RestError) -> SendError {
+fn send_error(error: &RestError) -> SendError {
     match error {
         RestError::Unavailable { retry_after, .. } => {
-            SendError::Unavailable { reason: error.to_string(), retry_after }
+            SendError::Unavailable { reason: error.to_string(), retry_after: *retry_after }
         }
         RestError::RateLimited { retry_after, .. } => {
-            SendError::Unavailable { reason: error.to_string(), retry_after: Some(retry_after) }
+            SendError::Unavailable { reason: error.to_string(), retry_after: Some(*retry_after) }
         }
         // The connection finds out whether the token is dead; a post may succeed after a new login.
         RestError::Unauthorized { .. } | RestError::Malformed { .. } => {

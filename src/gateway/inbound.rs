@@ -319,7 +319,7 @@ mod tests {
         let mut setup = Setup::new();
         setup.ledger.push("M".into());
         let command = doc("M", "!deploy staging");
-        assert_eq!(setup.see(&with_reaction(command.clone(), 1000)), REPEATED);
+        assert_eq!(setup.see(&with_reaction(command, 1000)), REPEATED);
         setup.ledger.push("N".into());
         let changed = edited(doc("N", "!deploy staging"), "!deploy prod", 995);
         assert!(matches!(setup.see(&changed), Sight::Edited { .. }));

@@ -30,6 +30,9 @@ const FOUND: usize = 16;
 /// At the first start: how far the server's clock, told in whole seconds, may be behind.
 const COARSE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Both ends of a channel.
+type Both<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 struct Frame {
     doc: Doc,
     meta: Option<Meta>,
@@ -45,15 +48,17 @@ pub struct Listener {
     held_count: usize,
     /// Rooms that did not say what they are.
     asked: HashSet<RoomId>,
-    /// When frames are let go although the gap before them was not read.
+    /// Whether frames of rooms with a gap wait for it.
+    holding: bool,
+    /// When they are let go although the gap was not read.
     hold_until: Option<Instant>,
     /// Rooms whose encryption was told.
     encrypted: HashSet<RoomId>,
     catch_up: Option<CatchUp>,
     generation: u64,
     online_since: Instant,
-    found: (mpsc::Sender<(u64, Found)>, mpsc::Receiver<(u64, Found)>),
-    looked_up: (mpsc::UnboundedSender<model::Room>, mpsc::UnboundedReceiver<model::Room>),
+    found: Both<(u64, Found)>,
+    looked_up: Both<model::Room>,
 }
 
 impl Listener {
@@ -66,13 +71,14 @@ impl Listener {
             held: HashMap::new(),
             held_count: 0,
             asked: HashSet::new(),
+            holding: true,
             hold_until: None,
             encrypted: HashSet::new(),
             catch_up: None,
             generation: 0,
             online_since: Instant::now(),
             found: mpsc::channel(FOUND),
-            looked_up: mpsc::unbounded_channel(),
+            looked_up: mpsc::channel(FOUND),
         }
     }
 
@@ -172,6 +178,7 @@ impl Listener {
         self.generation += 1;
         self.online_since = Instant::now();
         self.shared.people.forget_names();
+        self.holding = true;
         if let Some(cursors) = &mut self.cursors {
             cursors.open_anywhere();
             self.hold_until = Some(Instant::now() + self.shared.timings.longest_hold);
@@ -194,6 +201,7 @@ impl Listener {
         }
         self.stop_holding().await;
         // From now on something may be missed; frames can come before the next `Online` is told.
+        self.holding = true;
         if let Some(cursors) = &mut self.cursors {
             cursors.open_anywhere();
         }
@@ -286,8 +294,8 @@ impl Listener {
     }
 
     async fn caught_up(&mut self) {
+        self.holding = false;
         self.hold_until = None;
-        self.catch_up = None;
         self.shared.status().caught_up = true;
         self.emit(Event::CaughtUp).await;
     }
@@ -350,7 +358,7 @@ impl Listener {
                 model::Room { id: id.as_str().to_owned(), ..model::Room::default() }
             });
             // Fails only when the listener has ended.
-            let _ = answers.send(room);
+            let _ = answers.send(room).await;
         });
     }
 
@@ -388,7 +396,7 @@ impl Listener {
     /// Whether frames of this room are held.
     fn has_to_wait(&self, room: &RoomId) -> bool {
         let Some(cursors) = &self.cursors else { return true };
-        self.asked.contains(room) || (self.hold_until.is_some() && cursors.has_gap(room))
+        self.asked.contains(room) || (self.holding && cursors.has_gap(room))
     }
 
     async fn hold(&mut self, frame: Frame) {
@@ -404,6 +412,7 @@ impl Listener {
         if self.cursors.is_none() {
             return;
         }
+        self.holding = false;
         self.hold_until = None;
         for room in self.held.keys().cloned().collect::<Vec<_>>() {
             if !self.asked.contains(&room) {
@@ -420,7 +429,8 @@ impl Listener {
             }
         }
         let done = self.cursors.as_ref().is_some_and(Cursors::all_closed);
-        if done && self.catch_up.is_some() {
+        let told = self.shared.status().caught_up;
+        if done && !told && self.catch_up.is_some() {
             self.caught_up().await;
         }
     }
@@ -478,7 +488,8 @@ impl Listener {
                 let (id, thread, text) = (doc.id.clone(), doc.thread.clone(), doc.text.clone());
                 self.emit(Event::Edited { id, room: room.clone(), thread, by, text }).await;
             }
-            Sight::Own => self.shared.glimpse(&doc.id, &doc.reactions),
+            // Looked at when the frame came; after a gap every watched message is read again.
+            Sight::Own => {}
             Sight::Gone => {
                 if self.shared.watched_room(&doc.id).is_some() {
                     self.shared.read_again([doc.id.clone()]);

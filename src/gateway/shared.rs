@@ -60,6 +60,8 @@ pub struct Shared {
 pub struct Status {
     /// Stays after the first login.
     pub me: Option<Actor>,
+    /// Where the server shows real names: ours.
+    pub displayed_name: Option<String>,
     pub online: bool,
     pub caught_up: bool,
 }
