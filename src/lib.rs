@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod ids;
 pub mod playbook;
 pub mod providers;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod text;
