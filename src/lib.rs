@@ -10,6 +10,7 @@ pub mod ids;
 pub mod playbook;
 pub mod providers;
 pub mod rocketchat;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod text;
