@@ -63,6 +63,12 @@ pub struct Rest {
     priority: Priority,
 }
 
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rest({})", self.shared.base)
+    }
+}
+
 struct Shared {
     http: Client,
     /// Ends in `/`.
