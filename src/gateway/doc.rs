@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::ids::{MessageId, RoomId};
+use crate::ids::{MessageId, RoomId, UserId};
+use crate::rocketchat::model::{self, Message};
 
 use super::events::{Actor, RoomKind};
 
@@ -44,4 +45,49 @@ pub struct Meta {
     pub participant: bool,
     pub kind: RoomKind,
     pub name: Option<String>,
+}
+
+impl From<Message> for Doc {
+    fn from(message: Message) -> Self {
+        let by = (!message.user.id.is_empty())
+            .then(|| Actor { id: UserId::new(message.user.id), username: message.user.username });
+        Self {
+            id: MessageId::new(message.id),
+            room: RoomId::new(message.rid),
+            by,
+            text: message.msg,
+            sent_at: message.ts,
+            updated_at: message.updated_at,
+            thread: message.tmid.map(MessageId::new),
+            kind: message.kind,
+            edited_at: message.edited_at,
+            edited: message.edited_at.is_some() || message.edited_by.is_some(),
+            bot: message.bot,
+            disguised: message.alias.is_some() || message.avatar,
+            reactions: names(message.reactions),
+        }
+    }
+}
+
+fn names(reactions: BTreeMap<String, Vec<String>>) -> Names {
+    reactions.into_iter().map(|(emoji, names)| (emoji, names.into_iter().collect())).collect()
+}
+
+impl From<model::Meta> for Meta {
+    fn from(meta: model::Meta) -> Self {
+        Self {
+            participant: meta.room_participant,
+            kind: kind(meta.room_type.as_deref().unwrap_or_default()),
+            name: meta.room_name,
+        }
+    }
+}
+
+/// Rocket.Chat's `t` of a room. What is not public counts as private.
+pub fn kind(t: &str) -> RoomKind {
+    match t {
+        "c" => RoomKind::Public,
+        "d" => RoomKind::Direct,
+        _ => RoomKind::Private,
+    }
 }

@@ -156,7 +156,7 @@ mod tests {
         let mut batch = Batch::new();
         ledger.batch_for(&id, &mut batch);
         ledger.store.commit(batch).await.expect("written");
-        let next = Ledger::new(ledger.store.clone(), clock);
+        let next = Ledger::new(ledger.store, clock);
         assert!(next.seen(&id));
         assert!(!next.seen(&MessageId::from("M2")));
     }
@@ -182,7 +182,7 @@ mod tests {
         ledger.mark_read_only(&"new".into()).expect("written");
         clock.advance(Duration::from_secs(1));
         assert_eq!(ledger.prune().expect("pruned"), 1);
-        let next = Ledger::new(ledger.store.clone(), clock);
+        let next = Ledger::new(ledger.store, clock);
         assert!(!next.seen(&"old".into()));
         assert!(next.seen(&"new".into()));
     }

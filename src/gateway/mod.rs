@@ -10,23 +10,39 @@
 //!
 //! Must not: know what a command is, or wait for REST on the way of a live message.
 
+mod catchup;
 mod chat;
+mod cursor;
 mod doc;
 pub mod events;
+mod inbound;
 mod ledger;
+mod listen;
+mod people;
+mod reactions;
 mod recent;
+mod shared;
 mod split;
+mod watcher;
 
 use std::time::Duration;
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::ids::UserId;
+use crate::rocketchat::realtime::{self, RealtimeOptions};
+use crate::rocketchat::rest::RestOptions;
+use crate::rocketchat::{Credentials, Realtime, Rest, RestError};
 use crate::secret::{Redactor, Secret};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
+use cursor::Cursors;
 use events::Event;
+use listen::Listener;
+use shared::Shared;
 
 pub use chat::Chat;
 pub use ledger::Ledger;
@@ -49,7 +65,7 @@ pub struct GatewayConfig {
 }
 
 /// Tests shorten these.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Timings {
     /// How often a watched message is read again, since a reaction on an old message moves nothing and a
     /// frame can be lost. Default 30 s.
@@ -61,6 +77,8 @@ pub struct Timings {
     pub longest_hold: Duration,
     /// How often cursors are written (lazily). Default 1 s.
     pub save: Duration,
+    /// Of the connection.
+    pub realtime: realtime::Timings,
 }
 
 impl Default for Timings {
@@ -70,6 +88,7 @@ impl Default for Timings {
             overlap: Duration::from_secs(5),
             longest_hold: Duration::from_secs(5),
             save: Duration::from_secs(1),
+            realtime: realtime::Timings::default(),
         }
     }
 }
@@ -116,20 +135,66 @@ pub struct Health {
 /// How many events may wait for the receiver before the connection is read more slowly.
 const EVENTS: usize = 1024;
 
+/// How often the ledger is pruned.
+const PRUNE: Duration = Duration::from_secs(24 * 3600);
+
+/// Why the gateway does not start. A server that is not there is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Client(#[from] RestError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 pub struct Gateway;
 
 impl Gateway {
     /// Starts connecting, for ever and in the background; call it inside the runtime. Events wait in the
-    /// channel until they are received: a slow receiver slows the connection and loses nothing.
+    /// channel until they are received: a slow receiver slows the connection and loses nothing. Dropping
+    /// the receiver ends it, as [`Chat::shutdown`] does.
     pub fn start(
         config: GatewayConfig,
         store: Store,
         clock: Clock,
         redactor: Redactor,
         ledger: Ledger,
-    ) -> (Chat, mpsc::Receiver<Event>) {
-        let _ = (config, store, clock, redactor, ledger);
-        let (_events, receiver) = mpsc::channel(EVENTS);
-        (Chat::new(), receiver)
+    ) -> Result<(Chat, mpsc::Receiver<Event>), StartError> {
+        let rest = Rest::new(&RestOptions::new(config.url.as_str()))?;
+        let cursors = Cursors::load(&store)?;
+        let credentials = match config.auth {
+            Auth::Token { user_id, token } => {
+                Credentials::Token { user_id, token: token.expose().to_owned() }
+            }
+            Auth::Password { username, password } => {
+                Credentials::Password { username, password: password.expose().to_owned() }
+            }
+        };
+        let mut options = RealtimeOptions::new(credentials);
+        options.timings = config.timings.realtime.clone();
+        let (realtime, frames) = Realtime::start(options, rest.clone());
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let shared = Arc::new(Shared::new(rest, realtime, redactor, store, clock, ledger, config.timings));
+        tokio::spawn(watcher::run(Arc::clone(&shared), events.clone()));
+        tokio::spawn(prune(Arc::clone(&shared)));
+        tokio::spawn(Listener::new(Arc::clone(&shared), events, cursors).run(frames));
+        Ok((Chat(shared), receiver))
     }
+}
+
+/// The ledger forgets what is older than its promise.
+async fn prune(shared: Arc<Shared>) {
+    let mut daily = tokio::time::interval(PRUNE);
+    let work = async {
+        loop {
+            daily.tick().await;
+            let ledger = shared.ledger.clone();
+            match tokio::task::spawn_blocking(move || ledger.prune()).await {
+                Ok(Ok(dropped)) => tracing::debug!(dropped, "old entries of the ledger"),
+                Ok(Err(error)) => tracing::warn!(%error, "the ledger cannot be pruned"),
+                Err(error) => tracing::warn!(%error, "the ledger cannot be pruned"),
+            }
+        }
+    };
+    shared.stop.run_until_cancelled(work).await;
 }

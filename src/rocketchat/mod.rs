@@ -6,10 +6,14 @@
 pub mod budget;
 pub mod ejson;
 pub mod error;
+pub mod event;
+pub mod frame;
 pub mod login;
 pub mod model;
 pub mod realtime;
 pub mod rest;
+pub mod session;
+pub mod subscriptions;
 
 pub use error::{DdpError, RestError};
 pub use login::Credentials;

@@ -3,14 +3,20 @@
 //! Must not: drop an event (a slow reader slows the socket down), or catch up on what happened in between: that
 //! is the reader's, over REST, at each [`RealtimeEvent::Online`].
 
+mod backoff;
+mod connection;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::error::RestError;
+pub use super::event::{Change, RealtimeEvent};
 use super::login::Credentials;
-use super::model::{DeletedBulk, Message, Meta, Subscription};
 use super::rest::Rest;
+use super::session::Patience;
 
 /// How patient the connection is. The defaults suit Rocket.Chat's own timers; tests shorten them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,57 +71,11 @@ impl RealtimeOptions {
     }
 }
 
-/// What changed about a membership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Inserted,
-    Updated,
-    Removed,
-}
-
-/// What happened. In the order in which the server told it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RealtimeEvent {
-    /// Connected, logged in and subscribed. What happened since the last connection was not told: catch up now.
-    /// Messages may come before it, never ones from before its subscription.
-    Online { user_id: String, username: String },
-    /// The connection is gone, or the first attempt failed. Told once per gap; attempts go on.
-    Offline { reason: String },
-    /// The server does not accept token or password. Attempts go on slowly, since an operator may repair it.
-    AuthRejected { reason: String },
-    /// A message document, new or changed in any way, our own ones too.
-    Message {
-        message: Box<Message>,
-        /// Old servers do not send it: look the room up then.
-        meta: Option<Meta>,
-    },
-    /// We joined a room, left it, or our membership changed (also on unread counters).
-    Subscription { change: Change, subscription: Box<Subscription> },
-    /// In a watched room, a message was deleted.
-    Deleted { room: String, id: String },
-    /// In a watched room, messages were pruned.
-    DeletedBulk(DeletedBulk),
-    /// Shown to us alone, never stored: why something we sent was not taken.
-    Ephemeral { room: String, text: String },
-    /// The server is about to end our session.
-    ForceLogout,
-    /// Names change hands: forget who had this one.
-    NameChanged { user_id: String, username: String, name: Option<String> },
-    /// Somebody's presence or roles changed.
-    UserStatus {
-        user_id: String,
-        username: String,
-        /// 0 offline, 1 online, 2 away, 3 busy.
-        status: u8,
-        /// Absent when the server does not tell.
-        roles: Option<Vec<String>>,
-    },
-}
-
 /// The connection's handle; clones share it. The connection ends when all handles or the receiver are gone.
 #[derive(Clone, Debug)]
 pub struct Realtime {
     commands: mpsc::UnboundedSender<Command>,
+    pulse: Pulse,
 }
 
 #[derive(Debug)]
@@ -132,11 +92,13 @@ impl Realtime {
     pub fn start(options: RealtimeOptions, rest: Rest) -> (Self, mpsc::Receiver<RealtimeEvent>) {
         let (events, receiver) = mpsc::channel(options.queue.max(1));
         let (commands, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(run(options, rest, events, inbox));
-        (Self { commands }, receiver)
+        let pulse = Pulse::default();
+        tokio::spawn(connection::supervise(options, rest, events, inbox, pulse.clone()));
+        (Self { commands, pulse }, receiver)
     }
 
-    /// Hear of deletions in this room from now on, over reconnects. Watching twice is watching once.
+    /// Hear of deletions in this room from now on, over reconnects. Watching twice is watching once. Forgotten
+    /// when we are removed from the room.
     pub fn watch_room(&self, rid: &str) {
         self.send(Command::Watch(rid.to_owned()));
     }
@@ -154,7 +116,7 @@ impl Realtime {
 
     /// How long the server has been silent; `None` when not connected.
     pub fn last_frame_age(&self) -> Option<Duration> {
-        None
+        self.pulse.age()
     }
 
     /// Ends the connection and waits until it is closed.
@@ -169,25 +131,46 @@ impl Realtime {
     }
 }
 
-async fn run(
-    options: RealtimeOptions,
-    rest: Rest,
-    events: mpsc::Sender<RealtimeEvent>,
-    mut inbox: mpsc::UnboundedReceiver<Command>,
-) {
-    if let Credentials::Token { user_id, token } = &options.credentials
-        && let Err(error) = rest.set_auth(user_id, token)
-    {
-        let _ = events.send(rejected(&error)).await;
+/// When the last frame arrived.
+#[derive(Clone, Debug)]
+struct Pulse {
+    start: Instant,
+    /// Milliseconds since `start`, or [`Pulse::NONE`].
+    at: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    const NONE: u64 = u64::MAX;
+
+    /// Time since the connection was first started: the `now` of sessions and budgets.
+    fn now(&self) -> Duration {
+        self.start.elapsed()
     }
-    while let Some(command) = inbox.recv().await {
-        tracing::trace!(?command, timings = ?options.timings, "not connected yet");
-        if matches!(command, Command::Shutdown) {
-            return;
+
+    fn heard(&self, now: Duration) {
+        self.at.store(u64::try_from(now.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn lost(&self) {
+        self.at.store(Self::NONE, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        match self.at.load(Ordering::Relaxed) {
+            Self::NONE => None,
+            ms => Some(self.now().saturating_sub(Duration::from_millis(ms))),
         }
     }
 }
 
-fn rejected(error: &RestError) -> RealtimeEvent {
-    RealtimeEvent::AuthRejected { reason: error.to_string() }
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { start: Instant::now(), at: Arc::new(AtomicU64::new(Self::NONE)) }
+    }
+}
+
+impl From<&Timings> for Patience {
+    fn from(timings: &Timings) -> Self {
+        Self { ping_after: timings.ping_after, dead_after: timings.dead_after, answer: timings.answer }
+    }
 }

@@ -63,6 +63,12 @@ pub struct Rest {
     priority: Priority,
 }
 
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rest({})", self.shared.base)
+    }
+}
+
 struct Shared {
     http: Client,
     /// Ends in `/`.
@@ -72,6 +78,8 @@ struct Shared {
     max_wait: Duration,
     /// Direct rooms by the other's user name.
     directs: Mutex<std::collections::HashMap<String, String>>,
+    /// What the server's clock said last, and when we heard it.
+    server_clock: Mutex<Option<(u64, tokio::time::Instant)>>,
 }
 
 struct Auth {
@@ -112,6 +120,7 @@ impl Rest {
                 limiter: Limiter::default(),
                 max_wait: options.max_wait,
                 directs: Mutex::default(),
+                server_clock: Mutex::default(),
             }),
             priority: Priority::Normal,
         })
@@ -142,6 +151,15 @@ impl Rest {
     pub fn user_id(&self) -> Option<String> {
         let auth = self.shared.auth.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         auth.as_ref().map(|auth| auth.user_id.clone())
+    }
+
+    /// The server's clock, to the second: the last answer's `Date`, and the time since. `None` before the
+    /// first answer.
+    pub fn server_time(&self) -> Option<jiff::Timestamp> {
+        let heard = *self.shared.server_clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (date_ms, when) = heard?;
+        let date = jiff::Timestamp::from_millisecond(i64::try_from(date_ms).ok()?).ok()?;
+        date.checked_add(when.elapsed()).ok()
     }
 
     /// The workspace's address, ending in `/`.
@@ -199,7 +217,13 @@ impl Rest {
                     return Err(unavailable(route, describe(&error)));
                 }
             };
-            permit.answered(&rate_headers(&response));
+            let headers = rate_headers(&response);
+            if let Some(date_ms) = headers.date_ms {
+                let mut clock =
+                    self.shared.server_clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                *clock = Some((date_ms, tokio::time::Instant::now()));
+            }
+            permit.answered(&headers);
             match read(route, response).await {
                 Err(RestError::RateLimited { retry_after, .. }) if refusals < MAX_RATE_LIMITED => {
                     refusals += 1;
