@@ -1,6 +1,8 @@
 //! Houston: ChatOps for Rocket.Chat. `ARCHITECTURE.md` says how the house is laid out.
 
+pub mod approvals;
 pub mod assets;
+pub mod audit;
 pub mod chat;
 pub mod clock;
 pub mod config;
@@ -11,6 +13,7 @@ pub mod ids;
 pub mod playbook;
 pub mod providers;
 pub mod rocketchat;
+pub mod runs;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

@@ -148,10 +148,8 @@ fn fill(alternative: &[ApprovalGroup], voters: &[&Vote]) -> Vec<GroupTally> {
         let mut seen = vec![false; places.len()];
         place(voter, alternative, voters, &places, &mut taken_by, &mut seen);
     }
-    let mut tallies: Vec<GroupTally> = alternative
-        .iter()
-        .map(|group| GroupTally { group: group.clone(), filled_by: Vec::new() })
-        .collect();
+    let mut tallies: Vec<GroupTally> =
+        alternative.iter().map(|group| GroupTally { group: group.clone(), filled_by: Vec::new() }).collect();
     for (place, voter) in taken_by.iter().enumerate() {
         if let Some(voter) = voter {
             tallies[places[place]].filled_by.push(voters[*voter].by.clone());

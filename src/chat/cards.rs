@@ -94,12 +94,8 @@ pub fn nothing_to_do(plan: &Plan, already: &[String]) -> String {
 
 /// The approval message, at any time of its life.
 pub fn card(run: &RunState, now: Timestamp) -> String {
-    let mut out = format!(
-        ":clipboard: *{}* {} asked by {}\n",
-        run.id,
-        code(&run.plan.command),
-        name(&run.by)
-    );
+    let mut out =
+        format!(":clipboard: *{}* {} asked by {}\n", run.id, code(&run.plan.command), name(&run.by));
     if let Some(reason) = &run.plan.reason {
         let _ = writeln!(out, "_reason: {}_", defuse(reason));
     }
@@ -166,7 +162,9 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
 fn left(now: Timestamp, until: Timestamp) -> String {
     match Duration::try_from(until.duration_since(now)) {
         // Whole minutes: the card is not edited every second.
-        Ok(left) if left.as_secs() >= 60 => format!("{} left", text::duration(Duration::from_secs(left.as_secs() / 60 * 60))),
+        Ok(left) if left.as_secs() >= 60 => {
+            format!("{} left", text::duration(Duration::from_secs(left.as_secs() / 60 * 60)))
+        }
         Ok(left) if !left.is_zero() => "less than a minute left".to_owned(),
         _ => "over".to_owned(),
     }
@@ -264,7 +262,9 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         Phase::Waiting { .. } => head(":raising_hand:", "waits for an answer"),
         Phase::Paused { .. } => head(":double_vertical_bar:", "is paused"),
         Phase::Unknown { .. } => head(":grey_question:", "needs a person"),
-        Phase::Undoing => head(":leftwards_arrow_with_hook:", &format!("undoes what was done, {}", since(started, now))),
+        Phase::Undoing => {
+            head(":leftwards_arrow_with_hook:", &format!("undoes what was done, {}", since(started, now)))
+        }
         Phase::Stuck => head(":sos:", "is stuck"),
         Phase::Done { outcome } => return finished(run, *outcome),
     };
@@ -279,7 +279,12 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
 fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let mut lines = Vec::new();
     for (index, (step, record)) in run.plan.steps.iter().zip(&run.steps).enumerate() {
-        lines.push(step_line(step, record, if live.step == Some(index) { live.line.as_deref() } else { None }, now));
+        lines.push(step_line(
+            step,
+            record,
+            if live.step == Some(index) { live.line.as_deref() } else { None },
+            now,
+        ));
     }
     if lines.len() > MOST_STEPS {
         let hidden = lines.len() - MOST_STEPS;
@@ -450,7 +455,8 @@ pub fn question(run: &RunState) -> String {
                 ":double_vertical_bar: *{id}* step {} ({}) failed and waits for you{}\n`!retry {id}` tries again, `!cancel {id}` ends the run.",
                 step + 1,
                 title(run, *step),
-                why.map(|error| format!(": {}{}", defuse(&error.message), explain(error))).unwrap_or_default()
+                why.map(|error| format!(": {}{}", defuse(&error.message), explain(error)))
+                    .unwrap_or_default()
             )
         }
         Phase::Stuck => stuck(run),
@@ -484,7 +490,8 @@ fn stuck(run: &RunState) -> String {
             _ => {}
         }
     }
-    let _ = write!(out, "`!retry {id}` tries to undo again; `!abandon {id} why` when you have finished by hand.");
+    let _ =
+        write!(out, "`!retry {id}` tries to undo again; `!abandon {id} why` when you have finished by hand.");
     out
 }
 

@@ -172,7 +172,8 @@ impl Voice {
                 self.reply(&run, id, &run.progress, cards::question(&run)).await
             }
             (Notice::AskWhyDenied { id, .. }, Some(run)) => {
-                let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision else {
+                let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision
+                else {
                     return Ok(());
                 };
                 let text = format!(

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::providers::swarm::status::{EnvironmentStatus, ServiceStatus};
+use crate::providers::swarm::{EnvironmentStatus, ServiceStatus, UpdateState};
 use crate::runs::locks::Held;
 use crate::runs::releases::Release;
 use crate::runs::state::RunState;
@@ -50,7 +50,11 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
         .map(|service| {
             [
                 service.name.clone(),
-                if service.exists { format!("{}/{}", service.running, service.wanted) } else { "–".to_owned() },
+                if service.exists {
+                    format!("{}/{}", service.running, service.wanted)
+                } else {
+                    "–".to_owned()
+                },
                 if service.exists { service.version.clone() } else { "not there".to_owned() },
                 service.changed_at.map(|at| text::ago(at, now)).unwrap_or_default(),
             ]
@@ -125,9 +129,9 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
         ));
     }
     if let Some(update) = &service.update
-        && !matches!(update.word(), "completed")
+        && update.state != UpdateState::Completed
     {
-        lines.push(format!("last update: {}: {}", update.word(), defuse(&update.message)));
+        lines.push(format!("its last update: {}", defuse(&update.message)));
     }
     if let Some(failure) = &service.failure {
         lines.push(format!("a task failed: {}", defuse(failure)));

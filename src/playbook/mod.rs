@@ -1,4 +1,5 @@
 //! Playbooks, plans and step kinds.
 pub mod model;
+pub mod plan;
 pub mod steps;
 pub mod template;

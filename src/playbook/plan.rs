@@ -222,7 +222,10 @@ fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
     let Some(Each::Services) = request.playbook.each else { return Ok(Vec::new()) };
     let Some(environment) = request.environment else {
         return Err(PlanError {
-            message: format!("playbook `{}` goes through services, and no environment was named", request.playbook.name),
+            message: format!(
+                "playbook `{}` goes through services, and no environment was named",
+                request.playbook.name
+            ),
             hint: None,
         });
     };

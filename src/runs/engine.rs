@@ -25,10 +25,10 @@ use super::next::{AfterCrash, Next, after_crash, next};
 use super::outbox::Notice;
 use super::releases;
 use super::state::{Phase, RunState, StepState};
+use super::transcripts::Transcripts;
 use crate::approvals::{self, Choice, Ineligible, Tally, Vote};
 use crate::audit::{Audit, Entry};
 use crate::clock::Clock;
-use crate::exec::transcript::Transcripts;
 use crate::gateway::events::{Actor, Post};
 use crate::ids::{EffectToken, MessageId, RunId, random_id};
 use crate::playbook::model::{Change, Digest, LockName, Plan, PlannedUndo};
@@ -275,7 +275,8 @@ impl Engine {
         let decided = events.len() > 1;
         let state = self.append_locked(journal, run, events, notices).await?;
         if decided {
-            self.audit(&state, if choice == Choice::Approve { "approved" } else { "denied" }, Some(&by)).await;
+            self.audit(&state, if choice == Choice::Approve { "approved" } else { "denied" }, Some(&by))
+                .await;
             self.nudge(run);
             return Ok(Voted::Decided);
         }
@@ -578,8 +579,11 @@ impl Engine {
         match differences {
             Err(error) => {
                 tracing::warn!(run.id = %run, "{run} cannot be compared with the world: {error}");
-                let differences =
-                    vec![Change { what: "the world cannot be looked at".into(), from: None, to: Some(error.message) }];
+                let differences = vec![Change {
+                    what: "the world cannot be looked at".into(),
+                    from: None,
+                    to: Some(error.message),
+                }];
                 self.append(run, vec![Event::Voided { differences }], vec![own_message(state)]).await;
                 return false;
             }
@@ -649,18 +653,21 @@ impl Engine {
         let kind = match self.kind(&planned.kind) {
             Ok(kind) => kind,
             Err(error) => {
-                self.append(run, vec![started(run, step, attempt), Event::StepFailed { step, error }], Vec::new())
-                    .await;
+                self.append(
+                    run,
+                    vec![started(run, step, attempt), Event::StepFailed { step, error }],
+                    Vec::new(),
+                )
+                .await;
                 return;
             }
         };
         if let Some(pause) = kind.pause(&planned.params) {
             let (until, notices) = match &pause {
                 Pause::For(time) => (self.now().checked_add(*time).ok(), Vec::new()),
-                Pause::Answer { .. } => (
-                    None,
-                    vec![Notice::Progress { run }, Notice::question(run, state.next_seq)],
-                ),
+                Pause::Answer { .. } => {
+                    (None, vec![Notice::Progress { run }, Notice::question(run, state.next_seq)])
+                }
             };
             self.append(run, vec![Event::StepWaiting { step, pause, until }], notices).await;
             return;
@@ -670,14 +677,19 @@ impl Engine {
         }
         let cancel = self.begin(run, step, state.cancel.is_some());
         let context = self.context(state, step, cancel.clone());
-        self.0.parts.transcripts.line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
+        self.0
+            .parts
+            .transcripts
+            .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
         let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
         let result = self.bounded(kind.run(&context, &planned.params), limit, &cancel).await;
         self.end(run);
         let event = match result {
-            Ok(output) => {
-                Event::StepSucceeded { step, output: self.0.parts.redactor.redact_json(&output), adopted: false }
-            }
+            Ok(output) => Event::StepSucceeded {
+                step,
+                output: self.0.parts.redactor.redact_json(&output),
+                adopted: false,
+            },
             Err(error) => Event::StepFailed { step, error: self.redact(error) },
         };
         if let Event::StepFailed { error, .. } = &event {
@@ -696,7 +708,8 @@ impl Engine {
         let kind = match self.kind(&planned.kind) {
             Ok(kind) => kind,
             Err(error) => {
-                self.append(run, vec![Event::OutcomeUnknown { step, why: error.message }], unknown(state)).await;
+                self.append(run, vec![Event::OutcomeUnknown { step, why: error.message }], unknown(state))
+                    .await;
                 return;
             }
         };
@@ -715,8 +728,12 @@ impl Engine {
                 match probed {
                     Ok(Ok(Probed::Happened(output))) => {
                         let output = self.0.parts.redactor.redact_json(&output);
-                        self.append(run, vec![Event::StepSucceeded { step, output, adopted: true }], Vec::new())
-                            .await;
+                        self.append(
+                            run,
+                            vec![Event::StepSucceeded { step, output, adopted: true }],
+                            Vec::new(),
+                        )
+                        .await;
                     }
                     Ok(Ok(Probed::DidNotHappen | Probed::UnderWay)) => {
                         self.perform(state, step, attempt + 1, locks).await;
@@ -747,7 +764,10 @@ impl Engine {
     async fn undo(&self, state: &RunState, step: usize, attempt: u32, _locks: &LockProof) {
         let run = state.id;
         let planned = &state.plan.steps[step];
-        if self.append(run, vec![Event::UndoStarted { step, attempt }], vec![Notice::Progress { run }]).await.is_none()
+        if self
+            .append(run, vec![Event::UndoStarted { step, attempt }], vec![Notice::Progress { run }])
+            .await
+            .is_none()
         {
             return;
         }
@@ -763,7 +783,10 @@ impl Engine {
         // An undo is not cancelled: it is what a cancel asks for.
         let cancel = CancellationToken::new();
         let context = self.context(state, step, cancel.clone());
-        self.0.parts.transcripts.line(run, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
+        self.0
+            .parts
+            .transcripts
+            .line(run, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
         let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
         let result = match &planned.undo {
             PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(()),
@@ -791,12 +814,14 @@ impl Engine {
         let mut batch = Batch::new();
         releases::record(state, outcome, now, &mut batch);
         let notices = vec![Notice::Progress { run }, Notice::result(run)];
-        let Some(state) = self.append_with(run, vec![Event::Finished { outcome }], notices, batch).await else {
+        let Some(state) = self.append_with(run, vec![Event::Finished { outcome }], notices, batch).await
+        else {
             return;
         };
         self.audit(&state, outcome.word(), None).await;
         tracing::info!(run.id = %run, "{run} `{}` {}", state.plan.command, outcome.word());
         self.0.parts.transcripts.line(run, &format!("── {}", outcome.word()));
+        self.0.parts.transcripts.close(run);
         self.nudge_waiting().await;
     }
 
@@ -897,7 +922,8 @@ impl Engine {
     ) -> Option<RunState> {
         loop {
             let mut journal = self.0.journal.lock().await;
-            let result = journal.append(run, events.clone(), notices.clone(), std::mem::take(&mut with), self.now());
+            let result =
+                journal.append(run, events.clone(), notices.clone(), std::mem::take(&mut with), self.now());
             drop(journal);
             let error = match result {
                 Ok((state, last)) => match self.settle(&state, last).await {

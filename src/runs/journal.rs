@@ -79,9 +79,10 @@ impl Journal {
             if header.done {
                 continue;
             }
-            match read_log(&store, header.run).map_err(|e| e.to_string()).and_then(|log| {
-                RunState::fold(&log).map_err(|e| e.to_string())
-            }) {
+            match read_log(&store, header.run)
+                .map_err(|e| e.to_string())
+                .and_then(|log| RunState::fold(&log).map_err(|e| e.to_string()))
+            {
                 Ok(Some(state)) => {
                     open.insert(header.run, state);
                 }
@@ -209,8 +210,10 @@ impl Journal {
                 },
             })
         });
-        let by_people =
-            self.manual.iter().map(|lock| Held { name: lock.name.clone(), holder: Holder::Person(lock.clone()) });
+        let by_people = self
+            .manual
+            .iter()
+            .map(|lock| Held { name: lock.name.clone(), holder: Holder::Person(lock.clone()) });
         let mut held: Vec<Held> = by_runs.chain(by_people).collect();
         held.sort_by(|a, b| a.name.cmp(&b.name));
         held
@@ -222,7 +225,9 @@ impl Journal {
             .open
             .values()
             .filter(|other| {
-                other.id != run.id && other.wants_locks() && (other.ready_at, other.id) < (run.ready_at, run.id)
+                other.id != run.id
+                    && other.wants_locks()
+                    && (other.ready_at, other.id) < (run.ready_at, run.id)
             })
             .collect();
         ahead.sort_by_key(|other| (other.ready_at, other.id));

@@ -10,5 +10,6 @@ pub mod next;
 pub mod outbox;
 pub mod releases;
 pub mod state;
+pub mod transcripts;
 
 pub use engine::{ActError, Engine, LiveStatus, NewRun, Parts, RunMessage, Voted};

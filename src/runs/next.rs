@@ -27,16 +27,32 @@ pub enum Next {
     /// Nothing until then.
     Sleep(Timestamp),
     /// Append `step_started`, perform, append the outcome.
-    Step { step: usize, attempt: u32 },
+    Step {
+        step: usize,
+        attempt: u32,
+    },
     /// Started by a process that is gone; what now depends on what a repeat means.
-    Recover { step: usize, attempt: u32 },
+    Recover {
+        step: usize,
+        attempt: u32,
+    },
     /// Append `retry_at`.
-    ScheduleRetry { step: usize, at: Timestamp },
+    ScheduleRetry {
+        step: usize,
+        at: Timestamp,
+    },
     /// Attempts are used up and the playbook wants a person.
-    Pause { step: usize },
+    Pause {
+        step: usize,
+    },
     /// A wait for time is over.
-    EndWait { step: usize },
-    Undo { step: usize, attempt: u32 },
+    EndWait {
+        step: usize,
+    },
+    Undo {
+        step: usize,
+        attempt: u32,
+    },
     Stuck,
     Finish(Outcome),
 }
@@ -45,11 +61,9 @@ pub fn next(run: &RunState, now: Timestamp) -> Next {
     match &run.phase {
         Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
         Phase::Deciding { expires_at } => Next::Sleep(*expires_at),
-        Phase::Ready
-        | Phase::Queued { .. }
-        | Phase::Unknown { .. }
-        | Phase::Stuck
-        | Phase::Done { .. } => Next::Rest,
+        Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck | Phase::Done { .. } => {
+            Next::Rest
+        }
         Phase::Paused { .. } => {
             if run.cancel.is_some() {
                 after_failure(run, Outcome::Cancelled)
@@ -101,9 +115,9 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 }
                 let retry = &run.plan.steps[index].retry;
                 let first = record.started_at.unwrap_or(now);
-                let in_time = retry.max_elapsed.is_none_or(|max| {
-                    first.checked_add(max).is_ok_and(|deadline| now < deadline)
-                });
+                let in_time = retry
+                    .max_elapsed
+                    .is_none_or(|max| first.checked_add(max).is_ok_and(|deadline| now < deadline));
                 if error.transient && *attempt < retry.attempts && in_time {
                     let doubled = retry.backoff.saturating_mul(1 << (attempt - 1).min(16));
                     let failed_at = record.ended_at.unwrap_or(now);

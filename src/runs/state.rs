@@ -22,19 +22,34 @@ use crate::playbook::steps::{Pause, StepError};
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
     /// Waits for approval. Holds no lock.
-    Deciding { expires_at: Timestamp },
+    Deciding {
+        expires_at: Timestamp,
+    },
     /// May start as soon as its locks are free.
     Ready,
     /// Waits for others' work to end. Holds no lock.
-    Queued { behind: Vec<String> },
+    Queued {
+        behind: Vec<String>,
+    },
     /// Moves; holds its locks. So do the ones below.
     Running,
-    Waiting { step: usize, pause: Pause, until: Option<Timestamp> },
-    Paused { step: usize },
-    Unknown { step: usize, why: String },
+    Waiting {
+        step: usize,
+        pause: Pause,
+        until: Option<Timestamp>,
+    },
+    Paused {
+        step: usize,
+    },
+    Unknown {
+        step: usize,
+        why: String,
+    },
     Undoing,
     Stuck,
-    Done { outcome: Outcome },
+    Done {
+        outcome: Outcome,
+    },
 }
 
 impl Phase {
@@ -172,7 +187,8 @@ impl RunState {
 
     /// The first event.
     pub fn begin(record: &Recorded) -> Result<Self, Illegal> {
-        let Event::Created { plan, digest, by, origin, card, progress, expires_at, .. } = &record.event else {
+        let Event::Created { plan, digest, by, origin, card, progress, expires_at, .. } = &record.event
+        else {
             return Err(illegal(record, "nothing", "a run begins with `created`"));
         };
         if record.seq != 0 {
@@ -258,7 +274,8 @@ impl RunState {
 
     /// Adds one event, or says why it cannot follow.
     pub fn apply(&mut self, record: &Recorded) -> Result<(), Illegal> {
-        let refuse = |why| illegal(record, self.phase.word(), why);
+        let word = self.phase.word();
+        let refuse = move |why| illegal(record, word, why);
         if record.run != self.id {
             return Err(refuse("it belongs to another run"));
         }
@@ -268,8 +285,7 @@ impl RunState {
         if self.is_done() && !matches!(record.event, Event::DenialExplained { .. }) {
             return Err(refuse("the run has ended"));
         }
-        let before_start =
-            matches!(self.phase, Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. });
+        let before_start = matches!(self.phase, Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. });
         let at = record.at;
         match &record.event {
             Event::Created { .. } => return Err(refuse("a run is created once")),
@@ -298,7 +314,8 @@ impl RunState {
                     && !tally.met
                 {
                     // The deadline of a decision that fell back is what is left of the policy's time.
-                    let expires = self.plan.approval.as_ref().map_or(std::time::Duration::ZERO, |p| p.expires);
+                    let expires =
+                        self.plan.approval.as_ref().map_or(std::time::Duration::ZERO, |p| p.expires);
                     let expires_at = self.created_at.checked_add(expires).unwrap_or(Timestamp::MAX);
                     self.phase = Phase::Deciding { expires_at };
                     self.decision = None;
@@ -482,15 +499,19 @@ impl RunState {
                 self.cancel.get_or_insert_with(|| by.clone());
             }
             Event::UndoStarted { step, attempt } => {
-                if !matches!(self.phase, Phase::Running | Phase::Undoing | Phase::Waiting { .. } | Phase::Paused { .. })
-                {
+                if !matches!(
+                    self.phase,
+                    Phase::Running | Phase::Undoing | Phase::Waiting { .. } | Phase::Paused { .. }
+                ) {
                     return Err(refuse("nothing is to be undone"));
                 }
                 self.phase = Phase::Undoing;
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 let output = match &slot.state {
                     StepState::Succeeded { output } => Some(output.clone()),
-                    StepState::Undoing { output, .. } | StepState::UndoFailed { output, .. } => output.clone(),
+                    StepState::Undoing { output, .. } | StepState::UndoFailed { output, .. } => {
+                        output.clone()
+                    }
                     StepState::Failed { .. } => None,
                     _ => return Err(refuse("the step was not done")),
                 };
@@ -508,11 +529,8 @@ impl RunState {
                 let StepState::Undoing { attempt, output } = &slot.state else {
                     return Err(refuse("the step is not being undone"));
                 };
-                slot.state = StepState::UndoFailed {
-                    attempt: *attempt,
-                    output: output.clone(),
-                    error: error.clone(),
-                };
+                slot.state =
+                    StepState::UndoFailed { attempt: *attempt, output: output.clone(), error: error.clone() };
             }
             Event::Stuck => {
                 if !matches!(self.phase, Phase::Undoing) {
