@@ -1,1 +1,3 @@
+//! The `houston` program; all of it is in the library.
+
 fn main() {}
