@@ -1,5 +1,6 @@
 //! Houston: ChatOps for Rocket.Chat. `ARCHITECTURE.md` says how the house is laid out.
 
+pub mod assets;
 pub mod audit;
 pub mod chat;
 pub mod clock;
@@ -10,6 +11,8 @@ pub mod gateway;
 pub mod ids;
 pub mod playbook;
 pub mod providers;
+pub mod rocketchat;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod text;

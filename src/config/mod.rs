@@ -3,8 +3,11 @@
 //!
 //! Must not: connect to anything, resolve secrets at load, or change after it was loaded.
 
+pub mod approvals;
 pub mod env;
 pub mod environment;
+pub mod load;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 //!
 //! Must not: read files or decide severity for a command; it holds and renders.
 
+pub mod render;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

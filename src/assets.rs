@@ -1,0 +1,57 @@
+//! The defaults that are part of the binary, and the operator's folder over them, whole file by whole file.
+//!
+//! Must not: parse what it hands out.
+
+use std::path::{Path, PathBuf};
+
+/// A file of the defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct Asset {
+    /// With its folder: `commands/change.yaml`.
+    pub path: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! assets {
+    ($($path:literal),* $(,)?) => {
+        &[$(Asset { path: $path, text: include_str!(concat!("../", $path)) }),*]
+    };
+}
+
+/// Commands and playbooks that every installation has.
+pub const DEFAULTS: &[Asset] = assets![
+    "commands/change.yaml",
+    "commands/locks.yaml",
+    "commands/look.yaml",
+    "commands/runs.yaml",
+    "commands/talk.yaml",
+    "playbooks/deploy.yaml",
+    "playbooks/rollback.yaml",
+    "playbooks/scale.yaml",
+];
+
+/// The sample configuration that `houston demo` starts from; paths are relative to the folder.
+pub const SAMPLE: &[Asset] = &[
+    Asset { path: "houston.yaml", text: include_str!("../config/houston.yaml") },
+    Asset { path: "environments/prod.yaml", text: include_str!("../config/environments/prod.yaml") },
+    Asset { path: "environments/staging.yaml", text: include_str!("../config/environments/staging.yaml") },
+];
+
+/// Before the path of a default in places and in provenance: `built-in/commands/change.yaml`.
+pub const BUILT_IN: &str = "built-in";
+
+/// A file as it is in force, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// For places: relative to the configuration folder, or beginning with [`BUILT_IN`].
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    /// Whether it stands in the operator's folder in place of a default.
+    pub overlays: bool,
+}
+
+/// The text of a default by the path that places show; `None` for the operator's own files.
+pub fn built_in_text(path: &Path) -> Option<&'static str> {
+    let path = path.strip_prefix(BUILT_IN).ok()?;
+    DEFAULTS.iter().find(|asset| Path::new(asset.path) == path).map(|asset| asset.text)
+}

@@ -1,3 +1,0 @@
-//! Docker Swarm through the Docker Engine API.
-#[derive(Debug)]
-pub struct Swarm {}

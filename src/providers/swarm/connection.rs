@@ -1,0 +1,226 @@
+//! The way to a manager: a local socket, or several managers tried in order. The one that answered is
+//! asked first the next time.
+//!
+//! A request that changes something is safe to send again to another manager: it carries the service's
+//! `Version.Index` (or a name that is taken once), so that the second one is refused.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value as Json;
+use tokio::sync::Mutex;
+
+use super::error::{Problem, SwarmError, Tried, message_of};
+
+/// A reply larger than this is refused: an inspect of thousands of tasks is a tenth of it.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The managers of one Swarm.
+pub struct Swarm {
+    managers: Vec<Manager>,
+    /// Index of the manager that answered last.
+    answered: AtomicUsize,
+}
+
+impl Swarm {
+    /// A Swarm whose manager listens on a socket of this machine.
+    pub fn local(socket: impl Into<PathBuf>) -> Self {
+        Self::over(vec![Manager::socket(socket)])
+    }
+
+    /// Several managers of the same Swarm, tried in this order.
+    pub fn over(managers: Vec<Manager>) -> Self {
+        Self { managers, answered: AtomicUsize::new(0) }
+    }
+
+    /// The manager that answered last, for messages.
+    pub fn manager(&self) -> &str {
+        self.managers.get(self.answered.load(Ordering::Relaxed)).map_or("no manager", |m| m.name.as_str())
+    }
+
+    /// Sends to the manager that answered last, then to the others in order.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), SwarmError> {
+        let first = self.answered.load(Ordering::Relaxed);
+        let order = std::iter::once(first).chain((0..self.managers.len()).filter(|i| *i != first));
+        let mut tried = Vec::new();
+        for i in order {
+            let Some(manager) = self.managers.get(i) else { continue };
+            match manager.send(request).await {
+                Ok(answer) => {
+                    if self.answered.swap(i, Ordering::Relaxed) != i {
+                        tracing::info!(manager = manager.name, "another Swarm manager answers");
+                    }
+                    return Ok(answer);
+                }
+                Err(problem) => {
+                    tracing::debug!(manager = manager.name, %problem, "a Swarm manager is of no use");
+                    tried.push(Tried { manager: manager.name.clone(), problem });
+                }
+            }
+        }
+        Err(SwarmError::NoManager { tried })
+    }
+}
+
+impl std::fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.managers.iter().map(|m| &m.name)).finish()
+    }
+}
+
+/// One manager and the way to its engine.
+pub struct Manager {
+    name: String,
+    way: Way,
+    /// Absent until it is needed, and after it failed.
+    client: Mutex<Option<Client>>,
+}
+
+enum Way {
+    Socket(PathBuf),
+}
+
+impl Manager {
+    /// A manager on this machine.
+    pub fn socket(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { name: path.display().to_string(), way: Way::Socket(path), client: Mutex::new(None) }
+    }
+
+    async fn client(&self) -> Result<Client, Problem> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let socket = match &self.way {
+            Way::Socket(path) => path.clone(),
+        };
+        let made = Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| Problem::Unreachable(e.to_string()))?;
+        Ok(client.insert(made).clone())
+    }
+
+    async fn send(&self, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), Problem> {
+        let client = self.client().await?;
+        let sent = tokio::time::timeout(request.timeout, perform(&client, request)).await;
+        let problem = match sent {
+            Ok(Ok((status, body))) => match refusal_of_the_manager(status, &body) {
+                None => return Ok((status, body)),
+                // The connection is good, only the engine behind it is of no use.
+                Some(problem) => return Err(problem),
+            },
+            Ok(Err(error)) => Problem::Unreachable(root_cause(&error)),
+            Err(_) => Problem::TimedOut,
+        };
+        *self.client.lock().await = None;
+        Err(problem)
+    }
+}
+
+async fn perform(client: &Client, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {
+    let mut builder = client.request(request.method.clone(), format!("http://docker{}", request.path));
+    if !request.query.is_empty() {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(request.query.iter().map(|(k, v)| (*k, v.as_str())));
+        builder = client
+            .request(request.method.clone(), format!("http://docker{}?{}", request.path, query.finish()));
+    }
+    if let Some(body) = request.body {
+        builder = builder.json(body);
+    }
+    let response = builder.send().await?;
+    let status = response.status();
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        let room = request.at_most - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == request.at_most {
+            break;
+        }
+    }
+    Ok((status, body))
+}
+
+/// Engines say with 503 (older ones also 406 and 500) that they are no manager, or that theirs has no
+/// leader; another manager may know better.
+fn refusal_of_the_manager(status: StatusCode, body: &[u8]) -> Option<Problem> {
+    if !status.is_server_error() && status != StatusCode::NOT_ACCEPTABLE {
+        return None;
+    }
+    let message = message_of(body);
+    if message.contains("not a swarm manager") || message.contains("not part of a swarm") {
+        Some(Problem::NotManager)
+    } else if message.contains("does not have a leader") || message.contains("too few managers") {
+        Some(Problem::NoQuorum)
+    } else {
+        None
+    }
+}
+
+/// The innermost error: `permission denied` rather than `error sending request`.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// One request to an engine.
+pub(super) struct Request<'a> {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<&'a Json>,
+    timeout: Duration,
+    at_most: usize,
+}
+
+impl<'a> Request<'a> {
+    fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            body: None,
+            timeout: TIMEOUT,
+            at_most: MOST_BYTES,
+        }
+    }
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+    pub(super) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path)
+    }
+    pub(super) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+    pub(super) fn query(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((key, value.into()));
+        self
+    }
+    pub(super) fn body(mut self, body: &'a Json) -> Self {
+        self.body = Some(body);
+        self
+    }
+    pub(super) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+    /// What comes after so many bytes is left unread.
+    pub(super) fn at_most(mut self, bytes: usize) -> Self {
+        self.at_most = bytes;
+        self
+    }
+}

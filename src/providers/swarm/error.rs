@@ -1,0 +1,115 @@
+//! What can go wrong between us and a Swarm, told apart by what one does about it.
+
+use reqwest::StatusCode;
+use serde_json::Value as Json;
+
+/// Why one manager was of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// `node1 (deploy@10.0.0.2)` or the socket's path.
+    pub manager: String,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("it is not a manager of a Swarm")]
+    NotManager,
+    #[error("its Swarm has no leader, too few managers are online")]
+    NoQuorum,
+    #[error("it did not answer in time")]
+    TimedOut,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SwarmError {
+    /// Every manager was tried.
+    #[error("no Swarm manager is of use: {}", tried_list(tried))]
+    NoManager { tried: Vec<Tried> },
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    /// `Version.Index` has moved on since the service was read.
+    #[error("{what} was changed by somebody else in the meantime")]
+    Stale { what: String },
+    /// The name or the port is taken.
+    #[error("{what}: {message}")]
+    Conflict { what: String, message: String },
+    #[error("{what}: the engine refused ({status}): {message}")]
+    Refused { what: String, status: u16, message: String },
+    #[error("the engine's answer about {what} cannot be read: {reason}")]
+    Unreadable { what: String, reason: String },
+}
+
+fn tried_list(tried: &[Tried]) -> String {
+    let each: Vec<String> = tried.iter().map(|t| format!("{}: {}", t.manager, t.problem)).collect();
+    each.join("; ")
+}
+
+impl SwarmError {
+    /// Whether the same request may succeed later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoManager { tried } => !tried.iter().all(|t| t.problem == Problem::NotManager),
+            Self::Stale { .. } => true,
+            Self::Refused { status, .. } => *status >= 502,
+            _ => false,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoManager { tried } => {
+                let any = |f: fn(&Problem) -> bool| tried.iter().any(|t| f(&t.problem));
+                Some(if any(|p| *p == Problem::NoQuorum) {
+                    "more than half of the managers must be up: start those that are down, or see \
+                     `docker swarm init --force-new-cluster`"
+                        .to_owned()
+                } else if any(|p| *p == Problem::NotManager) {
+                    "name managers under `swarm` in the environment file, or run `docker swarm init` there"
+                        .to_owned()
+                } else {
+                    "check that the hosts are up and that the Docker socket may be opened".to_owned()
+                })
+            }
+            Self::Stale { .. } => Some("plan again to see what it is now".to_owned()),
+            Self::Refused { message, .. } | Self::Conflict { message, .. } => {
+                message.contains("already in use").then(|| {
+                    "another service publishes this port; choose another one in the environment file"
+                        .to_owned()
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// An answer that was no success. Engines of different ages use different codes for the same thing,
+    /// so a stale index is known by its text (Docker 20.10 to 28: `update out of sequence`).
+    pub(super) fn refused(what: &str, status: StatusCode, body: &[u8]) -> Self {
+        let message = message_of(body);
+        let what = what.to_owned();
+        if message.contains("update out of sequence") {
+            return Self::Stale { what };
+        }
+        match status {
+            StatusCode::NOT_FOUND if !message.contains("network") => Self::NotFound { what },
+            StatusCode::CONFLICT => Self::Conflict { what, message },
+            _ => Self::Refused { what, status: status.as_u16(), message },
+        }
+    }
+}
+
+/// The text of an error answer: `{"message": …}`, or what there is.
+pub(super) fn message_of(body: &[u8]) -> String {
+    let text = serde_json::from_slice::<Json>(body)
+        .ok()
+        .and_then(|v| v.get("message").and_then(Json::as_str).map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    let text = text
+        .strip_prefix("rpc error: code = ")
+        .and_then(|t| t.split_once("desc = "))
+        .map_or(text.as_str(), |(_, t)| t);
+    crate::text::ellipsis(text, 500).into_owned()
+}
