@@ -12,7 +12,7 @@ const FORBIDDEN: &[(&str, &[&str], &[&str])] = &[
     ("providers", &["runs", "chat", "store"], &[]),
     ("exec", &["runs", "chat", "store", "providers", "rocketchat", "gateway"], &[]),
     ("store", &["runs", "chat", "rocketchat", "gateway", "providers", "exec"], &[]),
-    ("approvals", &["rocketchat", "gateway"], &[]),
+    ("approvals", &["rocketchat"], &[]),
     ("*", &["app", "cli"], &[]),
 ];
 
