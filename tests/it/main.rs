@@ -1,3 +1,6 @@
-//! Everything that is tested from outside, in one binary.
+//! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
+//! them and sets these.
 
+mod architecture;
 mod gateway;
+mod ssh;
