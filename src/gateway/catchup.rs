@@ -33,7 +33,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub enum Found {
     /// Rooms that changed; all of them at the first start.
     Rooms { rooms: Vec<Room>, memberships: Vec<Subscription>, left: Vec<RoomId> },
-    /// Changes in a room, in no order.
+    /// Changes in a room, those of one millisecond in the order of the server.
     Page { room: RoomId, docs: Vec<Doc>, last: bool },
 }
 
@@ -146,8 +146,8 @@ impl Pages<'_> {
     /// `false`: the server will not.
     async fn at_once(&self, since: Timestamp) -> bool {
         match self.sync(Sync::Since(since)).await {
-            Ok(page) => {
-                self.found(page.0, false).await;
+            Ok((docs, _)) => {
+                self.found(docs, false).await;
                 true
             }
             Err(error) => {
