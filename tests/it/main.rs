@@ -4,3 +4,6 @@
 mod architecture;
 mod gateway;
 mod ssh;
+//! Integration tests, one binary: a module per topic.
+
+mod swarm;

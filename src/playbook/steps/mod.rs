@@ -3,6 +3,16 @@
 //!
 //! Must not: know what a run is, or talk to chat. What it needs comes in a [`StepContext`].
 
+mod ask;
+mod http_check;
+mod notify;
+mod params;
+mod ssh;
+mod swarm_change;
+mod swarm_service;
+mod swarm_stack;
+mod wait;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -259,6 +269,21 @@ pub enum UndoMode {
     NotNeeded,
     /// Said in the plan, before approval.
     Impossible,
+}
+
+/// Every step kind by its word. Make it once and keep it: what a probe finds under way is remembered here
+/// for the run that follows.
+pub fn registry() -> BTreeMap<&'static str, Arc<dyn StepKind>> {
+    let kinds: [Arc<dyn StepKind>; 7] = [
+        Arc::new(ask::Ask),
+        Arc::new(http_check::HttpCheck),
+        Arc::new(notify::Notify),
+        Arc::new(ssh::Ssh),
+        Arc::new(swarm_service::SwarmService::default()),
+        Arc::new(swarm_stack::SwarmStack::default()),
+        Arc::new(wait::Wait),
+    ];
+    kinds.into_iter().map(|kind| (kind.name(), kind)).collect()
 }
 
 /// What a step waits for.

@@ -14,6 +14,9 @@ use serde_json::Value as Json;
 use tokio::sync::Mutex;
 
 use super::error::{Problem, SwarmError, Tried, message_of};
+use crate::config::environment::{Environment, SwarmAccess};
+use crate::exec::ExecError;
+use crate::exec::ssh::{SshHost, SshPool};
 
 /// A reply larger than this is refused: an inspect of thousands of tasks is a tenth of it.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -30,6 +33,17 @@ impl Swarm {
     /// A Swarm whose manager listens on a socket of this machine.
     pub fn local(socket: impl Into<PathBuf>) -> Self {
         Self::over(vec![Manager::socket(socket)])
+    }
+
+    /// The Swarm of an environment; `None` when its file names none. Does not connect.
+    pub fn of(environment: &Environment, pool: &SshPool) -> Option<Self> {
+        Some(match environment.swarm.as_ref()? {
+            SwarmAccess::Socket(path) => Self::local(path),
+            SwarmAccess::Managers { hosts, socket } => {
+                let known = hosts.iter().filter_map(|name| environment.hosts.get(name));
+                Self::over(known.map(|h| Manager::ssh(pool.host(&environment.name, h), socket)).collect())
+            }
+        })
     }
 
     /// Several managers of the same Swarm, tried in this order.
@@ -56,9 +70,9 @@ impl Swarm {
                     }
                     return Ok(answer);
                 }
-                Err(problem) => {
+                Err((problem, hint)) => {
                     tracing::debug!(manager = manager.name, %problem, "a Swarm manager is of no use");
-                    tried.push(Tried { manager: manager.name.clone(), problem });
+                    tried.push(Tried { manager: manager.name.clone(), problem, hint });
                 }
             }
         }
@@ -82,7 +96,11 @@ pub struct Manager {
 
 enum Way {
     Socket(PathBuf),
+    Ssh { host: SshHost, socket: PathBuf },
 }
+
+/// Why a manager was of no use, and what to do about it where that is known.
+type Useless = (Problem, Option<String>);
 
 impl Manager {
     /// A manager on this machine.
@@ -91,37 +109,51 @@ impl Manager {
         Self { name: path.display().to_string(), way: Way::Socket(path), client: Mutex::new(None) }
     }
 
-    async fn client(&self) -> Result<Client, Problem> {
+    /// A manager on another machine: its socket is forwarded here.
+    pub fn ssh(host: SshHost, socket: impl Into<PathBuf>) -> Self {
+        use crate::exec::Runner as _;
+        Self { name: host.name(), way: Way::Ssh { host, socket: socket.into() }, client: Mutex::new(None) }
+    }
+
+    async fn client(&self) -> Result<Client, Useless> {
+        let socket = match &self.way {
+            Way::Socket(path) => path.clone(),
+            // Before each use: this is what notices a lost connection and makes a new one.
+            Way::Ssh { host, socket } => match host.forward_socket(socket).await {
+                Ok(forwarded) => forwarded.local,
+                Err(ExecError::NotStarted { reason, hint, .. }) => {
+                    return Err((Problem::Unreachable(reason), hint));
+                }
+                Err(error) => return Err((Problem::Unreachable(error.to_string()), None)),
+            },
+        };
         let mut client = self.client.lock().await;
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let socket = match &self.way {
-            Way::Socket(path) => path.clone(),
-        };
         let made = Client::builder()
             .unix_socket(socket)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|e| Problem::Unreachable(e.to_string()))?;
+            .map_err(|e| (Problem::Unreachable(e.to_string()), None))?;
         Ok(client.insert(made).clone())
     }
 
-    async fn send(&self, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), Problem> {
+    async fn send(&self, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), Useless> {
         let client = self.client().await?;
         let sent = tokio::time::timeout(request.timeout, perform(&client, request)).await;
         let problem = match sent {
             Ok(Ok((status, body))) => match refusal_of_the_manager(status, &body) {
                 None => return Ok((status, body)),
                 // The connection is good, only the engine behind it is of no use.
-                Some(problem) => return Err(problem),
+                Some(problem) => return Err((problem, None)),
             },
             Ok(Err(error)) => Problem::Unreachable(root_cause(&error)),
             Err(_) => Problem::TimedOut,
         };
         *self.client.lock().await = None;
-        Err(problem)
+        Err((problem, None))
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Tried {
     /// `node1 (deploy@10.0.0.2)` or the socket's path.
     pub manager: String,
     pub problem: Problem,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +72,8 @@ impl SwarmError {
                 } else if any(|p| *p == Problem::NotManager) {
                     "name managers under `swarm` in the environment file, or run `docker swarm init` there"
                         .to_owned()
+                } else if let Some(hint) = tried.iter().find_map(|t| t.hint.clone()) {
+                    hint
                 } else {
                     "check that the hosts are up and that the Docker socket may be opened".to_owned()
                 })

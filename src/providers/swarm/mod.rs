@@ -73,6 +73,11 @@ impl Swarm {
         self.json("network", Request::post("/networks/create").body(&body)).await.map(drop)
     }
 
+    /// Removes a network that no task uses.
+    pub async fn remove_network(&self, name: &str) -> Result<(), SwarmError> {
+        self.json(&format!("network `{name}`"), Request::delete(format!("/networks/{name}"))).await.map(drop)
+    }
+
     /// The last `lines` lines that a task wrote, both streams in the order of the engine.
     pub async fn task_log(&self, task: &Task, lines: u32) -> Result<String, SwarmError> {
         let request = Request::get(format!("/tasks/{}/logs", task.id))

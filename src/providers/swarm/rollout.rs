@@ -263,13 +263,13 @@ impl Picture {
     fn of(service: &Service, tasks: &[Task]) -> Self {
         let should_run = || tasks.iter().filter(|t| t.desired == "running");
         // A slot counts once: while an update starts first, it has an old and a new task.
-        let key = |t: &Task| (t.slot, if t.slot == 0 { t.node_id.clone() } else { None });
         let slots = |of_present: bool| -> u64 {
             let running = tasks.iter().filter(|t| t.is_running() && t.is_of(&service.spec) == of_present);
-            running.map(key).collect::<BTreeSet<_>>().len() as u64
+            running.map(Task::place).collect::<BTreeSet<_>>().len() as u64
         };
-        let wanted =
-            service.replicas().unwrap_or_else(|| should_run().map(key).collect::<BTreeSet<_>>().len() as u64);
+        let wanted = service
+            .replicas()
+            .unwrap_or_else(|| should_run().map(Task::place).collect::<BTreeSet<_>>().len() as u64);
         let waits = |t: &&Task| t.state == "pending" && t.is_of(&service.spec);
         Self {
             wanted,

@@ -186,7 +186,14 @@ fn set_update_policy(spec: &mut Json, policy: &UpdatePolicy) {
     // A rollback that fails cannot be rolled back: it stops, for a person to look.
     for (name, settings) in [("UpdateConfig", settings(failure)), ("RollbackConfig", settings("pause"))] {
         let Json::Object(settings) = settings else { continue };
-        object(spec, &[name]).extend(settings);
+        let config = object(spec, &[name]);
+        config.extend(settings);
+        // Engines leave these out where they are nothing; then so do we, or a change would be seen.
+        for absent in ["Delay", "Monitor"] {
+            if config.get(absent).and_then(Json::as_u64) == Some(0) {
+                config.remove(absent);
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an environment looks like now, beside what its file declares. Data only; how it reads in a room is
 //! not decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -122,19 +122,22 @@ pub(super) fn same_image(running: &str, declared: &str) -> bool {
 fn one_service(name: &str, service: Option<&Service>, tasks: &[Task], now: Timestamp) -> ServiceStatus {
     let mine: Vec<&Task> =
         service.map_or_else(Vec::new, |s| tasks.iter().filter(|t| t.service_id == s.id).collect());
-    let running = mine.iter().filter(|t| t.is_running()).count() as u64;
-    let should_run = mine.iter().filter(|t| t.desired == "running").count() as u64;
-    let runs =
-        |slot: &Task| mine.iter().any(|t| t.is_running() && t.slot == slot.slot && t.node_id == slot.node_id);
-    let failed =
-        mine.iter().filter(|t| (t.has_failed() || t.state == "pending") && t.error.is_some() && !runs(t));
+    // A slot counts once: an update that starts first has an old and a new task in it.
+    let slots = |pick: &dyn Fn(&Task) -> bool| {
+        mine.iter().filter(|t| pick(t)).map(|t| t.place()).collect::<BTreeSet<_>>()
+    };
+    let runs = slots(&Task::is_running);
+    let should_run = slots(&|t| t.desired == "running").len() as u64;
+    let failed = mine.iter().filter(|t| {
+        (t.has_failed() || t.state == "pending") && t.error.is_some() && !runs.contains(&t.place())
+    });
     let age = service.and_then(|s| s.updated_at).and_then(|t| Duration::try_from(now.duration_since(t)).ok());
     ServiceStatus {
         name: name.to_owned(),
         declared: false,
         exists: service.is_some(),
         wanted: service.map_or(0, |s| s.replicas().unwrap_or(should_run)),
-        running,
+        running: runs.len() as u64,
         image: service.map(|s| spec::short_image(s.image()).to_owned()).unwrap_or_default(),
         version: service.map(|s| spec::version(s.image()).to_owned()).unwrap_or_default(),
         declared_version: None,

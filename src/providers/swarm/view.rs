@@ -166,6 +166,10 @@ impl Task {
     pub fn is_running(&self) -> bool {
         self.state == "running" && self.desired == "running"
     }
+    /// What it fills: its slot, or its node in a global service.
+    pub fn place(&self) -> (u64, Option<&str>) {
+        (self.slot, if self.slot == 0 { self.node_id.as_deref() } else { None })
+    }
     /// Ended otherwise than it should have.
     pub fn has_failed(&self) -> bool {
         matches!(self.state.as_str(), "failed" | "rejected" | "orphaned")

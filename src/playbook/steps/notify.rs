@@ -1,0 +1,67 @@
+//! `notify`: posts a message into a room, once.
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+
+use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use crate::playbook::model::Preview;
+use crate::text::code;
+
+const PARAMS: &[ParamSpec] = &[
+    ParamSpec {
+        name: "room",
+        kind: ParamKind::Text,
+        required: true,
+        doc: "Name or id of a room that Houston is in.",
+    },
+    ParamSpec { name: "text", kind: ParamKind::Text, required: true, doc: "What is posted." },
+];
+
+pub(super) struct Notify;
+
+impl StepKind for Notify {
+    fn name(&self) -> &'static str {
+        "notify"
+    }
+    fn doc(&self) -> &'static str {
+        "Posts a message into a room."
+    }
+    fn params(&self) -> &'static [ParamSpec] {
+        PARAMS
+    }
+    fn repeat(&self, _params: &Json) -> Repeat {
+        Repeat::Keyed
+    }
+    fn undo_mode(&self, _params: &Json) -> UndoMode {
+        UndoMode::NotNeeded
+    }
+    fn title(&self, given: &Json) -> String {
+        format!("tell {}", code(params::text(given, "room").unwrap_or("a room")))
+    }
+    fn preview<'a>(
+        &'a self,
+        _: &'a StepContext,
+        given: &'a Json,
+    ) -> BoxFuture<'a, Result<Preview, StepError>> {
+        Box::pin(async move {
+            params::required(given, "room")?;
+            params::required(given, "text").map(|_| Preview::default())
+        })
+    }
+    fn run<'a>(
+        &'a self,
+        context: &'a StepContext,
+        given: &'a Json,
+    ) -> BoxFuture<'a, Result<Json, StepError>> {
+        Box::pin(async move {
+            let room = params::required(given, "room")?;
+            let text = context.redactor.redact(params::required(given, "text")?).into_owned();
+            context.world.notify(room, &text, &context.token).await?;
+            Ok(json!({ "room": room }))
+        })
+    }
+    /// Sending again is looking: the same token makes no second message.
+    fn probe<'a>(&'a self, _: &'a StepContext, _: &'a Json) -> BoxFuture<'a, Result<Probed, StepError>> {
+        Box::pin(async { Ok(Probed::UnderWay) })
+    }
+}

@@ -1,0 +1,154 @@
+//! `ssh`: runs a command on a host of the environment.
+//!
+//! Must not: build a shell string. A command is a list of words.
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+
+use super::{ParamKind, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use crate::exec::{Command, ExecError, Stream};
+use crate::playbook::model::Preview;
+use crate::text::{code, defuse};
+
+const PARAMS: &[ParamSpec] = &[
+    ParamSpec { name: "host", kind: ParamKind::Text, required: true, doc: "A host of the environment file." },
+    ParamSpec {
+        name: "command",
+        kind: ParamKind::Argv,
+        required: true,
+        doc: "Program and arguments, a list of words.",
+    },
+    ParamSpec {
+        name: "stdin",
+        kind: ParamKind::Text,
+        required: false,
+        doc: "Fed to its standard input. Default: nothing.",
+    },
+    ParamSpec {
+        name: "timeout",
+        kind: ParamKind::Duration,
+        required: false,
+        doc: "After which it is stopped. Default: the step's own `timeout`.",
+    },
+    ParamSpec {
+        name: "expect_exit",
+        kind: ParamKind::Integer,
+        required: false,
+        doc: "The exit status of success. Default 0.",
+    },
+    ParamSpec {
+        name: "repeat",
+        kind: ParamKind::Enum(&["safe", "idempotent", "once"]),
+        required: false,
+        doc: "What a repeat means: it only reads (`safe`), it ends in the same state (`idempotent`), or it must \
+              not be repeated by itself (`once`). Default `once`.",
+    },
+];
+
+pub(super) struct Ssh;
+
+fn command(given: &Json) -> Result<Command, StepError> {
+    let mut words = params::list(given, "command").into_iter();
+    let Some(program) = words.next() else { return Err(StepError::new("the step's `command` is empty")) };
+    Ok(Command {
+        program,
+        args: words.collect(),
+        stdin: params::text(given, "stdin").map(str::to_owned),
+        timeout: params::duration(given, "timeout")?,
+    })
+}
+
+impl StepKind for Ssh {
+    fn name(&self) -> &'static str {
+        "ssh"
+    }
+    fn doc(&self) -> &'static str {
+        "Runs a command on a host of the environment; the output is `exit` and `tail`."
+    }
+    fn params(&self) -> &'static [ParamSpec] {
+        PARAMS
+    }
+    fn repeat(&self, given: &Json) -> Repeat {
+        match params::text(given, "repeat") {
+            Some("safe") => Repeat::Safe,
+            Some("idempotent") => Repeat::Idempotent,
+            _ => Repeat::Once,
+        }
+    }
+    fn undo_mode(&self, given: &Json) -> UndoMode {
+        match self.repeat(given) {
+            Repeat::Safe => UndoMode::NotNeeded,
+            _ => UndoMode::Impossible,
+        }
+    }
+    fn title(&self, given: &Json) -> String {
+        let words = params::list(given, "command").join(" ");
+        let host = params::text(given, "host").unwrap_or("a host");
+        format!("run {} on {}", code(&crate::text::ellipsis(&words, 80)), code(host))
+    }
+    fn check(&self, given: &Json) -> Vec<String> {
+        let empty = given.get("command").and_then(Json::as_array).is_some_and(Vec::is_empty);
+        if empty { vec!["`command` is empty".to_owned()] } else { Vec::new() }
+    }
+
+    fn preview<'a>(
+        &'a self,
+        context: &'a StepContext,
+        given: &'a Json,
+    ) -> BoxFuture<'a, Result<Preview, StepError>> {
+        Box::pin(async move {
+            command(given)?;
+            let environment = super::swarm_service::environment(context)?;
+            // Only whether the host is known: a plan must not hang on a host that is down.
+            context.world.host(environment, params::required(given, "host")?)?;
+            Ok(Preview::default())
+        })
+    }
+
+    fn run<'a>(
+        &'a self,
+        context: &'a StepContext,
+        given: &'a Json,
+    ) -> BoxFuture<'a, Result<Json, StepError>> {
+        Box::pin(async move {
+            let command = command(given)?;
+            let expected = params::integer(given, "expect_exit")?.unwrap_or(0);
+            let environment = super::swarm_service::environment(context)?;
+            let runner = context.world.host(environment, params::required(given, "host")?)?;
+            let redact = |t: &str| context.redactor.redact(t).into_owned();
+            let say = |_: Stream, line: &str| context.progress.output(&redact(line));
+            let reads_only = self.repeat(given) == Repeat::Safe;
+            let exit = match runner.run(&command, &say, &context.cancel).await {
+                Ok(exit) => exit,
+                Err(error) => return Err(explain(&error, reads_only)),
+            };
+            let tail = redact(&defuse(&exit.tail));
+            if exit.code.is_some_and(|c| u64::try_from(c) == Ok(expected)) {
+                return Ok(json!({ "exit": exit.code, "tail": tail }));
+            }
+            let how = match exit.code {
+                Some(status) => format!("ended with status {status}"),
+                None => "was killed by a signal".to_owned(),
+            };
+            let message = format!("{} on {} {how}", code(&command.program), code(&runner.name()));
+            let error = StepError::new(message);
+            let error = if tail.is_empty() { error } else { error.tail(tail) };
+            Err(if reads_only { error } else { error.with_effects() })
+        })
+    }
+}
+
+fn explain(error: &ExecError, reads_only: bool) -> StepError {
+    let out = StepError::new(defuse(&error.to_string()).into_owned());
+    let out = match error {
+        ExecError::NotStarted { hint, transient, .. } => {
+            return StepError { hint: hint.clone(), transient: *transient, ..out };
+        }
+        ExecError::Lost { .. } => {
+            out.transient().hint("it may still be running there: look before you repeat it")
+        }
+        ExecError::TimedOut { .. } => out,
+        ExecError::Cancelled { .. } => out.cancelled(),
+    };
+    if reads_only { out } else { out.with_effects() }
+}

@@ -1,0 +1,588 @@
+//! One change of one Swarm service: posted under `Version.Index`, waited for, explained, and taken back.
+//! What `swarm_service` and `swarm_stack` have in common.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Effects, Probed, StepContext, StepError};
+use crate::playbook::model::Preview;
+use crate::providers::swarm::{
+    Outcome, Patience, Service, Swarm, SwarmError, UpdateState, Verdict, Watch, advice, spec,
+};
+use crate::text::{self, code, defuse};
+
+/// Stands in `observed` for a service that does not exist.
+const ABSENT: &str = "none";
+
+/// A service that a step changes.
+pub(super) struct Target<'a> {
+    pub context: &'a StepContext,
+    pub swarm: &'a Swarm,
+    /// The Swarm's name for it.
+    pub swarm_name: &'a str,
+    /// Its name in the environment file.
+    pub name: &'a str,
+    /// Before the names of observed facts; empty where the step is about one service.
+    pub prefix: String,
+}
+
+/// Makes the wanted spec out of the present one.
+pub(super) type Desired<'a> = &'a (dyn Fn(Option<&Service>) -> Result<Json, StepError> + Send + Sync);
+
+/// What a change left behind, for later steps, the undo and the release ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Done {
+    pub service: String,
+    pub swarm_name: String,
+    pub before: Before,
+    pub image: String,
+    /// The tag, or the digest where there is no tag.
+    pub version: String,
+    pub replicas: Option<u64>,
+    /// Digest of the spec.
+    pub configuration: String,
+    pub version_index: u64,
+    /// False: everything was already so.
+    pub changed: bool,
+    pub running: u64,
+    pub wanted: u64,
+    pub took_ms: u64,
+}
+
+/// What was there before a change: what its undo returns to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Before {
+    /// Absent: it did not exist.
+    pub image: Option<String>,
+    pub replicas: Option<u64>,
+    /// Digest of the spec.
+    pub configuration: Option<String>,
+}
+
+impl Before {
+    fn of(service: Option<&Service>) -> Self {
+        Self {
+            image: service.map(|s| s.image().to_owned()),
+            replicas: service.and_then(Service::replicas),
+            configuration: service.map(|s| spec::digest(&s.spec).as_str().to_owned()),
+        }
+    }
+    fn exists(&self) -> bool {
+        self.image.is_some()
+    }
+}
+
+impl From<SwarmError> for StepError {
+    fn from(error: SwarmError) -> Self {
+        let mut out = Self::new(defuse(&error.to_string()).into_owned());
+        out.hint = error.hint();
+        out.transient = error.is_transient();
+        out
+    }
+}
+
+impl Target<'_> {
+    fn fact(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// What the plan rests on.
+    pub(super) fn observe(&self, service: Option<&Service>, preview: &mut Preview) {
+        let before = Before::of(service);
+        let or_absent = |v: Option<String>| v.unwrap_or_else(|| ABSENT.to_owned());
+        preview.observed.insert(self.fact("image"), or_absent(before.image));
+        preview.observed.insert(self.fact("replicas"), or_absent(before.replicas.map(|r| r.to_string())));
+        preview.observed.insert(self.fact("configuration"), or_absent(before.configuration));
+    }
+
+    /// What was there when the plan was made. `None` when the plan did not look.
+    fn planned(&self) -> Option<Before> {
+        let fact = |name| self.context.planned.observed.get(&self.fact(name)).cloned();
+        let present = |v: String| (v != ABSENT).then_some(v);
+        Some(Before {
+            image: present(fact("image")?),
+            replicas: fact("replicas").and_then(|r| r.parse().ok()),
+            configuration: fact("configuration").and_then(present),
+        })
+    }
+
+    fn token(&self) -> &str {
+        self.context.token.as_str()
+    }
+
+    /// Whether the service's spec was written by this run.
+    fn is_of_this_run(&self, service: &Service) -> bool {
+        service.label(spec::LABEL_RUN).is_some_and(|theirs| run_of(theirs) == run_of(self.token()))
+    }
+
+    /// Makes the change and waits for its real end. With `attach`, a change that is there already (also one
+    /// that Swarm is rolling back, or has rolled back) is not made again.
+    pub(super) async fn carry_out(&self, desired: Desired<'_>, attach: bool) -> Result<Done, StepError> {
+        let started = Instant::now();
+        let posted = self.post(desired, attach).await?;
+        let settle = match &posted.spec {
+            Some(after) if watched_by_us(posted.service.as_ref(), after) => spec::monitor(after),
+            _ => Duration::ZERO,
+        };
+        let changed = posted.changed;
+        let token = changed.then(|| self.token());
+        let outcome = self.wait(token, &posted.known, settle, &self.context.cancel).await;
+        let outcome = outcome.map_err(|e| StepError::from(e).with_effects())?;
+        match outcome.verdict.clone() {
+            Verdict::Done => {
+                let service = outcome.service.as_ref().expect("what is done is there");
+                Ok(self.done(service, &outcome, posted.before, changed, started.elapsed()))
+            }
+            // Of an earlier update: it left what was asked for now.
+            Verdict::RolledBack if !changed && outcome.running >= outcome.wanted => {
+                let service = outcome.service.as_ref().expect("what was rolled back is there");
+                Ok(self.done(service, &outcome, posted.before, changed, started.elapsed()))
+            }
+            Verdict::Cancelled if !changed => {
+                Err(StepError::new(format!("{} was not changed", self.code())).cancelled())
+            }
+            Verdict::Cancelled => Err(self.cancelled(&posted).await),
+            _ => Err(self.failed(&posted, &outcome).await),
+        }
+    }
+
+    async fn post(&self, desired: Desired<'_>, attach: bool) -> Result<Posted, StepError> {
+        // An update moves the index on by itself, so a stale index alone is no change by somebody else.
+        let mut attempts = 0;
+        loop {
+            let current = self.swarm.service(self.swarm_name).await?;
+            let known: HashSet<String> = match &current {
+                Some(_) => self.swarm.tasks(self.swarm_name).await?.into_iter().map(|t| t.id).collect(),
+                None => HashSet::new(),
+            };
+            let planned = self.planned();
+            // A person has asked for another attempt: sending the same spec again makes Swarm go on.
+            let paused = current
+                .as_ref()
+                .and_then(|s| s.update.as_ref())
+                .is_some_and(|u| u.state == UpdateState::Paused);
+            let resume = paused && !attach;
+            if let Some(service) = &current
+                && !resume
+                && (service.label(spec::LABEL_RUN) == Some(self.token()) || attach)
+            {
+                let before = planned.unwrap_or_else(|| before_of_previous(service));
+                let (spec, service) = (Some(service.spec.clone()), None);
+                return Ok(Posted { before, service, spec, known: HashSet::new(), changed: true });
+            }
+            if let (Some(planned), false) =
+                (&planned, current.as_ref().is_some_and(|s| self.is_of_this_run(s)))
+            {
+                let now = Before::of(current.as_ref());
+                if now != *planned {
+                    return Err(self.drifted(planned, &now));
+                }
+            }
+            let mut wanted = desired(current.as_ref())?;
+            let before = Before::of(current.as_ref());
+            if let Some(service) = &current
+                && !resume
+                && spec::digest(&service.spec) == spec::digest(&wanted)
+            {
+                return Ok(Posted { before, service: current, spec: None, known, changed: false });
+            }
+            if self.context.cancel.is_cancelled() {
+                return Err(StepError::new(format!("{} was not changed", self.code())).cancelled());
+            }
+            spec::mark(&mut wanted, current.as_ref().map(|s| &s.spec), self.token());
+            let sent = match &current {
+                Some(service) => self.swarm.update_service(service, &wanted).await,
+                None => self.swarm.create_service(&wanted).await,
+            };
+            attempts += 1;
+            match sent {
+                Ok(()) => {
+                    return Ok(Posted { before, service: current, spec: Some(wanted), known, changed: true });
+                }
+                // Somebody was faster; perhaps we were, through a manager that died before it answered.
+                Err(SwarmError::Stale { .. }) if attempts < 10 => {}
+                Err(SwarmError::Conflict { .. }) if attempts < 3 && current.is_none() => {}
+                Err(error @ SwarmError::NoManager { .. }) => {
+                    return Err(StepError::from(error).with_effects());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        token: Option<&str>,
+        known: &HashSet<String>,
+        settle: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, SwarmError> {
+        let say = |line: &str| self.context.progress.status(&format!("{}: {}", self.code(), defuse(line)));
+        let patience = Patience { settle, ..Patience::default() };
+        let watch = Watch { name: self.swarm_name, token, known, patience, cancel, say: &say };
+        self.swarm.watch(&watch).await
+    }
+
+    fn done(
+        &self,
+        service: &Service,
+        outcome: &Outcome,
+        before: Before,
+        changed: bool,
+        took: Duration,
+    ) -> Done {
+        Done {
+            service: self.name.to_owned(),
+            swarm_name: self.swarm_name.to_owned(),
+            before,
+            image: service.image().to_owned(),
+            version: spec::version(service.image()).to_owned(),
+            replicas: service.replicas(),
+            configuration: spec::digest(&service.spec).as_str().to_owned(),
+            version_index: service.index,
+            changed,
+            running: outcome.running,
+            wanted: outcome.wanted,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn drifted(&self, planned: &Before, now: &Before) -> StepError {
+        let words = |b: &Before| match &b.image {
+            None => "does not exist".to_owned(),
+            Some(image) => {
+                let tasks = b.replicas.map(|r| format!(", {}", text::count(r as usize, "task")));
+                format!("runs {}{}", code(spec::short_image(image)), tasks.unwrap_or_default())
+            }
+        };
+        let (was, is) = (words(planned), words(now));
+        let message = if was == is {
+            format!("{} was configured otherwise after the plan was made", self.code())
+        } else {
+            format!("{} was changed after the plan was made: it {was} in the plan, and {is} now", self.code())
+        };
+        StepError::new(message).hint("ask for it again: the new plan shows what is so now")
+    }
+
+    fn code(&self) -> String {
+        code(self.name)
+    }
+
+    /// For people: what the service has come back to.
+    fn back_at(before: &Before) -> String {
+        match &before.image {
+            Some(image) => format!("back at {}", code(spec::version(image))),
+            None => "removed again".to_owned(),
+        }
+    }
+
+    async fn cancelled(&self, posted: &Posted) -> StepError {
+        match self.put_back(&posted.before, posted.before_spec()).await {
+            Ok(()) => {
+                StepError::new(format!("cancelled: {} is {}", self.code(), Self::back_at(&posted.before)))
+                    .cancelled()
+            }
+            Err(error) => StepError {
+                message: format!("cancelled, but {} could not be put back: {}", self.code(), error.message),
+                effects: Effects::Possible,
+                ..error
+            }
+            .cancelled(),
+        }
+    }
+
+    async fn failed(&self, posted: &Posted, outcome: &Outcome) -> StepError {
+        let why = failures(outcome);
+        let name = self.code();
+        let because = |what: &str| match &why {
+            Some(why) => format!("{what}: {why}"),
+            None => what.to_owned(),
+        };
+        let error = match &outcome.verdict {
+            Verdict::RolledBack => {
+                let message = because(&format!("{name} was rolled back, it is {}", Self::back_at(&posted.before)));
+                let whole = outcome.running >= outcome.wanted;
+                let same = outcome.service.as_ref().map(|s| spec::digest(&s.spec).as_str().to_owned())
+                    == posted.before.configuration;
+                match (whole, same) {
+                    (true, true) => StepError::new(message),
+                    (true, false) => StepError::new(message).with_effects(),
+                    (false, _) => StepError::new(format!(
+                        "{message}; only {} of {} run now",
+                        outcome.running,
+                        text::count(outcome.wanted as usize, "task"),
+                    ))
+                    .with_effects(),
+                }
+            }
+            Verdict::Paused => StepError::new(because(&format!(
+                "the update of {name} was stopped half-way by Swarm, as its failure action says; {} of {} run the new version",
+                outcome.running,
+                text::count(outcome.wanted as usize, "task"),
+            )))
+            .with_effects(),
+            Verdict::RollbackPaused => StepError::new(because(&format!(
+                "{name} failed to update and to roll back; {} of {} run the old version",
+                outcome.running,
+                text::count(outcome.wanted as usize, "task"),
+            )))
+            .hint("look at the nodes and at the tasks' logs: Swarm does nothing more by itself")
+            .with_effects(),
+            Verdict::Overtaken => {
+                let image = outcome.service.as_ref().map(|s| spec::short_image(s.image()).to_owned()).unwrap_or_default();
+                StepError::new(format!("{name} was changed by somebody else meanwhile; it is set to {} now", code(&image)))
+            }
+            Verdict::Removed => StepError::new(format!("{name} was removed by somebody else meanwhile")),
+            Verdict::Stuck(reason) => return self.stuck(posted, outcome, reason, why).await,
+            Verdict::Done | Verdict::Cancelled => unreachable!("no failures"),
+        };
+        self.explain(error, outcome, None)
+    }
+
+    /// Swarm would wait for ever. Where it was told to roll back failures, that is done for it.
+    async fn stuck(
+        &self,
+        posted: &Posted,
+        outcome: &Outcome,
+        reason: &str,
+        why: Option<String>,
+    ) -> StepError {
+        let name = self.code();
+        let reason_words = why.unwrap_or_else(|| defuse(reason).into_owned());
+        let rolls_back = posted.spec.as_ref().is_none_or(|s| {
+            s.pointer("/UpdateConfig/FailureAction").and_then(Json::as_str) == Some("rollback")
+        });
+        let error = if rolls_back {
+            self.context.progress.status(&format!("{name}: it cannot be finished, putting it back"));
+            match self.put_back(&posted.before, posted.before_spec()).await {
+                Ok(()) => StepError::new(format!(
+                    "{name} could not be brought to what was asked, it is {}: {reason_words}",
+                    Self::back_at(&posted.before)
+                )),
+                Err(error) => StepError::new(format!(
+                    "{name} could not be brought to what was asked ({reason_words}), nor put back: {}",
+                    error.message
+                ))
+                .with_effects(),
+            }
+        } else {
+            StepError::new(format!(
+                "{name} hangs at {} of {}: {reason_words}",
+                outcome.running,
+                text::count(outcome.wanted as usize, "task")
+            ))
+            .with_effects()
+        };
+        self.explain(error, outcome, Some(reason))
+    }
+
+    /// Adds the failed tasks' last lines, and what to do about a known cause.
+    fn explain(&self, mut error: StepError, outcome: &Outcome, reason: Option<&str>) -> StepError {
+        let redact = |t: &str| self.context.redactor.redact(&defuse(t)).into_owned();
+        let causes = || outcome.failures.iter().map(|f| f.error.as_str()).chain(reason);
+        if error.hint.is_none() {
+            error.hint = causes().find_map(advice).map(str::to_owned);
+        }
+        let log = outcome.failures.iter().find_map(|f| f.log.as_deref());
+        error.tail = log.map(redact);
+        let all: Vec<&str> = causes().collect();
+        error.detail = (!all.is_empty()).then(|| redact(&all.join("; ")));
+        error
+    }
+
+    /// Returns the service to what it was, waits for that, and verifies it. Nothing is done when it is so
+    /// already, or when it is gone and was not there before.
+    pub(super) async fn put_back(
+        &self,
+        before: &Before,
+        before_spec: Option<&Json>,
+    ) -> Result<(), StepError> {
+        let mut attempts = 0;
+        loop {
+            let current = self.swarm.service(self.swarm_name).await?;
+            let Some(service) = current else {
+                if before.exists() {
+                    return Err(StepError::new(format!("{} is gone and cannot be put back", self.code()))
+                        .hint("deploy it to make it anew"));
+                }
+                return Ok(());
+            };
+            let now = Before::of(Some(&service));
+            if now.configuration == before.configuration {
+                break;
+            }
+            if !self.is_of_this_run(&service) {
+                return Err(StepError::new(format!(
+                    "{} is set to {} now, which this run did not do: it was left alone",
+                    self.code(),
+                    code(spec::short_image(service.image()))
+                ))
+                .hint("deploy the version that it should have"));
+            }
+            let sent = if before.exists() {
+                let wanted = self.earlier(&service, before, before_spec);
+                if spec::digest(&wanted) == spec::digest(&service.spec) {
+                    break;
+                }
+                self.swarm.update_service(&service, &wanted).await
+            } else {
+                self.swarm.remove_service(self.swarm_name).await
+            };
+            attempts += 1;
+            match sent {
+                Ok(()) | Err(SwarmError::Stale { .. }) if attempts < 10 => {}
+                Ok(()) => return Err(StepError::new(format!("{} does not stay as it was put", self.code()))),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Not cancellable: to stop half-way here would leave what nobody asked for.
+        let outcome = self.wait(None, &HashSet::new(), Duration::ZERO, &CancellationToken::new()).await?;
+        match outcome.verdict {
+            Verdict::Done | Verdict::RolledBack if outcome.running >= outcome.wanted => Ok(()),
+            _ => {
+                let why = failures(&outcome).map(|w| format!(": {w}")).unwrap_or_default();
+                let error = StepError::new(format!(
+                    "{} has its earlier configuration back, but {} of {} run{why}",
+                    self.code(),
+                    outcome.running,
+                    text::count(outcome.wanted as usize, "task")
+                ));
+                Err(self.explain(error, &outcome, None).with_effects())
+            }
+        }
+    }
+
+    /// The spec of before, whole where it is still known, else what was recorded of it.
+    fn earlier(&self, service: &Service, before: &Before, before_spec: Option<&Json>) -> Json {
+        let is_it = |s: &&Json| Some(spec::digest(s).as_str()) == before.configuration.as_deref();
+        if let Some(whole) = before_spec.or(service.previous_spec.as_ref().filter(is_it)) {
+            return whole.clone();
+        }
+        let mut wanted = service.spec.clone();
+        if let Some(image) = &before.image {
+            spec::set_image(&mut wanted, image);
+            spec::set_label(&mut wanted, spec::LABEL_VERSION, spec::version(image));
+        }
+        // Still this run's, but no longer this step's: a probe must not take it for done.
+        spec::set_label(&mut wanted, spec::LABEL_RUN, &format!("{}-undo", run_of(self.token())));
+        if let Some(replicas) = before.replicas {
+            spec::set_replicas(&mut wanted, replicas);
+        }
+        wanted
+    }
+
+    /// Undoes the change. `done` is absent when the step failed with possible effects.
+    pub(super) async fn undo(&self, done: Option<&Done>) -> Result<(), StepError> {
+        let before = match done {
+            Some(done) if !done.changed => return Ok(()),
+            Some(done) => Some(done.before.clone()),
+            None => self.planned(),
+        };
+        let Some(before) = before else {
+            return Err(StepError::new(format!("what {} was before is not known", self.code()))
+                .hint("look at it, and deploy the version that it should have"));
+        };
+        self.put_back(&before, None).await
+    }
+
+    /// After a crash: whether the change happened. The service's own label is not enough, since an automatic
+    /// rollback brings the old labels back (and forgets the previous spec); the tasks then still tell.
+    pub(super) async fn probe(&self) -> Result<Probed, StepError> {
+        let Some(service) = self.swarm.service(self.swarm_name).await? else {
+            return Ok(match self.planned() {
+                Some(before) if before.exists() => {
+                    Probed::Unknown(format!("{} existed when this was planned, and is gone", self.code()))
+                }
+                _ => Probed::DidNotHappen,
+            });
+        };
+        let state = service.update.as_ref().map(|u| &u.state);
+        if service.label(spec::LABEL_RUN) == Some(self.token()) {
+            if !matches!(state, Some(UpdateState::Completed)) {
+                return Ok(Probed::UnderWay);
+            }
+            let known = HashSet::new();
+            let cancel = CancellationToken::new();
+            cancel.cancel();
+            let outcome = self.wait(Some(self.token()), &known, Duration::ZERO, &cancel).await?;
+            return Ok(match outcome.verdict {
+                Verdict::Done => {
+                    let before = self.planned().unwrap_or_else(|| before_of_previous(&service));
+                    let done = self.done(&service, &outcome, before, true, Duration::ZERO);
+                    Probed::Happened(serde_json::to_value(done).expect("plain data"))
+                }
+                _ => Probed::UnderWay,
+            });
+        }
+        let tasks = self.swarm.tasks(self.swarm_name).await?;
+        let left_tasks = tasks.iter().any(|t| spec::task_token(&t.spec) == Some(self.token()));
+        if left_tasks && state.is_some_and(UpdateState::is_rollback) {
+            return Ok(Probed::UnderWay);
+        }
+        match self.planned() {
+            None => Ok(Probed::DidNotHappen),
+            Some(planned) if planned == Before::of(Some(&service)) || self.is_of_this_run(&service) => {
+                Ok(Probed::DidNotHappen)
+            }
+            Some(_) => Ok(Probed::Unknown(format!(
+                "{} is set to {} now, and this run did not do that",
+                self.code(),
+                code(spec::short_image(service.image()))
+            ))),
+        }
+    }
+}
+
+/// What was sent, or found to be there already.
+struct Posted {
+    before: Before,
+    /// As it was when we sent; absent when it was created, or sent by a process before this one.
+    service: Option<Service>,
+    /// Absent: nothing had to be sent.
+    spec: Option<Json>,
+    /// Tasks that were there before.
+    known: HashSet<String>,
+    changed: bool,
+}
+
+impl Posted {
+    fn before_spec(&self) -> Option<&Json> {
+        self.service.as_ref().map(|s| &s.spec)
+    }
+}
+
+/// Swarm watches only tasks that an update replaces: not the first ones, and not those that scaling adds.
+fn watched_by_us(before: Option<&Service>, after: &Json) -> bool {
+    let Some(before) = before else { return true };
+    spec::replicas(after) > before.replicas() && before.spec.get("TaskTemplate") == after.get("TaskTemplate")
+}
+
+fn before_of_previous(service: &Service) -> Before {
+    let previous = service.previous_spec.clone().map(|spec| Service { spec, ..service.clone() });
+    Before::of(previous.as_ref())
+}
+
+/// `houston-R-41-3` → `houston-R-41`
+fn run_of(token: &str) -> &str {
+    token.rsplit_once('-').map_or(token, |(run, _)| run)
+}
+
+/// `2 of 3 tasks failed their health check`
+fn failures(outcome: &Outcome) -> Option<String> {
+    let newest = outcome.failures.last()?;
+    let reason = newest.reason();
+    let places: HashSet<_> = outcome
+        .failures
+        .iter()
+        .filter(|f| f.reason() == reason)
+        .map(|f| (f.slot, if f.slot == 0 { f.node.as_deref() } else { None }))
+        .collect();
+    let reason = if places.len() == 1 { reason } else { reason.replace("its ", "their ") };
+    let of = text::count(outcome.wanted.max(places.len() as u64) as usize, "task");
+    Some(format!("{} of {of} {}", places.len(), defuse(&reason)))
+}
