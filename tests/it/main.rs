@@ -1,1 +1,5 @@
-fn main() {}
+//! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
+//! them and sets these.
+
+mod sandbox;
+mod support;
