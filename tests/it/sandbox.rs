@@ -163,12 +163,12 @@ async fn answers_come_in_the_order_of_the_dialect() {
     for dialect in DIALECTS {
         let sandbox = of(dialect, Version::V8).await;
         let mut alice = Person::login(&sandbox.url(), "alice").await;
-        alice.socket.settle().await;
+        alice.socket.settle_all().await;
         let rid = sandbox.room_id("ops").expect("ops");
         let message = json!({"rid": rid, "msg": "hi"});
         let frame = json!({"msg": "method", "id": "m", "method": "sendMessage", "params": [message]});
         alice.socket.send(frame).await;
-        let frames = alice.socket.settle().await;
+        let frames = alice.socket.settle_all().await;
         let order: Vec<&str> = frames.iter().filter_map(|frame| frame["msg"].as_str()).collect();
         let wanted = match dialect {
             Dialect::Monolith => ["changed", "updated", "result"],
@@ -262,7 +262,7 @@ async fn every_subscription_gets_its_own_copy_and_a_live_id_is_ignored() {
     let third = houston.socket.sub("stream-room-messages", &rid).await.expect("the room");
     let frame = json!({"msg": "sub", "id": third, "name": "stream-room-messages", "params": [rid, false]});
     houston.socket.send(frame).await;
-    assert!(houston.socket.settle().await.iter().all(|frame| frame["msg"] != "ready"));
+    assert!(houston.socket.settle_all().await.iter().all(|frame| frame["msg"] != "ready"));
     sandbox.say("alice", "ops", "thrice").await.expect("said");
     let copies = houston.socket.settle().await;
     assert_eq!(copies.iter().filter(|frame| frame["collection"] == "stream-room-messages").count(), 3);
@@ -495,7 +495,63 @@ async fn typing_reaches_others_under_the_own_name_only() {
     let heard = alice.socket.settle().await;
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0]["fields"]["args"], json!(["houston", ["user-typing"], {}]));
-    assert!(houston.socket.settle().await.iter().all(|frame| frame["msg"] != "changed"));
+    assert!(houston.socket.settle().await.is_empty());
+}
+
+#[tokio::test]
+async fn direct_rooms_open_with_the_first_message_and_have_no_name() {
+    let sandbox = plain().await;
+    let mut alice = Person::login(&sandbox.url(), "alice").await;
+    let mut houston = Person::login(&sandbox.url(), "houston").await;
+    let event = format!("{}/subscriptions-changed", houston.uid);
+    houston.socket.sub("stream-notify-user", &event).await.expect("own");
+    let rid = alice.direct("houston").await;
+    assert_eq!(rid, alice.direct("houston").await, "the same room again");
+    let inserted = houston.socket.frame("inserted", |frame| frame["fields"]["args"][0] == "inserted").await;
+    assert_eq!(inserted["fields"]["args"][1]["open"], false);
+    alice.say(&rid, "hello").await;
+    let frame = houston.socket.frame("hello", |frame| frame["collection"] == "stream-room-messages").await;
+    assert_eq!(frame["fields"]["args"][1], json!({"roomParticipant": true, "roomType": "d"}));
+}
+
+#[tokio::test]
+async fn encrypted_rooms_refuse_plain_text() {
+    let sandbox = plain().await;
+    let url = sandbox.url();
+    control(&url, "room", json!({"room": "ops", "encrypted": true})).await;
+    let mut houston = Person::login(&url, "houston").await;
+    let message = json!([{"rid": "r-ops", "msg": "x"}]);
+    let refused = houston.socket.call("sendMessage", message).await.expect_err("refused");
+    assert_eq!(refused["error"], "error-not-allowed");
+    let content = json!({"algorithm": "rc.v1.aes-sha2", "ciphertext": "AAAA"});
+    let message = json!([{"rid": "r-ops", "msg": "", "t": "e2e", "e2e": "pending", "content": content}]);
+    houston.socket.call("sendMessage", message).await.expect("encrypted");
+    assert_eq!(houston.expect("the message", |_| true).await["t"], "e2e");
+}
+
+#[tokio::test]
+async fn missed_changes_come_in_pages_on_new_servers() {
+    let clock = Clock::manual("2026-11-22T20:00:00Z".parse().expect("a time"));
+    let sandbox = sandbox(Options { clock: clock.clone(), ..Options::default() }).await;
+    let houston = Person::login(&sandbox.url(), "houston").await;
+    for n in 0..5 {
+        clock.advance(Duration::from_millis(1));
+        sandbox.say("carol", "ops", &format!("m{n}")).await.expect("said");
+    }
+    let mut next = "0".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let path = format!("chat.syncMessages?roomId=r-ops&type=UPDATED&next={next}&count=2");
+        let (status, page) = houston.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        let messages = page["result"]["updated"].as_array().expect("a page").clone();
+        seen.extend(messages.iter().filter_map(|message| message["msg"].as_str().map(str::to_owned)));
+        match page["result"]["cursor"]["next"].as_str() {
+            Some(cursor) => next = cursor.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["m0", "m1", "m2", "m3", "m4"]);
 }
 
 #[tokio::test]
@@ -572,7 +628,7 @@ async fn faults_strike_events_and_leave_answers_alone() {
     assert_eq!(houston.expect("the second", |_| true).await["msg"], "late");
     control(&url, "rate_limit", json!({"method": "chat.sendMessage", "count": 1})).await;
     let message = json!({"message": {"rid": "r-ops", "msg": "x"}});
-    assert_eq!(houston.post("chat.sendMessage", message.clone()).await.0, 200, "not yet past ten");
+    assert_eq!(houston.post("chat.sendMessage", message.clone()).await.0, 429);
     control(&url, "refuse", json!({"requests": 1})).await;
     assert_eq!(houston.post("chat.sendMessage", message.clone()).await.0, 502);
     assert_eq!(houston.post("chat.sendMessage", message).await.0, 200);

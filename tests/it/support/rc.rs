@@ -104,8 +104,13 @@ impl Socket {
         }
     }
 
-    /// Every frame that arrived before the answer to a ping sent now.
+    /// Every event that arrived before the answer to a ping sent now and was not waited for.
     pub async fn settle(&mut self) -> Vec<Value> {
+        self.settle_all().await.into_iter().filter(|frame| frame["msg"] == "changed").collect()
+    }
+
+    /// [`Socket::settle`] with the frames that are no events.
+    pub async fn settle_all(&mut self) -> Vec<Value> {
         self.next += 1;
         let id = format!("settle-{}", self.next);
         self.send(json!({"msg": "ping", "id": id})).await;
@@ -147,7 +152,6 @@ impl Socket {
 /// Somebody who is logged in, with a socket that hears `__my_messages__`.
 pub struct Person {
     pub url: String,
-    pub username: String,
     pub uid: String,
     pub token: String,
     pub socket: Socket,
@@ -166,7 +170,7 @@ impl Person {
         let mut socket = Socket::connect(url).await;
         socket.call("login", json!([{"resume": token}])).await.expect("logged in");
         socket.sub("stream-room-messages", "__my_messages__").await.expect("subscribed");
-        Self { url: url.to_owned(), username: username.to_owned(), uid, token, socket, http }
+        Self { url: url.to_owned(), uid, token, socket, http }
     }
 
     /// `GET /api/v1/<path>`: status and body.
