@@ -65,8 +65,9 @@ pub async fn perform(shared: &Shared, act: &str, body: &Value) -> Result<Value, 
     match act {
         "drop" => drop_sockets(world, body)?,
         "refuse" => {
-            let (next, time) = (number(body, "requests"), Duration::from_millis(number(body, "ms")));
-            world.faults.refuse(u32::try_from(next).unwrap_or(u32::MAX), time);
+            let next = u32::try_from(number(body, "requests")).unwrap_or(u32::MAX);
+            let until = world.now().saturating_add(i64::try_from(number(body, "ms")).unwrap_or(i64::MAX));
+            world.faults.refuse(next, until);
         }
         "delay" => frames(world, body, FrameFault::Delay(Duration::from_millis(number(body, "ms"))))?,
         "duplicate" => {

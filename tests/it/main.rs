@@ -7,3 +7,5 @@ mod ssh;
 //! Integration tests, one binary: a module per topic.
 
 mod swarm;
+mod sandbox;
+mod support;

@@ -94,7 +94,7 @@ impl Call {
 /// `GET /api/info`.
 pub async fn info(State(shared): State<Arc<Shared>>) -> Response {
     let mut world = shared.world();
-    if world.faults.is_down() {
+    if world.is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     let version = if world.is_old() { "6.5.3" } else { "8.5" };
@@ -113,7 +113,7 @@ pub async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let mut segments = path.split('/').map(str::to_owned);
     let name = segments.next().unwrap_or_default();
     let args: Vec<String> = segments.collect();
-    if shared.world().faults.is_down() {
+    if shared.world().is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     let is_old = shared.world().is_old();

@@ -107,6 +107,12 @@ impl World {
         self.clock.now().as_millisecond()
     }
 
+    /// Whether this request meets a server that pretends to be down.
+    pub fn is_down(&mut self) -> bool {
+        let now = self.now();
+        self.faults.is_down(now)
+    }
+
     pub fn is_old(&self) -> bool {
         self.version == Version::V6_5
     }
