@@ -68,6 +68,8 @@ async fn live(shared: &Arc<Shared>, id: &str) {
         }
     };
     let pid = child.id().unwrap_or(0);
+    // Held here until the task's end: `wait` would close it, and the process would take that for our death.
+    let _lifeline = child.stdin.take();
     let template = part.get("TaskTemplate").cloned().unwrap_or_default();
     let health = spec::health(&template, image_health(behaviour));
     shared.change_task(id, |task| {
