@@ -9,3 +9,4 @@ mod ssh;
 mod swarm;
 mod sandbox;
 mod support;
+mod engine;

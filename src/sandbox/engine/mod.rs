@@ -8,13 +8,24 @@
 //! Must not: pull images, run anything but [`Options::program`], listen beyond loopback, outlive its
 //! owner (children end when [`Engine`] is stopped or dropped, or when this process dies).
 
+mod api;
+mod filter;
+mod front;
+mod logs;
+mod orchestrate;
+mod render;
+mod runtime;
+mod spec;
 pub mod task;
+mod world;
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -22,12 +33,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use world::Shared;
 
 /// What `Name`, `Platform` and `Components` of the engine say, so that nobody takes it for Docker.
 pub const NAME: &str = "Houston sandbox engine (not Docker)";
 
 /// The hidden subcommand of [`Options::program`] that is one task: [`task::main`].
 pub const TASK_SUBCOMMAND: &str = "sandbox-task";
+
+/// How long a task has after SIGTERM, and the connections through the front before it.
+const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// What the processes of one image do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +133,7 @@ pub fn service_spec(name: &str, image: &str, replicas: u64) -> Value {
 
 /// A running engine. Dropping it ends its children too, but less politely than [`Engine::stop`].
 pub struct Engine {
-    fronts: BTreeMap<String, SocketAddr>,
+    shared: Arc<Shared>,
     socket: PathBuf,
     cancel: CancellationToken,
     tracker: TaskTracker,
@@ -135,9 +150,13 @@ pub async fn start(options: Options) -> io::Result<Engine> {
     let socket = options.socket.clone();
     let cancel = CancellationToken::new();
     let tracker = TaskTracker::new();
-    let engine = Engine { fronts: options.fronts, socket, cancel: cancel.clone(), tracker };
-    let version = axum::Json(json!({"Platform": {"Name": NAME}}));
-    let app = axum::Router::new().route("/version", axum::routing::get(move || async move { version }));
+    let services = options.services.clone();
+    let shared = Arc::new(Shared::new(options, cancel.clone(), tracker.clone()));
+    let engine = Engine { shared: shared.clone(), socket, cancel: cancel.clone(), tracker };
+    for spec in services {
+        shared.create_service(spec).await.map_err(|refusal| io::Error::other(refusal.message))?;
+    }
+    let app = api::router(shared);
     engine.tracker.spawn(async move {
         let server = axum::serve(listener, app).into_future();
         tokio::select! {
@@ -157,11 +176,12 @@ impl Engine {
     /// Where people reach the service: a loopback address that forwards new connections to its running
     /// tasks in turn. None if there is no such service.
     pub fn service_addr(&self, name: &str) -> Option<SocketAddr> {
-        self.fronts.get(name).copied()
+        self.shared.front_of(name)
     }
 
     /// Ends every task (SIGTERM, then SIGKILL for what is left), then the API, and removes the socket.
     pub async fn stop(self) {
+        self.shared.shutting_down();
         self.cancel.cancel();
         self.tracker.close();
         self.tracker.wait().await;
