@@ -1,5 +1,6 @@
 //! Houston: ChatOps for Rocket.Chat. `ARCHITECTURE.md` says how the house is laid out.
 
+pub mod access;
 pub mod chat;
 pub mod clock;
 pub mod config;

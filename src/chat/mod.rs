@@ -1,2 +1,6 @@
 //! The conversation: what people type, and what they are told.
+pub mod bind;
+pub mod dialogue;
+pub mod help;
+pub mod parse;
 pub mod spec;
