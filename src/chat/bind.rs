@@ -121,11 +121,12 @@ pub fn bind<'s>(
     let given = match read(line, command, words) {
         Ok(Read::Help) => return Ok(Outcome::Help(command)),
         Ok(Read::Given(given)) => given,
-        Err((span, problem)) => return fail(span, problem),
+        Err(failure) => return fail(failure.0, failure.1),
     };
     let values = match value::check_all(command, &given, known) {
         Ok(values) => values,
-        Err((argument, problem)) => {
+        Err(failure) => {
+            let (argument, problem) = *failure;
             let end = line.first_line().trim_end().len();
             let span = given.span_of(&argument).unwrap_or(Span { start: end, end });
             return fail(span, problem);
@@ -147,7 +148,8 @@ pub fn bind<'s>(
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const REASON: &str = "reason";
 
-type Failure = (Span, Problem);
+/// Boxed: the good case is the common one.
+type Failure = Box<(Span, Problem)>;
 
 /// The command with the longest name that the line begins with, and of how many words the name is.
 fn find_command<'s>(
@@ -263,7 +265,7 @@ fn take_named(
     given: &mut Given,
 ) -> Result<usize, Failure> {
     if let Some(quote) = token.unclosed {
-        return Err((quote, Problem::UnclosedQuote));
+        return Err(Box::new((quote, Problem::UnclosedQuote)));
     }
     let named = token.named.as_ref().expect("called for named tokens");
     let name = match slot {
@@ -281,18 +283,23 @@ fn take_named(
         (None, _) if is_switch => ("true".to_owned(), token.span, 0),
         (None, Some(next)) if !next.named.as_ref().is_some_and(|n| n.dashed) => {
             if let Some(quote) = next.unclosed {
-                return Err((quote, Problem::UnclosedQuote));
+                return Err(Box::new((quote, Problem::UnclosedQuote)));
             }
             (next.text.clone(), next.span, 1)
         }
-        (None, _) => return Err((token.span, Problem::NoValue { flag: name.to_owned() })),
+        (None, _) => return Err(Box::new((token.span, Problem::NoValue { flag: name.to_owned() }))),
     };
-    let twice = (token.span, Problem::Duplicate { argument: name.to_owned() });
+    let twice = Box::new((token.span, Problem::Duplicate { argument: name.to_owned() }));
     match slot {
         Slot::DryRun if given.dry_run => return Err(twice),
         Slot::DryRun => match value::switch(&value) {
             Some(on) => given.dry_run = on,
-            None => return Err((span, Problem::NotASwitch { argument: name.to_owned(), typed: value })),
+            None => {
+                return Err(Box::new((
+                    span,
+                    Problem::NotASwitch { argument: name.to_owned(), typed: value },
+                )));
+            }
         },
         Slot::Reason | Slot::Help if given.reason.is_some() => return Err(twice),
         Slot::Reason | Slot::Help => given.reason = Some(value),
@@ -312,15 +319,15 @@ fn take_positional(
     given: &mut Given,
 ) -> Result<(), Failure> {
     if let Some(quote) = token.unclosed {
-        return Err((quote, Problem::UnclosedQuote));
+        return Err(Box::new((quote, Problem::UnclosedQuote)));
     }
     if let Some(named) = token.named.as_ref().filter(|n| n.dashed) {
         let suggestion = crate::text::did_you_mean(&named.name, flag_names(command)).map(str::to_owned);
-        return Err((token.span, Problem::UnknownFlag { typed: named.name.clone(), suggestion }));
+        return Err(Box::new((token.span, Problem::UnknownFlag { typed: named.name.clone(), suggestion })));
     }
     let Some(argument) = argument else {
         let most = command.arguments.len();
-        return Err((token.span, Problem::TooMany { typed: token.text.clone(), most }));
+        return Err(Box::new((token.span, Problem::TooMany { typed: token.text.clone(), most })));
     };
     given.values.insert(argument.name.clone(), (token.text.clone(), token.span));
     Ok(())

@@ -464,7 +464,8 @@ pub(super) fn quote(word: &str) -> String {
 
 /// `word` with quotes only if it would be read as something else without.
 pub(super) fn quote_if_needed(word: &str) -> String {
-    let bare = {
+    // A backslash at the end would take in the blank that follows.
+    let bare = !word.contains('\\') && {
         let mut tokens = lex(word, 0);
         matches!((tokens.pop(), tokens.pop()), (Some(t), None)
             if !t.quoted && t.named.is_none() && t.text == word && t.span.start == 0)

@@ -48,6 +48,7 @@ fn lines_are_bound_and_said_again_canonically() {
         ("lock prod disk full --loud", "lock prod --loud disk full"),
         ("ask what does --dry-run do?", "ask what does --dry-run do?"),
         ("can @Bob deploy prod web", "can bob deploy prod web"),
+        (r"backup prod a\\ --dry-run", r#"backup prod "a\\" --dry-run"#),
         ("runs --limit 5", "runs --limit=5"),
     ] {
         assert_eq!(run(typed).canonical, canonical, "{typed}");

@@ -27,7 +27,7 @@ pub(super) fn check_all(
     command: &CommandSpec,
     given: &Given,
     known: &Known,
-) -> Result<Checked, (String, Problem)> {
+) -> Result<Checked, Box<(String, Problem)>> {
     let mut checked = Checked::default();
     let mut missing = None;
     for argument in command.arguments.iter().chain(&command.flags) {
@@ -36,7 +36,7 @@ pub(super) fn check_all(
         match typed.or(argument.default.as_ref()) {
             Some(typed) => {
                 let value = check(argument, typed, environment.as_deref(), known)
-                    .map_err(|problem| (argument.name.clone(), problem))?;
+                    .map_err(|problem| Box::new((argument.name.clone(), problem)))?;
                 checked.0.push((argument.name.clone(), value));
             }
             None if argument.required && argument.kind != ArgumentKind::Switch && missing.is_none() => {
@@ -46,7 +46,7 @@ pub(super) fn check_all(
                     doc: argument.doc.clone(),
                     choices: choices(argument, environment.as_deref(), known),
                 };
-                missing = Some((argument.name.clone(), problem));
+                missing = Some(Box::new((argument.name.clone(), problem)));
             }
             None => {}
         }
