@@ -3,6 +3,7 @@
 pub mod approvals;
 pub mod assets;
 pub mod audit;
+pub mod access;
 pub mod chat;
 pub mod clock;
 pub mod config;
