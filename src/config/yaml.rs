@@ -517,6 +517,7 @@ impl Node {
                     self.at.clone(),
                     format!("`{}` must be a reference to a secret, not the secret itself", self.label),
                 )
+                .confidential()
                 .hint("write {file: PATH}, {env: NAME} or {command: [PROGRAM, ARGUMENT]}")
                 .hint("if a real secret was written here, treat it as known and replace it"),
             );

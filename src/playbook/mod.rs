@@ -1,4 +1,6 @@
 //! Playbooks, plans and step kinds.
+pub mod check;
 pub mod model;
+pub mod parse;
 pub mod steps;
 pub mod template;
