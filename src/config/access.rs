@@ -42,7 +42,9 @@ fn role(node: &Node, found: &mut Diagnostics) -> Option<Role> {
 fn rule(node: &Node, found: &mut Diagnostics) -> Option<Rule> {
     let mut map = node.map(found)?;
     let (allow, deny) = (map.take("allow"), map.take("deny"));
-    map.finish(found);
+    if allow.is_some() || deny.is_some() {
+        map.finish(found);
+    }
     let (allows, body) = match (allow, deny) {
         (Some(body), None) => (true, body),
         (None, Some(body)) => (false, body),

@@ -80,6 +80,9 @@ impl Config {
     /// For `demo` and for tests.
     pub fn from_files(files: &[(&str, &str)], kinds: &[&dyn StepKind]) -> (Option<Self>, Diagnostics) {
         let mut found = Diagnostics::new();
+        if !files.iter().any(|(path, _)| *path == MAIN) {
+            found.push(super::sources::no_main(None));
+        }
         let sources = files.iter().map(|(path, text)| Source {
             path: PathBuf::from(path),
             bytes: text.as_bytes().to_vec(),
@@ -106,6 +109,9 @@ pub fn source_text(dir: &Path, file: &Path) -> Option<String> {
     }
 }
 
+/// The file that every configuration has.
+const MAIN: &str = "houston.yaml";
+
 /// Sections of `houston.yaml` that later versions have.
 const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "providers", "audit"];
 
@@ -129,7 +135,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         if let (Some(node), true) = (&node, own) {
             super::secrets::look(node, found);
         }
-        if source.path == Path::new("houston.yaml") {
+        if source.path == Path::new(MAIN) {
             if let Some(node) = &node {
                 main = read_main(node, found);
             }

@@ -21,8 +21,8 @@ pub(super) fn check(
     found: &mut Diagnostics,
 ) {
     for (name, rule) in &environment.approvals {
-        if let Some(commands) = commands {
-            command_exists(name, commands, &rule.at, found);
+        if commands.is_some_and(|commands| !command_exists(name, commands, &rule.at, found)) {
+            continue;
         }
         let Some(policy) = &rule.policy else { continue };
         if roles_exist(policy, access, &rule.at, found) {
@@ -33,12 +33,12 @@ pub(super) fn check(
     defaults(environment, access, commands.unwrap_or_default(), found);
 }
 
-fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &mut Diagnostics) {
+fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &mut Diagnostics) -> bool {
     if name == EVERY_COMMAND {
-        return;
+        return true;
     }
     match commands.iter().find(|command| command.name == name) {
-        Some(command) if matches!(command.action, Action::Playbook(_)) => {}
+        Some(command) if matches!(command.action, Action::Playbook(_)) => return true,
         Some(_) => found.push(
             Diagnostic::error(at.clone(), format!("`{name}` is a command that nobody has to approve"))
                 .hint("only commands with a playbook have a plan to consent to: remove the line"),
@@ -57,6 +57,7 @@ fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &m
             });
         }
     }
+    false
 }
 
 fn groups(policy: &ApprovalPolicy) -> impl Iterator<Item = &ApprovalGroup> {

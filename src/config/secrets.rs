@@ -45,12 +45,14 @@ pub(super) fn look(node: &Node, found: &mut Diagnostics) {
             }
         }
         Value::List(items) => items.iter().for_each(|item| look(item, found)),
-        // What stands in a reference only says where the secret is; wrong ones are reported by their reader.
+        // What stands in a reference only says where the secret is; a value in its place is
+        // reported by its reader.
         Value::Map(entries) => {
             for (key, value) in entries {
                 let reference =
                     under_secret_key(&node.label) && matches!(&*key.name, "file" | "env" | "command");
-                if !reference {
+                let reported = &*node.label == "rocketchat" && matches!(&*key.name, "token" | "password");
+                if !reference && !reported {
                     look(value, found);
                 }
             }

@@ -23,15 +23,8 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
     if main.exists() {
         sources.extend(read_file(dir, Path::new("houston.yaml"), found));
     } else {
-        let yml = dir.join("houston.yml").exists();
-        found
-            .push(Diagnostic::error(None, format!("there is no `houston.yaml` in `{}`", dir.display())).hint(
-            if yml {
-                "rename houston.yml to houston.yaml"
-            } else {
-                "the smallest one has `rocketchat` with url, username and password, and `access` with roles"
-            },
-        ));
+        let hint = dir.join("houston.yml").exists().then_some("rename houston.yml to houston.yaml");
+        found.push(no_main(hint));
     }
     for folder in FOLDERS {
         for name in yaml_files(dir, folder, found) {
@@ -40,6 +33,13 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
     }
     look_for_strays(dir, found);
     over_defaults(sources)
+}
+
+/// Without it nothing else matters.
+pub(super) fn no_main(hint: Option<&str>) -> Diagnostic {
+    Diagnostic::error(None, "there is no `houston.yaml` in the configuration folder").hint(hint.unwrap_or(
+        "the smallest one has `rocketchat` with url, username and password, and `access` with roles",
+    ))
 }
 
 /// `sources` with the defaults that they do not replace.

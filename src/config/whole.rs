@@ -53,7 +53,7 @@ fn suggest<'c>(finding: Diagnostic, written: &str, known: impl Iterator<Item = &
     match text::did_you_mean(written, known.iter().copied()) {
         Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
         None if known.is_empty() => finding,
-        None => finding.hint(format!("there are {}", text::and_list(&known))),
+        None => finding.hint(format!("known here: {}", text::and_list(&known))),
     }
 }
 

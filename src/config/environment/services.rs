@@ -70,7 +70,8 @@ fn service(key: &Key, node: &Node, found: &mut Diagnostics) -> Option<Service> {
                 .hint("Swarm publishes ports of such services only with {mode: host}"),
         );
     }
-    Some(Service { image: image?, version: version?, ..service })
+    // With a mistake in it nothing is loaded, but its dependencies are looked at all the same.
+    Some(Service { image: image.unwrap_or_default(), version: version.unwrap_or_default(), ..service })
 }
 
 fn image_name(node: &Node, found: &mut Diagnostics) -> Option<String> {
