@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A file of the defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
-    /// With its folder: `commands/change.yaml`.
+    /// With its folder: `commands/deploy.yaml`.
     pub path: &'static str,
     pub text: &'static str,
 }
@@ -20,10 +20,12 @@ macro_rules! assets {
 
 /// Commands and playbooks that every installation has.
 pub const DEFAULTS: &[Asset] = assets![
-    "commands/change.yaml",
+    "commands/deploy.yaml",
     "commands/locks.yaml",
     "commands/look.yaml",
+    "commands/rollback.yaml",
     "commands/runs.yaml",
+    "commands/scale.yaml",
     "commands/talk.yaml",
     "playbooks/deploy.yaml",
     "playbooks/rollback.yaml",
@@ -37,7 +39,7 @@ pub const SAMPLE: &[Asset] = &[
     Asset { path: "environments/staging.yaml", text: include_str!("../config/environments/staging.yaml") },
 ];
 
-/// Before the path of a default in places and in provenance: `built-in/commands/change.yaml`.
+/// Before the path of a default in places and in provenance: `built-in/commands/deploy.yaml`.
 pub const BUILT_IN: &str = "built-in";
 
 /// A file as it is in force, and where it came from.

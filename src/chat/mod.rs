@@ -7,3 +7,4 @@ pub mod help;
 pub mod parse;
 pub mod spec;
 pub mod status;
+pub mod spec_parse;

@@ -60,11 +60,8 @@ pub fn parse(file: &Path, bytes: &[u8], found: &mut Diagnostics) -> Option<Node>
     let start = Location { file: Arc::clone(&file), line: 1, column: 1 };
     if bytes.len() > MAX_BYTES {
         found.push(
-            Diagnostic::error(
-                start,
-                format!("the file is {} bytes long, more than the {MAX_BYTES} that are read", bytes.len()),
-            )
-            .hint("split it, or move data that is not configuration elsewhere"),
+            Diagnostic::error(start, format!("the file is larger than the {MAX_BYTES} bytes that are read"))
+                .hint("split it, or move data that is not configuration elsewhere"),
         );
         return None;
     }
@@ -108,6 +105,10 @@ fn syntax_error(file: &Arc<Path>, source: &str, error: &ScanError, found: &mut D
     let at = location(file, mark.line(), mark.col());
     let line = source.lines().nth(mark.line().saturating_sub(1)).unwrap_or("");
     let indentation = &line[..line.len() - line.trim_start().len()];
+    if error.info().contains("recursion limit") {
+        found.push(too_deep(at));
+        return;
+    }
     let mut finding = Diagnostic::error(at, format!("this is not YAML: {}", error.info()));
     if indentation.contains('\t') {
         finding = finding.hint("indent with spaces; YAML does not allow tabs there");
@@ -117,6 +118,11 @@ fn syntax_error(file: &Arc<Path>, source: &str, error: &ScanError, found: &mut D
         finding = finding.hint("look at the indentation and the quotes of this line and the one before it");
     }
     found.push(finding);
+}
+
+fn too_deep(at: Location) -> Diagnostic {
+    Diagnostic::error(at, format!("nested more than {MAX_DEPTH} levels deep"))
+        .hint("nothing in the configuration is that deep: look for a bracket that is not closed")
 }
 
 fn location(file: &Arc<Path>, line: usize, column_from_0: usize) -> Location {
@@ -257,10 +263,7 @@ impl Builder<'_> {
 
     fn begin(&mut self, at: Location, items: Items) -> Flow {
         if self.open.len() >= MAX_DEPTH {
-            self.found
-                .push(Diagnostic::error(at, format!("nested more than {MAX_DEPTH} levels deep")).hint(
-                    "nothing in the configuration is that deep: look for a bracket that is not closed",
-                ));
+            self.found.push(too_deep(at));
             return Flow::Break(());
         }
         if self.expects_key() {
@@ -517,6 +520,7 @@ impl Node {
                     self.at.clone(),
                     format!("`{}` must be a reference to a secret, not the secret itself", self.label),
                 )
+                .confidential()
                 .hint("write {file: PATH}, {env: NAME} or {command: [PROGRAM, ARGUMENT]}")
                 .hint("if a real secret was written here, treat it as known and replace it"),
             );
@@ -611,9 +615,9 @@ impl<'n> Map<'n> {
         if self.label == "the file" { "the file".into() } else { format!("`{}`", self.label) }
     }
 
-    /// How many keys stand in it.
+    /// How many keys with a value stand in it.
     pub fn given(&self) -> usize {
-        self.entries.len()
+        self.entries.iter().filter(|(_, node)| !node.is_null()).count()
     }
 
     /// Where `key` itself stands.

@@ -2,11 +2,9 @@
 //! them and sets these.
 
 mod architecture;
-mod gateway;
-mod ssh;
-//! Integration tests, one binary: a module per topic.
-
-mod swarm;
-mod sandbox;
-mod support;
 mod engine;
+mod gateway;
+mod sandbox;
+mod ssh;
+mod support;
+mod swarm;
