@@ -39,7 +39,10 @@ impl Socket {
     pub fn bind(path: &Path) -> io::Result<Self> {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).map_err(|e| {
-            io::Error::new(e.kind(), format!("{}: {e} (a socket's path has at most 107 bytes)", path.display()))
+            io::Error::new(
+                e.kind(),
+                format!("{}: {e} (a socket's path has at most 107 bytes)", path.display()),
+            )
         })?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, file: SocketFile(path.to_owned()) })
@@ -79,7 +82,8 @@ pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, stop: Ca
         .route("/store", get(stat))
         .with_state(Admin { engine, store });
     let Socket { listener, file } = socket;
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!("the admin socket ended: {error}");
     }
@@ -151,7 +155,8 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
 /// `GET /healthz` and `GET /readyz`, until `stop`.
 pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationToken) {
     let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(chat);
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!("HTTP ended: {error}");
     }

@@ -104,7 +104,7 @@ pub struct Houston {
 
 /// Step kinds by their word.
 pub fn kinds() -> Kinds {
-    registry()
+    Arc::new(registry())
 }
 
 /// The HTTP client for health checks and the like.
@@ -112,7 +112,8 @@ pub fn http_client() -> Result<reqwest::Client, StartError> {
     reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::custom(|attempt| {
-            let elsewhere = attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
+            let elsewhere =
+                attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
             if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
         }))
         .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))
@@ -144,7 +145,7 @@ impl Houston {
                 .await
                 .map_err(|_| StartError::new("opening the state folder failed unexpectedly"))??
         };
-        let audit = Audit::open(&state, clock.clone(), redactor.clone()).await.map_err(|e| {
+        let audit = Audit::open(&state, &clock, redactor.clone()).map_err(|e| {
             StartError::new(format!("the audit log in `{}` cannot be opened: {e}", state.display()))
                 .hint("`houston audit verify` says what is wrong with it")
         })?;
@@ -177,7 +178,8 @@ impl Houston {
         let ledger = Ledger::new(store.clone(), clock.clone());
         let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings };
         let (chat, events) =
-            Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone());
+            Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone())
+                .map_err(|e| StartError::new(e.to_string()))?;
         app_world.set_chat(chat.clone());
 
         let stop = CancellationToken::new();
@@ -192,7 +194,7 @@ impl Houston {
             store: store.clone(),
             audit: audit.clone(),
             clock: clock.clone(),
-        });
+        })?;
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
         tasks.spawn(dispatcher.run(events, stop.clone()));

@@ -1,10 +1,13 @@
 //! Houston: ChatOps for Rocket.Chat. `ARCHITECTURE.md` says how the house is laid out.
 
+pub mod access;
+pub mod admin;
+pub mod app;
 pub mod approvals;
 pub mod assets;
 pub mod audit;
-pub mod access;
 pub mod chat;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod diagnostic;

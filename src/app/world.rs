@@ -84,10 +84,8 @@ impl World for AppWorld {
         token: &'a EffectToken,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            let chat = self
-                .chat
-                .get()
-                .ok_or_else(|| StepError::new("there is no chat server to speak to"))?;
+            let chat =
+                self.chat.get().ok_or_else(|| StepError::new("there is no chat server to speak to"))?;
             let unsaid = |error: SendError| {
                 let failed = StepError::new(format!("nothing was posted into `{room}`: {error}"));
                 if matches!(error, SendError::Unavailable { .. }) { failed.transient() } else { failed }
@@ -96,12 +94,8 @@ impl World for AppWorld {
                 StepError::new(format!("there is no room `{room}` that Houston is in"))
                     .hint(format!("invite Houston: `/invite` in `#{room}`"))
             })?;
-            let post = Post {
-                id: derived_id(token.as_str()).into(),
-                room: id,
-                thread: None,
-                text: text.to_owned(),
-            };
+            let post =
+                Post { id: derived_id(token.as_str()).into(), room: id, thread: None, text: text.to_owned() };
             chat.post(post, Priority::Normal).await.map_err(unsaid)
         })
     }

@@ -34,6 +34,10 @@ use crate::runs::{Engine, RunMessage, Voted};
 use crate::store::{Batch, Store, StoreError, Tree};
 use crate::text::{self, code, defuse};
 
+/// To whoever asks a question.
+const NO_ANSWERS: &str =
+    "I take commands; answering questions is not part of me yet. `!help` lists what I can do here.";
+
 pub struct DispatcherParts {
     pub chat: Chat,
     pub engine: Engine,
@@ -93,7 +97,7 @@ pub struct OwnedBound {
 }
 
 impl OwnedBound {
-    fn of(bound: &Bound<'_>) -> Self {
+    pub fn of(bound: &Bound<'_>) -> Self {
         Self {
             values: bound.values.clone(),
             dry_run: bound.dry_run,
@@ -153,7 +157,9 @@ impl Dispatcher {
         let send = |act| drop(lane.send(act));
         match event {
             Event::Message(message) => self.message(message, lane),
-            Event::Reactions { message, added, removed, .. } => send(Act::Reactions { message, added, removed }),
+            Event::Reactions { message, added, removed, .. } => {
+                send(Act::Reactions { message, added, removed })
+            }
             Event::Deleted { message, .. } => send(Act::Deleted(message)),
             Event::Edited { id, room, thread, by, text } => {
                 let dispatcher = self.clone();
@@ -206,8 +212,7 @@ impl Dispatcher {
             }
             Some(Addressed::Question(_)) => {
                 if !self.too_fast(&message) {
-                    let text = "I take commands; answering questions is not part of me yet. `!help` lists what I can do here.";
-                    self.answer(message, text.to_owned());
+                    self.answer(message, NO_ANSWERS.to_owned());
                 }
             }
         }
@@ -220,7 +225,10 @@ impl Dispatcher {
                 self.answer(message, super::help::about(spec, &facts));
             }
             Ok(Outcome::Run(bound)) => {
-                if bound.command.changes && !bound.dry_run && message.age > self.parts.config.limits.stale_after {
+                if bound.command.changes
+                    && !bound.dry_run
+                    && message.age > self.parts.config.limits.stale_after
+                {
                     self.ask_whether_still_meant(message, &bound.canonical);
                     return;
                 }
@@ -228,7 +236,9 @@ impl Dispatcher {
                 self.start(message, text, &bound, lane);
             }
             Err(error) => {
-                if let Some(pending) = Pending::new(&error, line, &message, self.parts.clock.now()) {
+                if line.reads_like_question() && !matches!(line.form, super::parse::Form::Bang | super::parse::Form::Slash) {
+                    self.answer(message, NO_ANSWERS.to_owned());
+                } else if let Some(pending) = Pending::new(&error, line, &message, self.parts.clock.now()) {
                     self.ask(&message, Dialogue::Argument { pending: pending.clone() });
                     let thread = if message.room.kind == RoomKind::Direct {
                         message.thread.clone()
@@ -244,7 +254,8 @@ impl Dispatcher {
     }
 
     fn start(&self, cause: Inbound, line: String, bound: &Bound<'_>, lane: &mpsc::UnboundedSender<Act>) {
-        let Some(spec) = self.parts.config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command)) else {
+        let Some(spec) = self.parts.config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command))
+        else {
             return;
         };
         let work = Work { cause, line, spec, bound: OwnedBound::of(bound) };
@@ -315,7 +326,15 @@ impl Dispatcher {
             Err(denied) => {
                 if spec.changes {
                     let target = bound.values.text("environment").map(str::to_owned);
-                    self.audit("refused", &cause.by, &bound.canonical, target, None, Some(denied.rule.clone())).await;
+                    self.audit(
+                        "refused",
+                        &cause.by,
+                        &bound.canonical,
+                        target,
+                        None,
+                        Some(denied.rule.clone()),
+                    )
+                    .await;
                 }
                 Err(denied.to_string())
             }
@@ -363,8 +382,13 @@ impl Dispatcher {
         let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();
         match dialogue {
             Dialogue::Argument { pending } => {
-                let answer =
-                    pending.answer(message, &bot, &self.parts.config.commands, &self.known, self.parts.clock.now());
+                let answer = pending.answer(
+                    message,
+                    &bot,
+                    &self.parts.config.commands,
+                    &self.known,
+                    self.parts.clock.now(),
+                );
                 match answer {
                     Answer::Unrelated => return Continued::NotMeant,
                     Answer::Expired | Answer::Cancelled => {
@@ -413,7 +437,8 @@ impl Dispatcher {
         );
         let dialogue = Dialogue::Stale { text: canonical.to_owned(), thread: thread.clone() };
         self.ask(&message, dialogue);
-        let thread = if message.room.kind == RoomKind::Direct { message.thread.clone() } else { Some(thread) };
+        let thread =
+            if message.room.kind == RoomKind::Direct { message.thread.clone() } else { Some(thread) };
         self.answer_in(message, thread, text);
     }
 
@@ -428,7 +453,9 @@ impl Dispatcher {
         let Some(thread) = &message.thread else { return };
         if let Some((run, RunMessage::Progress)) = engine.run_of_message(thread).await {
             let Ok(state) = engine.state(run).await else { return };
-            let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else { return };
+            let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else {
+                return;
+            };
             let said = message.text.trim();
             let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(said));
             if !choices.is_empty() && choice.is_none() {
@@ -436,7 +463,11 @@ impl Dispatcher {
             }
             let person = self.people.person(&message.by).await;
             let roles = self.people.roles(&person);
-            let may = if from.is_empty() { !roles.is_empty() } else { from.iter().any(|role| roles.contains(role)) };
+            let may = if from.is_empty() {
+                !roles.is_empty()
+            } else {
+                from.iter().any(|role| roles.contains(role))
+            };
             if !may {
                 let who: Vec<&str> = from.iter().map(crate::ids::RoleName::as_str).collect();
                 let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
@@ -581,7 +612,8 @@ impl Dispatcher {
     /// An edit never executes; who edits a command is told so.
     async fn edited(&self, id: &MessageId, room: &Room, thread: Option<MessageId>, by: &Actor, new: &str) {
         let Some(me) = self.parts.chat.me() else { return };
-        let Some(Addressed::Command(_)) = addressed(new, &me.username, room.kind, &self.parts.config.commands)
+        let Some(Addressed::Command(_)) =
+            addressed(new, &me.username, room.kind, &self.parts.config.commands)
         else {
             return;
         };
@@ -709,7 +741,10 @@ pub fn ineligible(run: RunId, why: &Ineligible) -> String {
         }
         Ineligible::NoRole(roles) => {
             let roles: Vec<&str> = roles.iter().map(crate::ids::RoleName::as_str).collect();
-            format!("your vote on {run} does not count: it takes {}. `!whoami` shows your roles.", text::or_list(&roles))
+            format!(
+                "your vote on {run} does not count: it takes {}. `!whoami` shows your roles.",
+                text::or_list(&roles)
+            )
         }
     }
 }

@@ -79,13 +79,16 @@ impl People {
     }
 
     async fn pin_once(&self) -> Result<(), SendError> {
-        let mut names: Vec<&str> = self.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
+        let mut names: Vec<&str> =
+            self.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
         names.extend(self.config.rules.iter().flat_map(|rule| &rule.users).map(String::as_str));
         names.sort_unstable();
         names.dedup();
         let mut pins: Pins = match self.store.get(Tree::Principals, PINS) {
             Ok(pins) => pins.unwrap_or_default(),
-            Err(error) => return Err(SendError::Unavailable { reason: error.to_string(), retry_after: None }),
+            Err(error) => {
+                return Err(SendError::Unavailable { reason: error.to_string(), retry_after: None });
+            }
         };
         let before = pins.clone();
         let found = futures_util::future::try_join_all(names.iter().map(|name| self.find(name))).await?;
@@ -146,7 +149,8 @@ impl People {
         }
         match self.chat.user(Who::Id(id)).await {
             Ok(found) => {
-                let found: BTreeSet<String> = found.and_then(|user| user.roles).unwrap_or_default().into_iter().collect();
+                let found: BTreeSet<String> =
+                    found.and_then(|user| user.roles).unwrap_or_default().into_iter().collect();
                 let until = now.checked_add(ROLES_FOR).unwrap_or(Timestamp::MAX);
                 let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
                 // Bounded by the people of the workspace who speak to Houston; those whose time is over go.

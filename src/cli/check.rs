@@ -16,8 +16,11 @@ impl Check {
         let kinds = app::kinds();
         let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
         let report = crate::config::check(&self.config.config, &kinds);
-        let rendered =
-            crate::diagnostic::render::terminal(&report.diagnostics, &self.config.config, out::stdout_colour());
+        let rendered = crate::diagnostic::render::terminal(
+            &report.diagnostics,
+            &self.config.config,
+            out::stdout_colour(),
+        );
         if !rendered.is_empty() {
             out::line(rendered.trim_end());
         }

@@ -86,8 +86,8 @@ async fn start_sandbox(port: u16) -> Result<Sandbox, Failure> {
 }
 
 async fn start_engine(socket: &Path) -> Result<engine::Engine, Failure> {
-    let program =
-        std::env::current_exe().map_err(|e| Failure::new(format!("cannot find this program's own file: {e}")))?;
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::new(format!("cannot find this program's own file: {e}")))?;
     let mut options = engine::Options::new(socket, program);
     for (service, tasks) in SERVICES {
         let image = |version: &str| format!("houston-demo/{service}:{version}");
@@ -100,9 +100,9 @@ async fn start_engine(socket: &Path) -> Result<engine::Engine, Failure> {
             .service(engine::service_spec(service, &image("1.7"), tasks))
             .service(engine::service_spec(&format!("staging-{service}"), &image("1.7"), 1));
     }
-    engine::start(options)
-        .await
-        .map_err(|e| Failure::new(format!("the sandbox's engine cannot listen on `{}`: {e}", socket.display())))
+    engine::start(options).await.map_err(|e| {
+        Failure::new(format!("the sandbox's engine cannot listen on `{}`: {e}", socket.display()))
+    })
 }
 
 /// Writes the folder that `houston serve` would be given. Files that are there already are kept: in a
@@ -146,12 +146,16 @@ async fn welcome(sandbox: &Sandbox, engine: Option<&engine::Engine>) {
     out::line("Three things to try in #ops (switch between Alice, Bob and Carol on the page):\n");
     out::line("  1. as Alice:  !deploy prod web 1.8     then as Bob: react to the card with \u{1f44d}");
     out::line("  2. as Alice:  !deploy prod web 1.9     it crashes at start: see it rolled back, and why");
-    out::line("  3. as Alice:  !rollback prod web       back to the last healthy release; `!status prod` shows it\n");
+    out::line(
+        "  3. as Alice:  !rollback prod web       back to the last healthy release; `!status prod` shows it\n",
+    );
     if let Some(engine) = engine {
         if let Some(web) = engine.service_addr("web") {
             out::line(format!("The service `web` answers at http://{web}/"));
         }
-        out::line("What is deployed are real processes of this machine, run by a stand-in for a Docker engine.");
+        out::line(
+            "What is deployed are real processes of this machine, run by a stand-in for a Docker engine.",
+        );
     }
     out::line("Ctrl-C ends everything.");
     let hello = "Welcome to the demo. Three things to try here:\n\

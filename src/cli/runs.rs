@@ -42,7 +42,10 @@ impl Runs {
                     Some(body) => parse(&body)?,
                     None => {
                         let store = open_store(state).await?;
-                        headers(&store).take(limit).collect::<Result<_, _>>().map_err(|e| Failure::new(e.to_string()))?
+                        headers(&store)
+                            .take(limit)
+                            .collect::<Result<_, _>>()
+                            .map_err(|e| Failure::new(e.to_string()))?
                     }
                 };
                 if self.json {
@@ -53,7 +56,13 @@ impl Runs {
                     let rows: Vec<[String; 5]> = list
                         .into_iter()
                         .map(|h| {
-                            [h.run.to_string(), h.state, h.by, h.created_at.strftime("%F %H:%M:%SZ").to_string(), h.command]
+                            [
+                                h.run.to_string(),
+                                h.state,
+                                h.by,
+                                h.created_at.strftime("%F %H:%M:%SZ").to_string(),
+                                h.command,
+                            ]
                         })
                         .collect();
                     out::line(columns(["run", "state", "by", "asked", "command"], &rows).trim_end());
@@ -62,14 +71,19 @@ impl Runs {
             Act::Show { run } => {
                 let log: RunLog = match admin(state, &format!("/runs/{run}")).await? {
                     Some(body) => parse(&body)?,
-                    None => run_log(&open_store(state).await?, run).map_err(|e| Failure::new(e.to_string()))?,
+                    None => {
+                        run_log(&open_store(state).await?, run).map_err(|e| Failure::new(e.to_string()))?
+                    }
                 };
                 if self.json {
                     out::line(pretty(&log));
                     return Ok(());
                 }
                 if let Some(header) = &log.header {
-                    out::line(format!("{} {} ({} by {})", header.run, header.command, header.state, header.by));
+                    out::line(format!(
+                        "{} {} ({} by {})",
+                        header.run, header.command, header.state, header.by
+                    ));
                 }
                 for record in &log.events {
                     let event = serde_json::to_value(&record.event).unwrap_or_default();
@@ -82,7 +96,11 @@ impl Runs {
                         }
                         other => other.to_string(),
                     };
-                    out::line(format!("{:>3}  {}  {name}  {rest}", record.seq, record.at.strftime("%F %H:%M:%S%.3fZ")));
+                    out::line(format!(
+                        "{:>3}  {}  {name}  {rest}",
+                        record.seq,
+                        record.at.strftime("%F %H:%M:%S%.3fZ")
+                    ));
                 }
             }
             Act::Logs { run } => match admin(state, &format!("/runs/{run}/logs")).await? {
@@ -103,8 +121,9 @@ impl Runs {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Failure> {
-    serde_json::from_str(body)
-        .map_err(|e| Failure::new(format!("the running Houston answered what this one does not understand: {e}")))
+    serde_json::from_str(body).map_err(|e| {
+        Failure::new(format!("the running Houston answered what this one does not understand: {e}"))
+    })
 }
 
 pub fn pretty<T: serde::Serialize>(value: &T) -> String {

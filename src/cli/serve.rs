@@ -40,7 +40,7 @@ impl Serve {
 pub fn load(dir: &std::path::Path) -> Result<Config, Failure> {
     let kinds = app::kinds();
     let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
-    let report = crate::config::check(dir, &kinds);
+    let report = crate::config::load::check(dir, &kinds);
     for diagnostic in report.diagnostics.sorted() {
         out::note(diagnostic);
     }

@@ -28,8 +28,9 @@ impl StoreArgs {
         match self.act {
             Act::Stat => {
                 if let Some(body) = admin(state, "/store").await? {
-                    let stat: StoreStat = serde_json::from_str(&body)
-                        .map_err(|e| Failure::new(format!("the running Houston's answer is not understood: {e}")))?;
+                    let stat: StoreStat = serde_json::from_str(&body).map_err(|e| {
+                        Failure::new(format!("the running Houston's answer is not understood: {e}"))
+                    })?;
                     out::line(format!("{}: {} KiB, in use", stat.path.display(), stat.bytes / 1024));
                     return Ok(());
                 }

@@ -5,8 +5,8 @@
 
 mod access;
 pub mod approvals;
-pub mod env;
 pub mod docs;
+pub mod env;
 pub mod environment;
 mod http;
 mod limits;

@@ -194,8 +194,9 @@ fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
         .with("command", request.command.clone())
         .with("requester", request.requester.clone())
         .with("reason", request.reason.clone().unwrap_or_default());
-    for (name, value) in &request.inputs {
-        scope = scope.with(name.clone(), value.clone());
+    // What was not given is none, so that `when: version` works and a wrong name is still an error.
+    for name in request.playbook.inputs.keys() {
+        scope = scope.with(name.clone(), request.inputs.get(name).cloned().unwrap_or(Json::Null));
     }
     let text = |name: &str| request.inputs.get(name).and_then(Json::as_str);
     let named = match (text("service"), request.environment) {

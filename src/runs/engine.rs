@@ -24,10 +24,10 @@ use super::locks::{Held, LockProof, ManualLock, conflicts};
 use super::next::{AfterCrash, Next, after_crash, next};
 use super::outbox::Notice;
 use super::releases;
-use super::state::{Phase, RunState, StepState};
+use super::state::{Decision, Phase, RunState, StepState};
 use super::transcripts::Transcripts;
 use crate::approvals::{self, Choice, Ineligible, Tally, Vote};
-use crate::audit::{Audit, Entry};
+use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::gateway::events::{Actor, Post};
 use crate::ids::{EffectToken, MessageId, RunId, random_id};
@@ -1047,8 +1047,31 @@ impl Engine {
     /// An act or its result, in the audit log. What cannot be written is an error of its own, loudly; the
     /// journal has it all the same.
     async fn audit(&self, state: &RunState, what: &str, by: Option<&Actor>) {
-        let entry = Entry::of_run(state, what, by);
-        if let Err(error) = self.0.parts.audit.append(entry).await {
+        let who = |actor: &Actor| audit::Who { id: actor.id.clone(), name: actor.username.clone() };
+        let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
+        let approval = match &state.decision {
+            Some(Decision::Approved { by, .. }) => {
+                Some(audit::Approval { by: by.iter().map(who).collect(), digest: state.digest.clone() })
+            }
+            _ => None,
+        };
+        let result = match state.outcome() {
+            Some(Outcome::Failed) => {
+                let error = state.steps.iter().find_map(|step| step.error.as_ref());
+                Some(error.map_or_else(|| "failed".to_owned(), |error| format!("failed: {}", error.message)))
+            }
+            outcome => outcome.map(|outcome| outcome.word().to_owned()),
+        };
+        let event = audit::Event {
+            who: who(by.unwrap_or(&state.by)),
+            action: what.to_owned(),
+            command: state.plan.command.clone(),
+            target: (!targets.is_empty()).then(|| targets.join(" ")),
+            run: Some(state.id),
+            approval,
+            result,
+        };
+        if let Err(error) = self.0.parts.audit.append(&self.0.parts.clock, event).await {
             tracing::error!(run.id = %state.id, "the audit log cannot be written: {error}");
         }
     }

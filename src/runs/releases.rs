@@ -32,7 +32,7 @@ pub struct Release {
 /// Adds what a run released, or failed to, to the batch that ends it.
 pub fn record(state: &RunState, _outcome: Outcome, now: Timestamp, batch: &mut Batch) {
     let Some(environment) = &state.plan.environment else { return };
-    let undone_to =
+    let release =
         |version: &str, service: &ServiceName, healthy, image: Option<String>, found, at| Release {
             environment: environment.clone(),
             service: service.clone(),
@@ -65,15 +65,15 @@ pub fn record(state: &RunState, _outcome: Outcome, now: Timestamp, batch: &mut B
             .filter(|(other, _)| other.service == step.service)
             .all(|(_, other)| matches!(other.state, StepState::Succeeded { .. }));
         let text = |key: &str| output.and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
-        let previous = text("previous_version");
-        if let Some(previous) = previous.filter(|previous| previous != version) {
+        let before = output.and_then(|o| o.pointer("/before/image")).and_then(Json::as_str);
+        let previous = before.map(crate::providers::swarm::spec::version);
+        if let Some(previous) = previous.filter(|previous| *previous != version) {
             // Just before the release it was running: good to go back to, unless it was judged before.
             let at = state.created_at;
-            let found = undone_to(&previous, service, true, text("previous_image"), true, at);
-            put(batch, &found);
+            put(batch, &release(previous, service, true, before.map(str::to_owned), true, at));
         }
         let healthy = output.is_some() && checked;
-        put(batch, &undone_to(version, service, healthy, text("image"), false, now));
+        put(batch, &release(version, service, healthy, text("image"), false, now));
     }
 }
 
