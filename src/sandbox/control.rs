@@ -108,7 +108,7 @@ pub async fn perform(shared: &Shared, act: &str, body: &Value) -> Result<Value, 
         "set" => {
             let settings = body.as_object().cloned().unwrap_or_default();
             for (name, value) in settings {
-                world.set(&name, value);
+                world.set(&name, &value);
             }
         }
         "grant" => {
@@ -400,7 +400,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+            .collect()
     }
 
     #[test]

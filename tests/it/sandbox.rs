@@ -674,6 +674,23 @@ async fn a_stopped_server_says_goodbye_and_frees_its_port() {
 }
 
 #[tokio::test]
+async fn methods_can_be_called_over_rest() {
+    let sandbox = plain().await;
+    let houston = Person::login(&sandbox.url(), "houston").await;
+    let call = async |method: &str| {
+        let message = json!({"msg": "method", "id": "1", "method": method, "params": ["ops"]}).to_string();
+        let (status, reply) =
+            houston.post(&format!("method.call/{method}"), json!({"message": message})).await;
+        let frame: Value = serde_json::from_str(reply["message"].as_str().expect("a frame")).expect("JSON");
+        (status, frame)
+    };
+    let found = json!({"msg": "result", "id": "1", "result": "r-ops"});
+    assert_eq!(call("getRoomIdByNameOrId").await, (200, found));
+    let (status, frame) = call("noSuchMethod").await;
+    assert_eq!((status, &frame["error"]["error"]), (400, &json!(404)));
+}
+
+#[tokio::test]
 async fn unknown_paths_answer_with_the_web_page() {
     let sandbox = plain().await;
     let reply = http().get(format!("{}/api/v1/nope.nope", sandbox.url())).send().await.expect("an answer");

@@ -115,10 +115,10 @@ async fn read(
                     return;
                 }
                 // The monolith only looks whether anything came since its last look, and only once connected.
-                let idle = if streamer { true } else { !std::mem::take(&mut heard) && session.is_connected() };
+                let idle = streamer || !std::mem::take(&mut heard) && session.is_connected();
                 if idle {
                     let _ = out.send(Out::Text(r#"{"msg":"ping"}"#.into())).await;
-                    waits_for_life = streamer && session.is_connected() || !streamer;
+                    waits_for_life = true;
                 }
             }
             message = stream.next() => {

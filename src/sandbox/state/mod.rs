@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Changes a setting and tells who listens.
-    pub fn set(&mut self, setting: &str, value: Value) {
+    pub fn set(&mut self, setting: &str, value: &Value) {
         self.settings.insert(setting.to_owned(), value.clone());
         let now = self.now();
         let args = json!(["updated", {"_id": setting, "value": value, "_updatedAt": date(now)}]);
