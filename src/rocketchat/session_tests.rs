@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::event::{Change, RealtimeEvent};
-use super::super::frame::any_frame;
+use super::super::frame::tests::any_frame;
 use super::*;
 
 const PATIENCE: Patience = Patience {

@@ -137,7 +137,7 @@ async fn a_second_factor_is_rejected_with_the_way_out() {
     let mut bot = bot(&sandbox.url(), credentials, quick());
     match bot.next().await {
         RealtimeEvent::AuthRejected { reason } => {
-            assert!(reason.contains("personal access token"), "{reason}")
+            assert!(reason.contains("personal access token"), "{reason}");
         }
         other => panic!("{other:?}"),
     }
