@@ -55,7 +55,7 @@ pub struct Message {
     /// How many files and attachments it has.
     pub attachments: usize,
     pub pinned: bool,
-    /// Ids of the blocks' actions and the like are not read: an external bot never hears of clicks.
+    /// The discussion that it is the marker of; re-emitted on each message there.
     pub drid: Option<String>,
 }
 

@@ -8,3 +8,6 @@ mod sandbox;
 mod ssh;
 mod support;
 mod swarm;
+//! Integration tests, one binary; one file per topic.
+
+mod rocketchat;
