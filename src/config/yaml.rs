@@ -268,7 +268,7 @@ impl Builder<'_> {
         }
         if self.expects_key() {
             self.found.push(
-                Diagnostic::error(at.clone(), "a key must be plain text, not a list or a mapping")
+                Diagnostic::error(at, "a key must be plain text, not a list or a mapping")
                     .hint("quote a value that begins with `{{` or `[`"),
             );
             return Flow::Break(());
@@ -363,7 +363,7 @@ impl Node {
             }
             Value::Bool(b) => found.push(self.expected("text").hint(format!("quote it: \"{b}\""))),
             Value::Text(_) => {
-                found.push(Diagnostic::error(self.at.clone(), format!("`{}` is empty", self.label)))
+                found.push(Diagnostic::error(self.at.clone(), format!("`{}` is empty", self.label)));
             }
             Value::Null | Value::List(_) | Value::Map(_) => found.push(self.expected("text")),
         }
@@ -683,4 +683,156 @@ pub fn written_duration(d: Duration) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Option<Node>, Vec<String>) {
+        let mut found = Diagnostics::new();
+        let node = parse(Path::new("f.yaml"), text.as_bytes(), &mut found);
+        (node, found.sorted().iter().map(|f| f.to_string().replace("\n  hint: ", " | ")).collect())
+    }
+
+    #[test]
+    fn every_node_knows_its_place_in_characters() {
+        let (node, found) = read("é: {ünï: [1, x]}\n");
+        assert_eq!(found, Vec::<String>::new());
+        let Some(Node { value: Value::Map(entries), .. }) = node else { panic!("a mapping") };
+        let Value::Map(inner) = &entries[0].1.value else { panic!("a mapping") };
+        assert_eq!(inner[0].0.at.to_string(), "f.yaml:1:5");
+        let Value::List(items) = &inner[0].1.value else { panic!("a list") };
+        assert_eq!(items[1].at.to_string(), "f.yaml:1:14");
+        assert_eq!(&*items[1].label, "ünï");
+    }
+
+    #[test]
+    fn words_are_text_and_numbers_keep_how_they_were_written() {
+        let value = |text: &str| scalar(text.to_owned(), ScalarStyle::Plain);
+        for text in
+            ["yes", "on", "1.7.2", "08:00", "-", ".", "1_000", "0x", "99999999999999999999", "nan", "1e5x"]
+        {
+            assert_eq!(value(text), Value::Text(text.into()), "{text}");
+        }
+        assert_eq!(value("1.10"), Value::Float(1.1, "1.10".into()));
+        assert_eq!(value("0x10"), Value::Integer(16, "0x10".into()));
+        assert_eq!(value("-7"), Value::Integer(-7, "-7".into()));
+        assert_eq!(value("~"), Value::Null);
+        assert_eq!(scalar("1.10".into(), ScalarStyle::DoubleQuoted), Value::Text("1.10".into()));
+    }
+
+    #[test]
+    fn what_would_surprise_is_refused_and_reading_goes_on() {
+        let (node, found) = read("a: &x 1\nb: *x\na: 2\n<<: {c: 1}\nd: !t v\n? [k]\n: v\n");
+        assert!(node.is_none());
+        let short: Vec<&str> = found.iter().map(|f| f.split(" | ").next().unwrap_or("")).collect();
+        assert_eq!(
+            short,
+            [
+                "error: f.yaml:1:4: anchors (`&name`) are not supported",
+                "error: f.yaml:2:4: references (`*name`) are not supported",
+                "error: f.yaml:3:1: `a` is already set on line 1",
+                "error: f.yaml:4:1: merging (`<<`) is not supported",
+                "error: f.yaml:5:4: tags (`!name`) are not supported",
+                "error: f.yaml:6:3: a key must be plain text, not a list or a mapping",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_mapping_and_a_second_document_is_refused() {
+        for text in ["", "\n# nothing\n", "---\n", "\u{feff}", "~"] {
+            let (node, found) = read(text);
+            assert_eq!(
+                (node.map(|n| n.value), found),
+                (Some(Value::Map(Vec::new())), Vec::new()),
+                "{text:?}"
+            );
+        }
+        assert!(read("a: 1\n---\nb: 2\n").1[0].contains("a second document begins here"));
+    }
+
+    #[test]
+    fn a_template_that_is_not_quoted_is_explained() {
+        let (_, found) = read("a: {{ x }}\n");
+        assert!(found[0].contains("quote a value that begins with `{{`"), "{found:?}");
+    }
+
+    #[test]
+    fn unknown_keys_are_reported_with_what_was_meant() {
+        let (node, _) = read("image: x\nverison: y\nzzz: 1\nempty:\n");
+        let node = node.expect("a mapping");
+        let mut found = Diagnostics::new();
+        let mut map = node.map(&mut found).expect("a mapping");
+        assert!(map.take("image").is_some() && map.take("version").is_none());
+        assert!(map.need("empty", "say it", &mut found).is_none());
+        map.finish(&mut found);
+        let found: Vec<String> = found.sorted().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "error: f.yaml:2:1: unknown key `verison` in the file\n  hint: did you mean `version`?",
+                "error: f.yaml:3:1: unknown key `zzz` in the file\n  hint: known keys: image, version and empty",
+                "error: f.yaml:4:1: `empty` is missing in the file\n  hint: say it",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_secret_is_a_reference_of_exactly_one_kind() {
+        let secret = |text: &str| {
+            let node = read(text).0.expect("a mapping");
+            let mut found = Diagnostics::new();
+            let token =
+                node.map(&mut found).expect("a mapping").take("token").and_then(|n| n.secret(&mut found));
+            (token, found.sorted().iter().map(ToString::to_string).collect::<String>())
+        };
+        assert_eq!(secret("token: {env: T}"), (Some(SecretRef::Env("T".into())), String::new()));
+        assert_eq!(
+            secret("token: {command: [op, read]}").0,
+            Some(SecretRef::Command(vec!["op".into(), "read".into()]))
+        );
+        for text in
+            ["token: s3cret", "token: {}", "token: {env: A, file: b}", "token: {env: }", "token: {enw: A}"]
+        {
+            let (reference, found) = secret(text);
+            assert!(reference.is_none() && found.starts_with("error: f.yaml:1:"), "{text}: {found}");
+            assert!(!found.contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_are_written_back_the_same() {
+        for (text, seconds) in [("30s", 30), ("1h30m", 5400), ("2d", 172_800), ("0s", 0)] {
+            let read = parse_duration(text).expect("a duration");
+            assert_eq!(read, Duration::from_secs(seconds));
+            assert_eq!(written_duration(read), text);
+        }
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        for text in [
+            "",
+            "30",
+            "s",
+            "1.5h",
+            "-1s",
+            "10 parsecs",
+            "99999999999999999999s",
+            "9999999999999999999d",
+            "1é",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_file_is_refused_in_a_moment() {
+        for text in ["[".repeat(MAX_BYTES), "- ".repeat(MAX_BYTES / 2), "{a: ".repeat(MAX_BYTES / 4)] {
+            assert!(read(&text).1[0].contains("levels deep"));
+        }
+        let many: String = (0..60_000).map(|n| format!("k{n}: v\n")).collect();
+        let (node, found) = read(&many);
+        assert!(node.is_some() && found.is_empty());
+        assert!(read(&"x".repeat(MAX_BYTES + 1)).1[0].contains("larger than"));
+    }
 }
