@@ -57,3 +57,38 @@ pub fn built_in_text(path: &Path) -> Option<&'static str> {
     let path = path.strip_prefix(BUILT_IN).ok()?;
     DEFAULTS.iter().find(|asset| Path::new(asset.path) == path).map(|asset| asset.text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files_of(folder: &str, out: &mut Vec<String>) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(root.join(folder)).expect("a folder of the repository") {
+            let entry = entry.expect("an entry");
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() { files_of(&path, out) } else { out.push(path) }
+        }
+        out.sort();
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_embedded() {
+        let mut files = Vec::new();
+        files_of("commands", &mut files);
+        files_of("playbooks", &mut files);
+        assert_eq!(DEFAULTS.iter().map(|asset| asset.path).collect::<Vec<_>>(), files);
+        let mut sample = Vec::new();
+        files_of("config", &mut sample);
+        let mut embedded: Vec<String> = SAMPLE.iter().map(|asset| format!("config/{}", asset.path)).collect();
+        embedded.sort();
+        assert_eq!(embedded, sample);
+    }
+
+    #[test]
+    fn places_in_defaults_lead_to_their_text() {
+        let path = Path::new(BUILT_IN).join("playbooks/scale.yaml");
+        assert!(built_in_text(&path).is_some_and(|text| text.contains("swarm_service")));
+        assert_eq!(built_in_text(Path::new("playbooks/scale.yaml")), None);
+    }
+}

@@ -398,3 +398,79 @@ fn automatic_flags(at: &Location) -> [Argument; 2] {
         flag("reason", ArgumentKind::Text, "why; shown to those who approve, and kept"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (Vec<CommandSpec>, Vec<String>) {
+        let mut found = Diagnostics::new();
+        let root = crate::config::yaml::parse("c.yaml".as_ref(), text.as_bytes(), &mut found).expect("yaml");
+        let commands = read(&root, &mut found);
+        let first_line = |f: &&Diagnostic| f.to_string().lines().next().unwrap_or("").to_owned();
+        (commands, found.sorted().iter().map(first_line).collect())
+    }
+
+    #[test]
+    fn arguments_are_read_with_their_types_and_limits() {
+        let (commands, found) = parse(
+            "x y:\n  summary: S.\n  builtin: ping\n  arguments:\n    n: {type: integer, min: 1, max: 5, default: 2, doc: d}\n    \
+             w: {type: [a, b], required: false, doc: d}\n  flags:\n    t: {type: duration, min: 1s, doc: d}\n",
+        );
+        assert_eq!(found, Vec::<String>::new());
+        let command = &commands[0];
+        assert_eq!((command.name.as_str(), command.changes), ("x y", false));
+        assert_eq!(command.arguments[0].kind, ArgumentKind::Integer { min: 1, max: 5 });
+        assert_eq!(
+            (command.arguments[0].required, command.arguments[0].default.as_deref()),
+            (false, Some("2"))
+        );
+        assert_eq!(command.arguments[1].kind, ArgumentKind::Enum(vec!["a".into(), "b".into()]));
+        let second = Duration::from_secs(1);
+        assert_eq!(command.flags[0].kind, ArgumentKind::Duration { min: Some(second), max: None });
+        assert!(!command.flags[0].required);
+    }
+
+    #[test]
+    fn what_could_not_be_typed_is_refused() {
+        let argument = |line: &str| {
+            parse(&format!("x:\n  summary: S.\n  builtin: ping\n  arguments:\n    {line}\n")).1.join("\n")
+        };
+        for (line, message) in [
+            ("a: {type: integer, min: 3, default: 2, doc: d}", "the default `2` is not from 3 to "),
+            ("a: {type: integer, min: 3, max: 2, doc: d}", "`min` is more than `max`"),
+            ("a: {type: text, min: 3, doc: d}", "`min` goes with `integer` and `duration` only"),
+            ("a: {type: [x], default: y, doc: d}", "the default `y` is not `x`"),
+            ("a: {type: text, required: true, default: y, doc: d}", "`a` is required and has a default"),
+            ("a: {type: switch, doc: d}", "`a` is a switch"),
+            ("a: {type: txet, doc: d}", "`type` takes "),
+            ("a: {type: text}", "`doc` is missing in `a`"),
+            ("A: {type: text, doc: d}", "`A` is not a name for a command"),
+            ("{a: {type: rest, doc: d}, b: {type: text, doc: d}}", "nothing can follow `a`"),
+            ("{s: {type: service, doc: d}, e: {type: environment, doc: d}}", "a service stands before its"),
+        ] {
+            assert!(argument(line).contains(message), "{line}: {}", argument(line));
+        }
+    }
+
+    #[test]
+    fn a_command_does_one_thing() {
+        let (_, found) = parse(
+            "x: {summary: S.}\ny: {summary: S., builtin: pnig}\nz: {summary: S., playbook: p, changes: false}\n",
+        );
+        assert_eq!(
+            found,
+            [
+                "error: c.yaml:1:1: `x` needs exactly one of `playbook` and `builtin`",
+                "error: c.yaml:2:27: `pnig` is not built in",
+                "error: c.yaml:3:40: a command with a playbook always counts as changing something",
+            ]
+        );
+    }
+
+    #[test]
+    fn automatic_flags_cannot_be_declared() {
+        let (_, found) = parse("x: {summary: S., playbook: p, flags: {reason: {type: text, doc: d}}}");
+        assert_eq!(found, ["error: c.yaml:1:39: `reason` is there by itself"]);
+    }
+}

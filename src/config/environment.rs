@@ -2,8 +2,8 @@
 //!
 //! Must not: look at the world. What runs there is the provider's to say.
 
-pub(super) mod hosts;
-pub(super) mod read;
+mod hosts;
+pub(crate) mod read;
 mod services;
 
 pub use services::{FIELDS, is_version};

@@ -320,3 +320,107 @@ proptest! {
         prop_assert_eq!(config.is_some(), !found.has_errors());
     }
 }
+
+/// A command and a playbook of the operator's, and what is found in the playbook.
+fn playbook(text: &str) -> Vec<String> {
+    let command =
+        "p:\n  summary: S.\n  playbook: p\n  arguments:\n    environment: {type: environment, doc: d}\n";
+    let files = [("commands/p.yaml", command), ("playbooks/p.yaml", text), ("environments/dev.yaml", "")];
+    let found = with(&files).1;
+    found.iter().map(|f| f.lines().next().unwrap_or("").to_owned()).collect()
+}
+
+#[test]
+fn steps_are_checked_against_their_kinds_and_the_names_that_there_are() {
+    let head = "description: D\ninputs: {environment: {type: environment}}\n";
+    let one = |rest: &str| playbook(&format!("{head}{rest}")).join("\n");
+    assert_eq!(one("steps: [{id: a, wait: {for: 5s}}]"), "");
+    for (rest, message) in [
+        ("steps: []", "`steps` is empty"),
+        ("steps: [{id: a}]", "the step does not say what it does"),
+        (
+            "steps: [{id: a, wait: {for: 5s}, ssh: {}}]",
+            "a step does one thing: `wait` and `ssh` are several step kinds",
+        ),
+        ("steps: [{id: a, wiat: {for: 5s}}]", "`wiat` is not a step kind"),
+        ("steps: [{wait: {for: 5s}}]", "`id` is missing"),
+        ("steps: [{id: a, wait: }]", "`wait` needs `for`"),
+        ("steps: [{id: a, when: 'version', wait: {for: 5s}}]", "`version` is not defined in this playbook"),
+        ("steps: [{id: a, when: 'a b', wait: {for: 5s}}]", "`a b` is not a template"),
+        (
+            "each: services\nsteps: [{id: a, when: declared.helth, wait: {for: 5s}}]",
+            "a declared service has no `helth`",
+        ),
+        ("steps: [{id: a, wait: {for: '{{ x'}}]", "is not a template"),
+        (
+            "steps: [{id: a, retry: {attempts: 0}, wait: {for: 5s}}]",
+            "`attempts` takes a whole number from 1 to 100",
+        ),
+        ("steps: [{id: a, timeout: 5, wait: {for: 5s}}]", "`timeout` takes a duration"),
+        (
+            "steps: [{id: a, swarm_service: {action: updaet, service: x}}]",
+            "`action` takes `update`, `scale` or `rollback`",
+        ),
+        (
+            "steps: [{id: a, undo: {ssh: {host: h, command: [x]}}, swarm_service: {action: update, service: x}}]",
+            "warning: playbooks/p.yaml:3:55: the undo of `a` is reached only by hand",
+        ),
+    ] {
+        assert!(one(rest).contains(message), "{rest}: {}", one(rest));
+    }
+}
+
+#[test]
+fn the_reference_names_every_command_step_and_key() {
+    let (config, _) = Config::sample(&kinds());
+    let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
+    assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
+    assert!(
+        commands.contains("| `--dry-run` | nothing: a switch | show the plan and change nothing. |"),
+        "{commands}"
+    );
+    assert!(commands.contains("| `outcome` | `happened`, `did-not-happen` or `undo` |"), "{commands}");
+    let steps = houston::config::docs::steps(&kinds());
+    assert!(
+        steps.contains("| `action` | `update`, `scale` or `rollback` | as in the reference Required. |"),
+        "{steps}"
+    );
+    let config = houston::config::docs::config();
+    for key in ["rocketchat.url", "limits.stale_after", "approvals.COMMAND", "depends_on", "endpoint_mode"] {
+        assert!(config.contains(&format!("| `{key}` |")), "{key}");
+    }
+    assert!(config.contains("Default 2m."), "{config}");
+}
+
+#[test]
+fn access_rules_are_compared_with_what_there_is() {
+    let rules = |rules: &str| {
+        let main = format!(
+            "rocketchat: {{url: 'http://x', username: h, password: {{env: P}}}}\naccess:\n  roles: {{operator: {{users: [a, b, c]}}}}\n  rules:\n    {rules}\n"
+        );
+        let (config, found) =
+            Config::from_files(&[("houston.yaml", &main), ("environments/dev.yaml", "")], &kinds());
+        (config, lines(&found).iter().map(|f| f.lines().next().unwrap_or("").to_owned()).collect::<Vec<_>>())
+    };
+    let (config, found) = rules(
+        "- allow: {users: ['@dora'], rooms: '#ops', commands: [deploy, reading], arguments: {environment: dev}}",
+    );
+    assert_eq!(found, Vec::<String>::new());
+    let rule = &config.expect("a configuration").access.rules[0];
+    assert!(rule.allow);
+    assert_eq!(
+        (rule.users.as_slice(), rule.rooms.as_slice()),
+        (&["dora".to_owned()][..], &["ops".to_owned()][..])
+    );
+    assert_eq!(
+        rules("- deny: {commands: [deplyo]}").1,
+        ["error: houston.yaml:5:7: `deplyo` is not a command"]
+    );
+    assert_eq!(
+        rules("- deny: {commands: [deploy], arguments: {environment: prd, enviroment: x}}").1,
+        [
+            "error: houston.yaml:5:7: none of these commands has an argument `enviroment`",
+            "error: houston.yaml:5:7: `prd` is not an environment"
+        ]
+    );
+}

@@ -15,7 +15,7 @@ const RESERVED: &[&str] = &["list", "verify"];
 const LONGEST: usize = 63;
 
 /// `file` gives the environment its name; `dir` is what relative paths count from.
-pub(in crate::config) fn read(
+pub(crate) fn read(
     node: &Node,
     file: &Path,
     dir: &Path,
