@@ -227,14 +227,9 @@ pub struct Limiter {
 type Key = (reqwest::Method, &'static str);
 type Routes = HashMap<Key, Route<oneshot::Sender<Permit>>>;
 
-#[expect(clippy::disallowed_methods, reason = "tokio's instant, which tests can pause")]
-fn tokio_now() -> Instant {
-    Instant::now()
-}
-
 impl Default for Limiter {
     fn default() -> Self {
-        Self { routes: Arc::default(), start: tokio_now() }
+        Self { routes: Arc::default(), start: Instant::now() }
     }
 }
 
@@ -244,7 +239,7 @@ impl Limiter {
         let (sender, mut turn) = oneshot::channel();
         let ticket = self.lock().entry(key.clone()).or_default().enqueue(priority, sender);
         let place = Place { limiter: self, key, ticket };
-        let deadline = tokio_now() + max_wait;
+        let deadline = Instant::now() + max_wait;
         loop {
             let wake = self.pump(key).map_or(deadline, |at| (self.start + at).min(deadline));
             tokio::select! {
@@ -252,7 +247,7 @@ impl Limiter {
                 permit = &mut turn => return permit.map_err(|_| Duration::ZERO),
                 () = tokio::time::sleep_until(wake) => {}
             }
-            if tokio_now() >= deadline {
+            if Instant::now() >= deadline {
                 drop(place);
                 // The turn may have come in the last moment.
                 let wait = self.lock().get(key).and_then(Route::wake_at);
@@ -285,7 +280,7 @@ impl Limiter {
     }
 
     fn now(&self) -> Duration {
-        tokio_now().saturating_duration_since(self.start)
+        Instant::now().saturating_duration_since(self.start)
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
@@ -340,5 +335,190 @@ impl Drop for Permit {
             }
             self.limiter.pump(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that counts `limit` calls per minute, by a clock that is years away from ours.
+    struct Server {
+        limit: Option<u64>,
+        used: u64,
+        window: Duration,
+    }
+
+    const SERVER_CLOCK: u64 = 1_795_377_000_000;
+
+    impl Server {
+        fn new(limit: Option<u64>) -> Self {
+            Self { limit, used: 0, window: Duration::ZERO }
+        }
+
+        /// Answers a call, or refuses it.
+        fn call(&mut self, now: Duration) -> Result<RateHeaders, RateHeaders> {
+            if now >= self.window + DEFAULT_WINDOW || self.used == 0 {
+                (self.used, self.window) = (0, now);
+            }
+            self.used += 1;
+            let Some(limit) = self.limit else {
+                return Ok(RateHeaders { success: true, ..RateHeaders::default() });
+            };
+            let ms = |at: Duration| SERVER_CLOCK + u64::try_from(at.as_millis()).unwrap_or(0);
+            let headers = RateHeaders {
+                success: self.used <= limit,
+                limit: Some(limit),
+                remaining: Some(limit.saturating_sub(self.used)),
+                reset_ms: Some(ms(self.window + DEFAULT_WINDOW)),
+                date_ms: Some(ms(now) / 1000 * 1000),
+            };
+            if headers.success { Ok(headers) } else { Err(headers) }
+        }
+    }
+
+    /// Lets calls go in rounds until none waits; who went when, and how many the server refused.
+    fn drain(route: &mut Route<&'static str>, server: &mut Server) -> (Vec<(u64, &'static str)>, u32) {
+        let (mut now, mut went, mut refused) = (Duration::from_millis(500), Vec::new(), 0);
+        for _ in 0..1000 {
+            let mut round = Vec::new();
+            while let Some(call) = route.next_ready(now) {
+                round.push(call);
+            }
+            for call in &round {
+                went.push((now.as_secs(), *call));
+                match server.call(now) {
+                    Ok(headers) => route.answered(now, &headers),
+                    Err(headers) => {
+                        refused += 1;
+                        route.answered(now, &headers);
+                    }
+                }
+            }
+            if route.waiting.is_empty() {
+                break;
+            }
+            if round.is_empty() {
+                now = route.wake_at().expect("somebody waits for a moment").max(now);
+            }
+        }
+        (went, refused)
+    }
+
+    #[test]
+    fn without_the_bypass_no_call_is_refused_and_each_window_is_used_up() {
+        let (mut route, mut server) = (Route::default(), Server::new(Some(10)));
+        (0..25).for_each(|_| {
+            route.enqueue(Priority::Normal, "call");
+        });
+        let (went, refused) = drain(&mut route, &mut server);
+        assert_eq!(refused, 0);
+        let seconds: Vec<u64> = went.iter().map(|(second, _)| *second).collect();
+        assert_eq!(seconds[..10], [0; 10]);
+        assert!(seconds[10..20].iter().all(|second| (60..=61).contains(second)), "{seconds:?}");
+        assert!(seconds[20..].iter().all(|second| (120..=122).contains(second)), "{seconds:?}");
+    }
+
+    #[test]
+    fn with_the_bypass_nothing_waits_for_time() {
+        let (mut route, mut server) = (Route::default(), Server::new(None));
+        (0..300).for_each(|_| {
+            route.enqueue(Priority::Normal, "call");
+        });
+        let (went, _) = drain(&mut route, &mut server);
+        assert_eq!(went.len(), 300);
+        assert!(went.iter().all(|(second, _)| *second == 0));
+    }
+
+    #[test]
+    fn few_calls_go_before_anything_is_known_and_many_at_once_after() {
+        let mut route = Route::default();
+        (0..100).for_each(|_| {
+            route.enqueue(Priority::Normal, "call");
+        });
+        let ready =
+            |route: &mut Route<&'static str>| std::iter::from_fn(|| route.next_ready(Duration::ZERO)).count();
+        assert_eq!(ready(&mut route), 4);
+        route.answered(Duration::ZERO, &RateHeaders { success: true, ..RateHeaders::default() });
+        assert_eq!(ready(&mut route), 13);
+    }
+
+    #[test]
+    fn what_people_wait_for_goes_before_progress() {
+        let (mut route, mut server) = (Route::default(), Server::new(Some(2)));
+        route.refused(Duration::ZERO, Duration::from_secs(5));
+        for (priority, call) in [
+            (Priority::Low, "edit 1"),
+            (Priority::Normal, "answer"),
+            (Priority::Low, "edit 2"),
+            (Priority::High, "approval"),
+            (Priority::High, "result"),
+        ] {
+            route.enqueue(priority, call);
+        }
+        let order: Vec<_> = drain(&mut route, &mut server).0.into_iter().map(|(_, call)| call).collect();
+        assert_eq!(order, ["approval", "result", "answer", "edit 1", "edit 2"]);
+    }
+
+    #[test]
+    fn a_refusal_stops_all_until_its_time_is_over_but_never_for_long() {
+        let mut route = Route::default();
+        route.enqueue(Priority::High, "call");
+        route.refused(Duration::ZERO, Duration::from_secs(53));
+        assert_eq!(route.next_ready(Duration::from_secs(52)), None);
+        assert_eq!(route.wake_at(), Some(Duration::from_secs(53)));
+        assert_eq!(route.next_ready(Duration::from_secs(53)), Some("call"));
+        route.refused(Duration::ZERO, Duration::from_secs(1_000_000));
+        assert_eq!(route.wake_at(), Some(MAX_TOLD_WAIT));
+    }
+
+    #[test]
+    fn a_refused_login_says_nothing_about_the_limit() {
+        let mut route: Route<()> = Route::default();
+        route.answered(Duration::ZERO, &RateHeaders::default());
+        assert!(matches!(route.knowledge, Knowledge::Unknown));
+    }
+
+    #[test]
+    fn ddp_windows_are_fixed_and_a_told_time_is_an_upper_bound() {
+        let (start, length) = (Duration::from_secs(7), Duration::from_secs(10));
+        let mut window = Window::new(2, length);
+        assert_eq!(window.take(start), Ok(()));
+        assert_eq!(window.take(start + Duration::from_secs(9)), Ok(()));
+        assert_eq!(window.take(start + Duration::from_secs(9)), Err(start + length));
+        assert_eq!(window.take(start + length), Ok(()));
+        window.refused(start + length, Some(Duration::from_millis(58_881)));
+        assert_eq!(window.take(start + length), Err(start + length + length));
+        window.refused(start, Some(Duration::from_secs(1)));
+        assert_eq!(window.take(start), Err(start + Duration::from_secs(1)));
+    }
+
+    const KEY: Key = (reqwest::Method::POST, "chat.sendMessage");
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_would_wait_too_long_is_told_how_long() {
+        let limiter = Limiter::default();
+        limiter.refused(&KEY, Duration::from_secs(50));
+        let wait =
+            limiter.admit(&KEY, Priority::High, Duration::from_secs(10)).await.err().expect("too long");
+        assert_eq!(wait, Duration::from_secs(40));
+        assert!(limiter.admit(&KEY, Priority::High, Duration::from_secs(41)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_leaves_no_hole() {
+        let limiter = Limiter::default();
+        let mut open = Vec::new();
+        for _ in 0..PROBING {
+            open.push(limiter.admit(&KEY, Priority::Normal, DEFAULT_WINDOW).await.expect("room"));
+        }
+        let gave_up = tokio::time::timeout(
+            Duration::from_millis(1),
+            limiter.admit(&KEY, Priority::High, DEFAULT_WINDOW),
+        );
+        assert!(gave_up.await.is_err());
+        drop(open.pop());
+        let next = limiter.admit(&KEY, Priority::Low, Duration::from_millis(1)).await;
+        assert!(next.is_ok(), "the place of the one that gave up is free");
     }
 }

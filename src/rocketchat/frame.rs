@@ -241,7 +241,7 @@ impl ClientFrame<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -421,5 +421,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(super) use tests::any_frame;

@@ -402,3 +402,6 @@ fn describe(error: &reqwest::Error) -> String {
 fn missing(route: &str, what: &str) -> RestError {
     RestError::Malformed { route: route.to_owned(), reason: format!("no `{what}` in the answer") }
 }
+
+#[cfg(test)]
+mod tests;
