@@ -65,8 +65,9 @@ pub async fn perform(shared: &Shared, act: &str, body: &Value) -> Result<Value, 
     match act {
         "drop" => drop_sockets(world, body)?,
         "refuse" => {
-            let (next, time) = (number(body, "requests"), Duration::from_millis(number(body, "ms")));
-            world.faults.refuse(u32::try_from(next).unwrap_or(u32::MAX), time);
+            let next = u32::try_from(number(body, "requests")).unwrap_or(u32::MAX);
+            let until = world.now().saturating_add(i64::try_from(number(body, "ms")).unwrap_or(i64::MAX));
+            world.faults.refuse(next, until);
         }
         "delay" => frames(world, body, FrameFault::Delay(Duration::from_millis(number(body, "ms"))))?,
         "duplicate" => {
@@ -107,7 +108,7 @@ pub async fn perform(shared: &Shared, act: &str, body: &Value) -> Result<Value, 
         "set" => {
             let settings = body.as_object().cloned().unwrap_or_default();
             for (name, value) in settings {
-                world.set(&name, value);
+                world.set(&name, &value);
             }
         }
         "grant" => {
@@ -399,7 +400,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+            .collect()
     }
 
     #[test]

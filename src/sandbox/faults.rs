@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::emit::{Connection, Out};
@@ -38,31 +37,27 @@ pub struct Faults {
     pub keep_room_subs: bool,
     /// Answered with 502, REST and realtime alike.
     refuse_next: u32,
-    refuse_until: Option<Instant>,
+    /// Milliseconds since the epoch; 0 when the server is up.
+    refuse_until: i64,
     limited: HashMap<String, u32>,
     active: AtomicBool,
     frames: Mutex<Vec<Affected>>,
 }
 
 impl Faults {
-    pub fn refuse(&mut self, next: u32, time: Duration) {
+    /// The next requests, and all until `until` (milliseconds since the epoch), meet a server that is down.
+    pub fn refuse(&mut self, next: u32, until: i64) {
         self.refuse_next = next;
-        self.refuse_until = (!time.is_zero()).then(|| Instant::now() + time);
+        self.refuse_until = until;
     }
 
     /// Whether this request meets a server that is down.
-    pub fn is_down(&mut self) -> bool {
+    pub fn is_down(&mut self, now: i64) -> bool {
         if self.refuse_next > 0 {
             self.refuse_next -= 1;
             return true;
         }
-        match self.refuse_until {
-            Some(until) if Instant::now() < until => true,
-            _ => {
-                self.refuse_until = None;
-                false
-            }
-        }
+        now < self.refuse_until
     }
 
     /// The next `count` calls of a DDP method or REST route are told to slow down.

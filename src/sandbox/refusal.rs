@@ -8,16 +8,30 @@ use super::state::Doc;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
     /// A `Meteor.Error`: a code (text or number), mostly with a reason.
-    Meteor { code: Value, reason: Option<String>, details: Option<Value> },
+    Meteor(Box<MeteorError>),
     /// An ordinary `Error`: its text reaches REST callers, and DDP callers read "Internal server error".
     Plain(String),
     /// REST answers 400 `{"success":false}` and nothing else.
     Bare,
+    /// A refused `method.call`: the result frame as text.
+    Envelope(String),
+}
+
+/// The parts of a `Meteor.Error`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeteorError {
+    pub code: Value,
+    pub reason: Option<String>,
+    pub details: Option<Value>,
 }
 
 impl Refusal {
+    fn meteor(code: Value, reason: Option<&str>) -> Self {
+        Self::Meteor(Box::new(MeteorError { code, reason: reason.map(str::to_owned), details: None }))
+    }
+
     pub fn new(code: &str, reason: &str) -> Self {
-        Self::Meteor { code: code.into(), reason: Some(reason.to_owned()), details: None }
+        Self::meteor(code.into(), Some(reason))
     }
 
     /// With `details.method`, as most of Rocket.Chat's own refusals have it.
@@ -27,54 +41,55 @@ impl Refusal {
 
     /// A code and nothing else.
     pub fn code(code: &str) -> Self {
-        Self::Meteor { code: code.into(), reason: None, details: None }
+        Self::meteor(code.into(), None)
     }
 
     pub fn number(code: i64, reason: &str) -> Self {
-        Self::Meteor { code: code.into(), reason: Some(reason.to_owned()), details: None }
+        Self::meteor(code.into(), Some(reason))
     }
 
     pub fn plain(text: &str) -> Self {
         Self::Plain(text.to_owned())
     }
 
-    pub fn details(self, details: Value) -> Self {
-        match self {
-            Self::Meteor { code, reason, .. } => Self::Meteor { code, reason, details: Some(details) },
-            other => other,
+    pub fn details(mut self, details: Value) -> Self {
+        if let Self::Meteor(error) = &mut self {
+            error.details = Some(details);
         }
+        self
     }
 
     /// The code as text; empty for an ordinary error.
     pub fn code_text(&self) -> String {
         match self {
-            Self::Meteor { code: Value::String(code), .. } => code.clone(),
-            Self::Meteor { code, .. } => code.to_string(),
-            Self::Plain(_) | Self::Bare => String::new(),
+            Self::Meteor(error) => error.code.as_str().map_or_else(|| error.code.to_string(), str::to_owned),
+            Self::Plain(_) | Self::Bare | Self::Envelope(_) => String::new(),
         }
     }
 
     fn message(&self) -> String {
         match self {
-            Self::Meteor { reason: Some(reason), .. } => format!("{reason} [{}]", self.code_text()),
-            Self::Meteor { .. } => format!("[{}]", self.code_text()),
+            Self::Meteor(error) => match &error.reason {
+                Some(reason) => format!("{reason} [{}]", self.code_text()),
+                None => format!("[{}]", self.code_text()),
+            },
             Self::Plain(text) => text.clone(),
-            Self::Bare => String::new(),
+            Self::Bare | Self::Envelope(_) => String::new(),
         }
     }
 
     /// The `error` of a `result` or `nosub` frame.
     pub fn to_ddp(&self) -> Value {
-        let Self::Meteor { code, reason, details } = self else {
+        let Self::Meteor(meteor) = self else {
             return Self::number(500, "Internal server error").to_ddp();
         };
         let mut error = Doc::new();
         error.insert("isClientSafe".into(), true.into());
-        error.insert("error".into(), code.clone());
-        if let Some(reason) = reason {
+        error.insert("error".into(), meteor.code.clone());
+        if let Some(reason) = &meteor.reason {
             error.insert("reason".into(), reason.as_str().into());
         }
-        if let Some(details) = details {
+        if let Some(details) = &meteor.details {
             error.insert("details".into(), details.clone());
         }
         error.insert("message".into(), self.message().into());
@@ -88,13 +103,16 @@ impl Refusal {
         body.insert("success".into(), false.into());
         match self {
             Self::Bare => {}
+            Self::Envelope(message) => {
+                body.insert("message".into(), message.as_str().into());
+            }
             Self::Plain(text) => {
                 body.insert("error".into(), text.as_str().into());
             }
-            Self::Meteor { details, .. } => {
+            Self::Meteor(error) => {
                 body.insert("error".into(), self.message().into());
                 body.insert("errorType".into(), self.code_text().into());
-                if let Some(details) = details {
+                if let Some(details) = &error.details {
                     body.insert("details".into(), details.clone());
                 }
             }

@@ -162,7 +162,7 @@ impl Drop for Sandbox {
 }
 
 async fn index(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.world().faults.is_down() {
+    if shared.world().is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     asset("index.html")

@@ -16,7 +16,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -32,7 +32,7 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// `GET /websocket`.
 pub async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    if shared.world().faults.is_down() {
+    if shared.world().is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
@@ -96,7 +96,9 @@ async fn read(
         let _ = out.send(Out::Text(r#"{"msg":"server_id","server_id":"0"}"#.into())).await;
     }
     // The streamer's first timer is 30 ms short, so that it pings a slow client before `connected`.
-    let mut next = Instant::now() + if streamer { Duration::from_millis(30) } else { beat };
+    let mut tick = interval(beat.max(Duration::from_millis(1)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.reset_after(if streamer { beat.min(Duration::from_millis(30)) } else { beat });
     let mut heard = true;
     let mut waits_for_life = false;
     loop {
@@ -106,18 +108,17 @@ async fn read(
                 return;
             }
             () = gone.cancelled() => return,
-            () = sleep_until(next) => {
-                next = Instant::now() + beat;
+            _ = tick.tick() => {
                 if waits_for_life {
                     let close = if streamer { Out::Close(4000, "TIMEOUT") } else { Out::Close(1000, "") };
                     let _ = out.send(close).await;
                     return;
                 }
                 // The monolith only looks whether anything came since its last look, and only once connected.
-                let idle = if streamer { true } else { !std::mem::take(&mut heard) && session.is_connected() };
+                let idle = streamer || !std::mem::take(&mut heard) && session.is_connected();
                 if idle {
                     let _ = out.send(Out::Text(r#"{"msg":"ping"}"#.into())).await;
-                    waits_for_life = streamer && session.is_connected() || !streamer;
+                    waits_for_life = true;
                 }
             }
             message = stream.next() => {
@@ -125,7 +126,7 @@ async fn read(
                 heard = true;
                 waits_for_life = false;
                 if streamer {
-                    next = Instant::now() + beat;
+                    tick.reset();
                 }
                 let step = match message {
                     Message::Text(text) => session.hear(shared, &text),

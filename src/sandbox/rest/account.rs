@@ -45,12 +45,12 @@ pub fn login(world: &mut World, call: &Call) -> Answer {
 
 /// The body of a 401 of `login`.
 pub fn failed(refusal: &Refusal) -> Value {
-    let Refusal::Meteor { code, reason, details } = refusal else { return refusal.to_rest() };
-    let mut body = json!({"status": "error", "error": code});
-    if let Some(details) = details {
+    let Refusal::Meteor(error) = refusal else { return refusal.to_rest() };
+    let mut body = json!({"status": "error", "error": error.code});
+    if let Some(details) = &error.details {
         body["details"] = details.clone();
     }
-    body["message"] = reason.clone().unwrap_or_else(|| refusal.code_text()).into();
+    body["message"] = error.reason.clone().unwrap_or_else(|| refusal.code_text()).into();
     body
 }
 

@@ -94,7 +94,7 @@ impl Call {
 /// `GET /api/info`.
 pub async fn info(State(shared): State<Arc<Shared>>) -> Response {
     let mut world = shared.world();
-    if world.faults.is_down() {
+    if world.is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     let version = if world.is_old() { "6.5.3" } else { "8.5" };
@@ -113,7 +113,7 @@ pub async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let mut segments = path.split('/').map(str::to_owned);
     let name = segments.next().unwrap_or_default();
     let args: Vec<String> = segments.collect();
-    if shared.world().faults.is_down() {
+    if shared.world().is_down() {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     let is_old = shared.world().is_old();
@@ -128,7 +128,7 @@ pub async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     };
     let caller = match admit(&mut shared.world(), &parts.headers, &parts.method, &name, route) {
         Ok(caller) => caller,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let is_form = parts
         .headers
@@ -197,7 +197,7 @@ fn admit(
     method: &Method,
     name: &str,
     route: &Route,
-) -> Result<Caller, Response> {
+) -> Result<Caller, Box<Response>> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (user, token) = (text("x-user-id").unwrap_or_default(), text("x-auth-token").unwrap_or_default());
     let known = world.check_token(&token).map(|(uid, _)| uid).filter(|uid| *uid == user);
@@ -207,7 +207,7 @@ fn admit(
             body["success"] = false.into();
             body["error"] = body["message"].clone();
         }
-        return Err(answer(StatusCode::UNAUTHORIZED, &body));
+        return Err(Box::new(answer(StatusCode::UNAUTHORIZED, &body)));
     }
     let mut caller = Caller {
         uid: known.clone().unwrap_or_default(),
@@ -246,7 +246,7 @@ fn admit(
     );
     let mut response = answer(StatusCode::TOO_MANY_REQUESTS, &json!({"success": false, "error": error}));
     response.headers_mut().extend(caller.headers);
-    Err(response)
+    Err(Box::new(response))
 }
 
 fn note(world: &mut World, method: &Method, name: &str, call: &Call) {

@@ -12,26 +12,30 @@ fn no_room(what: &str) -> Refusal {
     Refusal::new("error-room-not-found", &reason)
 }
 
-/// The room that the call names, of one kind, if the caller may read it.
+/// The room that the call names: by `roomId` as an id, by `roomName` as a name, never crosswise.
+fn named<'a>(world: &'a World, call: &Call) -> Option<&'a Room> {
+    let id = ["roomId", "rid"].into_iter().map(|key| call.text(key)).find(|id| !id.is_empty());
+    let room = match id {
+        Some(id) => world.rooms.get(id),
+        None => world.find_room(call.text("roomName")).filter(|room| room.name == call.text("roomName")),
+    };
+    room.filter(|room| world.can_access(&room.id, &call.uid))
+}
+
+/// That room, if it is of this kind.
 fn room(world: &World, call: &Call, kind: Kind) -> Result<String, Refusal> {
     let what = match kind {
         Kind::Public => "channel",
         Kind::Private => "group",
         Kind::Direct => "dm",
     };
-    let named = if call.has("roomId") { call.text("roomId") } else { call.text("roomName") };
-    let room =
-        world.find_room(named).filter(|room| room.kind == kind && world.can_access(&room.id, &call.uid));
+    let room = named(world, call).filter(|room| room.kind == kind);
     room.map(|room| room.id.clone()).ok_or_else(|| no_room(what))
 }
 
-/// The room that the call names, of whatever kind.
+/// That room, of whatever kind.
 fn any_room(world: &World, call: &Call) -> Result<String, Refusal> {
-    let named =
-        ["roomId", "rid", "roomName"].into_iter().map(|key| call.text(key)).find(|named| !named.is_empty());
-    let room =
-        world.find_room(named.unwrap_or_default()).filter(|room| world.can_access(&room.id, &call.uid));
-    room.map(|room| room.id.clone()).ok_or_else(|| no_room("channel"))
+    named(world, call).map(|room| room.id.clone()).ok_or_else(|| no_room("channel"))
 }
 
 /// That room, if the caller has a right in it.

@@ -15,6 +15,7 @@ enum On {
 }
 
 /// One verb of one route.
+#[derive(Clone, Copy)]
 pub struct Route {
     verb: &'static str,
     name: &'static str,

@@ -94,7 +94,7 @@ pub fn setting(world: &mut World, call: &Call) -> Answer {
 pub fn set_setting(world: &mut World, call: &Call) -> Answer {
     setting(world, call)?;
     let id = call.args.first().cloned().unwrap_or_default();
-    world.set(&id, call.params.get("value").cloned().unwrap_or_default());
+    world.set(&id, call.params.get("value").unwrap_or(&Value::Null));
     Ok(json!({}))
 }
 
@@ -131,8 +131,7 @@ pub fn run_command(world: &mut World, call: &Call) -> Answer {
     Ok(json!({}))
 }
 
-/// A method of the realtime API in an envelope. Answers a failure with 200 and the error inside it, as the
-/// real server does on its default path.
+/// A method of the realtime API in an envelope; a refused one is a 400 with the same envelope.
 pub fn method_call(world: &mut World, call: &Call) -> Answer {
     let message: Value = serde_json::from_str(call.text("message")).unwrap_or_default();
     let name = message.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -142,7 +141,10 @@ pub fn method_call(world: &mut World, call: &Call) -> Answer {
     match ddp::run(world, uid, None, &name, &params) {
         Ok(Some(value)) => result["result"] = value,
         Ok(None) => {}
-        Err(refusal) => result["error"] = refusal.to_ddp(),
+        Err(refusal) => {
+            result["error"] = refusal.to_ddp();
+            return Err(Refusal::Envelope(result.to_string()));
+        }
     }
     Ok(json!({"message": result.to_string()}))
 }

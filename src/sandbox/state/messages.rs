@@ -306,7 +306,7 @@ impl World {
         let not_allowed = Refusal::new("error-action-not-allowed", "Message editing not allowed")
             .details(json!({"method": "updateMessage", "action": "Message_editing"}));
         let privileged = self.may(uid, "edit-message", Some(&rid));
-        if !privileged && !(own && self.flag("Message_AllowEditing")) || text(message, "t") == "rm" {
+        if !(privileged || own && self.flag("Message_AllowEditing")) || text(message, "t") == "rm" {
             return Err(not_allowed);
         }
         if !self.can_access(&rid, uid) {

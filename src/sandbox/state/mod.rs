@@ -107,6 +107,12 @@ impl World {
         self.clock.now().as_millisecond()
     }
 
+    /// Whether this request meets a server that pretends to be down.
+    pub fn is_down(&mut self) -> bool {
+        let now = self.now();
+        self.faults.is_down(now)
+    }
+
     pub fn is_old(&self) -> bool {
         self.version == Version::V6_5
     }
@@ -121,7 +127,7 @@ impl World {
     }
 
     /// Changes a setting and tells who listens.
-    pub fn set(&mut self, setting: &str, value: Value) {
+    pub fn set(&mut self, setting: &str, value: &Value) {
         self.settings.insert(setting.to_owned(), value.clone());
         let now = self.now();
         let args = json!(["updated", {"_id": setting, "value": value, "_updatedAt": date(now)}]);

@@ -5,8 +5,20 @@ use serde_json::{Value, json};
 use super::{World, date, text};
 use crate::sandbox::refusal::Refusal;
 
-/// Emoji that exist beside the common ones: a custom one of the sandbox.
-const CUSTOM: &[&str] = &["rocket_chat"];
+/// The shortcodes that the sandbox knows; skin tones may follow hands. Rocket.Chat knows some 1800.
+const EMOJI: &str = "+1 -1 100 alarm_clock angry arrow_down arrow_left arrow_right arrow_up ballot_box_with_check \
+    bangbang beer beers bell blue_heart blush boom bug bulb bow calendar cat chart_with_downwards_trend \
+    chart_with_upwards_trend clap clock1 cloud coffee confetti_ball confused construction cry dancer dart dizzy dog \
+    eight exclamation eyes fire five four gear ghost gift grey_question grin grinning hammer handshake heart \
+    heart_eyes heavy_check_mark heavy_multiplication_x heavy_plus_sign hourglass hourglass_flowing_sand house \
+    hugging hushed inbox_tray information_source innocent joy key kissing_heart laughing link lock loudspeaker mag \
+    mega memo moneybag mute muscle negative_squared_cross_mark neutral_face nine no_bell no_entry no_entry_sign ok \
+    ok_hand octagonal_sign one open_mouth package pause_button pensive point_down point_left point_right point_up \
+    pray pushpin question rage raised_hand raised_hands recycle red_circle relaxed relieved repeat robot rocket rofl \
+    rolling_eyes rotating_light rewind scream seven shield ship shrug six sleeping slight_frown slight_smile smile \
+    smiley sob sos sparkles star star2 stop_button stopwatch sunglasses sweat_smile tada ten thinking three \
+    thumbsdown thumbsup tools traffic_light triangular_flag_on_post trophy turtle two unlock upside_down v warning \
+    wave white_check_mark wink worried wrench x yellow_circle green_circle large_blue_circle yum zap zero zzz";
 
 impl World {
     /// Adds (`Some(true)`), removes (`Some(false)`) or toggles a reaction. A call that changes nothing
@@ -81,10 +93,23 @@ impl World {
     }
 }
 
-/// Shortcodes are plain words here: the sandbox knows no list of all of them, only what cannot be one.
 fn is_emoji(name: &str) -> bool {
-    let plausible = !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_+-".contains(&b));
-    plausible && (CUSTOM.contains(&name) || !name.starts_with("no_such_emoji"))
+    let base = name.rsplit_once("_tone").filter(|(_, tone)| matches!(*tone, "1" | "2" | "3" | "4" | "5"));
+    let base = base.map_or(name, |(base, _)| base);
+    EMOJI.split_whitespace().any(|known| known == base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shortcodes_are_known_with_and_without_a_skin_tone() {
+        for known in ["+1", "thumbsup", "thumbsup_tone3", "white_check_mark", "eyes"] {
+            assert!(is_emoji(known), "{known}");
+        }
+        for unknown in ["", "no_such_emoji_zz", "👍", "thumbsup_tone9"] {
+            assert!(!is_emoji(unknown), "{unknown}");
+        }
+    }
 }

@@ -310,11 +310,10 @@ impl World {
             self.rooms.insert(id.clone(), room);
         }
         for member in &uids {
-            let key = (id.clone(), member.clone());
-            if !self.members.contains_key(&key) {
+            if !self.is_member(&id, member) {
                 let mut membership = Membership::new(&id, member, now);
                 membership.open = member == uid;
-                self.members.insert(key, membership);
+                self.members.insert((id.clone(), member.clone()), membership);
                 self.announce_member(&id, member, "inserted");
             }
         }

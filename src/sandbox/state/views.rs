@@ -139,7 +139,7 @@ impl World {
                 self.archive(&room, command == "archive", uid);
             }
             "help" => {
-                self.emit_ephemeral(uid, rid, "Keyboard shortcuts and slash commands: /msg /join /invite …")
+                self.emit_ephemeral(uid, rid, "Keyboard shortcuts and slash commands: /msg /join /invite …");
             }
             _ => {}
         }
