@@ -19,9 +19,6 @@ use crate::rocketchat::{RestError, budget};
 /// Rooms that are read at the same time.
 const AT_ONCE: usize = 4;
 
-/// Gaps longer than this are asked for in pages: the other form answers with everything at once.
-const LONG: Duration = Duration::from_secs(600);
-
 /// Changes per page.
 const PAGE: u32 = 100;
 
@@ -126,7 +123,7 @@ struct Pages<'a> {
 impl Pages<'_> {
     async fn read(&self, since: Timestamp) {
         let mut forms = [Form::AtOnce, Form::InPages];
-        if earlier(self.shared.server_now(), LONG) > since {
+        if earlier(self.shared.server_now(), self.shared.timings.long_gap) > since {
             forms.reverse();
         }
         let mut done = false;
@@ -164,10 +161,19 @@ impl Pages<'_> {
             match self.sync(Sync::UpdatedPage { after, count: PAGE }).await {
                 Ok((docs, next)) => {
                     let any = !docs.is_empty();
+                    // A page that ends where it begins cannot be read on from.
+                    let stuck = any && next.is_some() && docs.iter().all(|doc| doc.updated_at == next);
                     self.found(docs, false).await;
+                    if stuck {
+                        return false;
+                    }
                     match next {
                         // A cursor that does not move would be read for ever.
-                        Some(next) if any && next > after => after = next,
+                        // Changes of one millisecond may be cut in two: that one is read again.
+                        Some(next) if any && next > after => {
+                            let again = earlier(next, Duration::from_millis(1));
+                            after = if again > after { again } else { next };
+                        }
                         _ => return true,
                     }
                 }

@@ -320,6 +320,7 @@ impl Listener {
         }
         cursors.joined(&room.id, when);
         self.shared.set_room(&room);
+        self.shared.hear_deletions();
         self.emit(Event::Joined(room.clone())).await;
         if encrypted {
             self.encrypted(&room).await;

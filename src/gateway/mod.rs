@@ -75,6 +75,9 @@ pub struct Timings {
     pub overlap: Duration,
     /// How long live messages wait for the gap before them, for the sake of order. Default 5 s.
     pub longest_hold: Duration,
+    /// Gaps longer than this are read in pages where the server can; else everything comes in one answer.
+    /// Default 10 min.
+    pub long_gap: Duration,
     /// How often cursors are written (lazily). Default 1 s.
     pub save: Duration,
     /// Of the connection.
@@ -87,6 +90,7 @@ impl Default for Timings {
             reread: Duration::from_secs(30),
             overlap: Duration::from_secs(5),
             longest_hold: Duration::from_secs(5),
+            long_gap: Duration::from_secs(600),
             save: Duration::from_secs(1),
             realtime: realtime::Timings::default(),
         }
@@ -128,7 +132,7 @@ pub struct Health {
     pub online: bool,
     /// The gap before the present connection was read.
     pub caught_up: bool,
-    /// `None` before the first frame ever.
+    /// `None` while there is no connection.
     pub last_frame_age: Option<Duration>,
 }
 

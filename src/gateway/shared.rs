@@ -198,7 +198,7 @@ impl Shared {
     }
 
     /// There is no stream of all deletions: one is heard per room with a watched message.
-    fn hear_deletions(&self) {
+    pub fn hear_deletions(&self) {
         let wanted: HashSet<RoomId> = lock(&self.watches).values().map(|w| w.room.clone()).collect();
         let mut heard = lock(&self.heard);
         for room in wanted.difference(&heard) {

@@ -33,6 +33,7 @@ struct Bot {
     redactor: Redactor,
     /// Whether what is received is marked.
     marks: bool,
+    timings: Timings,
     _dir: tempfile::TempDir,
 }
 
@@ -43,8 +44,9 @@ impl Bot {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path()).expect("a store");
         let (redactor, ledger) = (Redactor::new(), Ledger::new(store.clone(), Clock::system()));
-        let (chat, events) = connect(&sandbox, &store, &redactor, &ledger);
-        let mut bot = Self { sandbox, chat, events, ledger, store, redactor, marks: true, _dir: dir };
+        let (timings, marks) = (timings(), true);
+        let (chat, events) = connect(&sandbox, &store, &redactor, &ledger, &timings);
+        let mut bot = Self { sandbox, chat, events, ledger, store, redactor, marks, timings, _dir: dir };
         bot.caught_up().await;
         bot
     }
@@ -62,7 +64,8 @@ impl Bot {
 
     fn start_again(&mut self) {
         self.ledger = Ledger::new(self.store.clone(), Clock::system());
-        (self.chat, self.events) = connect(&self.sandbox, &self.store, &self.redactor, &self.ledger);
+        (self.chat, self.events) =
+            connect(&self.sandbox, &self.store, &self.redactor, &self.ledger, &self.timings);
     }
 
     async fn next(&mut self) -> Event {
@@ -144,21 +147,26 @@ impl Bot {
     }
 }
 
+fn timings() -> Timings {
+    let mut timings = Timings { save: Duration::from_millis(20), ..Timings::default() };
+    timings.realtime.first_retry = Duration::from_millis(5);
+    timings.realtime.retry_from = Duration::from_millis(20);
+    timings.realtime.retry_to = Duration::from_millis(100);
+    timings
+}
+
 fn connect(
     sandbox: &Sandbox,
     store: &Store,
     redactor: &Redactor,
     ledger: &Ledger,
+    timings: &Timings,
 ) -> (Chat, mpsc::Receiver<Event>) {
     let (user_id, token) = sandbox.personal_token("houston").expect("the bot's account");
-    let mut timings = Timings { save: Duration::from_millis(20), ..Timings::default() };
-    timings.realtime.first_retry = Duration::from_millis(5);
-    timings.realtime.retry_from = Duration::from_millis(20);
-    timings.realtime.retry_to = Duration::from_millis(100);
     let config = GatewayConfig {
         url: sandbox.url().parse().expect("an address"),
         auth: Auth::Token { user_id, token: Secret::new(token, redactor) },
-        timings,
+        timings: timings.clone(),
     };
     Gateway::start(config, store.clone(), Clock::system(), redactor.clone(), ledger.clone())
         .expect("the gateway starts")
@@ -353,8 +361,9 @@ async fn the_first_start_answers_no_history() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path()).expect("a store");
         let (redactor, ledger) = (Redactor::new(), Ledger::new(store.clone(), Clock::system()));
-        let (chat, events) = connect(&sandbox, &store, &redactor, &ledger);
-        let mut bot = Bot { sandbox, chat, events, ledger, store, redactor, marks: true, _dir: dir };
+        let (timings, marks) = (timings(), true);
+        let (chat, events) = connect(&sandbox, &store, &redactor, &ledger, &timings);
+        let mut bot = Bot { sandbox, chat, events, ledger, store, redactor, marks, timings, _dir: dir };
         assert_eq!(texts(&bot.caught_up().await), [""; 0]);
         // Nor when somebody reacts to it today.
         bot.react("bob", &MessageId::new(done["ids"][0].as_str().expect("an id")), ":+1:").await;
@@ -562,6 +571,58 @@ async fn the_older_server_is_caught_up_with_too() {
     assert!(matches!(bot.next().await, Event::Offline { .. }));
     bot.say("alice", "ops", "meanwhile").await;
     assert_eq!(texts(&bot.caught_up().await), ["meanwhile"]);
+}
+
+#[tokio::test]
+async fn a_long_gap_is_read_in_pages_where_the_server_can() {
+    for server in [Version::V8, Version::V6_5] {
+        let mut bot = Bot::start(sandbox::Options { server, ..sandbox::Options::default() }).await;
+        bot.stop().await;
+        let missed: Vec<String> = (0..250).map(|n| format!("missed {n}")).collect();
+        let messages: Vec<Value> =
+            missed.iter().map(|text| json!({"room": "ops", "u": "alice", "msg": text})).collect();
+        bot.control("send", json!({"messages": messages})).await;
+        bot.timings.long_gap = Duration::ZERO;
+        let before = bot.control("log", json!({})).await["last"].clone();
+        bot.start_again();
+        let events = bot.caught_up().await;
+        let calls = bot.control("log", json!({"after": before, "name": "chat.syncMessages"})).await;
+        let calls = calls["lines"].as_array().map_or(0, Vec::len);
+        // Three pages; or one refusal and everything at once.
+        assert!(if server == Version::V8 { calls >= 3 } else { calls == 2 }, "{calls} calls");
+        let mut found = texts(&events);
+        found.sort_unstable_by_key(|text| text.strip_prefix("missed ").and_then(|n| n.parse::<u32>().ok()));
+        assert_eq!(found, missed, "{server:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_encrypted_room_is_told_once() {
+    both(|mut bot| async move {
+        for text in ["c2VjcmV0", "bW9yZQ=="] {
+            let sealed = json!({"room": "ops", "u": "alice", "t": "e2e", "msg": text});
+            bot.control("send", json!({"message": sealed})).await;
+        }
+        let events = bot.everything().await;
+        assert!(matches!(&events[..], [Event::Encrypted(room)] if room.id == bot.room("ops")), "{events:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_frame_of_a_reaction_is_made_up_for_while_the_message_is_watched() {
+    let mut bot = Bot::start(sandbox::Options::default()).await;
+    bot.stop().await;
+    bot.timings.reread = Duration::from_millis(50);
+    bot.start_again();
+    bot.caught_up().await;
+    let card = bot.card().await;
+    // Its posting and the first reading are over when a reaction has been told.
+    bot.react("alice", &card, ":+1:").await;
+    bot.reactions().await;
+    bot.control("lose", json!({"user": "houston", "count": 1})).await;
+    bot.react("bob", &card, ":+1:").await;
+    assert_eq!(who(&bot.reactions().await.0), [(":+1:", bot.user("bob").as_str())]);
 }
 
 fn now_ms() -> i64 {
