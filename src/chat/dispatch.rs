@@ -236,7 +236,9 @@ impl Dispatcher {
                 self.start(message, text, &bound, lane);
             }
             Err(error) => {
-                if line.reads_like_question() && !matches!(line.form, super::parse::Form::Bang | super::parse::Form::Slash) {
+                if line.reads_like_question()
+                    && !matches!(line.form, super::parse::Form::Bang | super::parse::Form::Slash)
+                {
                     self.answer(message, NO_ANSWERS.to_owned());
                 } else if let Some(pending) = Pending::new(&error, line, &message, self.parts.clock.now()) {
                     self.ask(&message, Dialogue::Argument { pending: pending.clone() });

@@ -15,12 +15,14 @@ impl Check {
     pub fn run(self) -> Result<(), Failure> {
         let kinds = app::kinds();
         let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
-        let report = crate::config::check(&self.config.config, &kinds);
-        let rendered = crate::diagnostic::render::terminal(
-            &report.diagnostics,
-            &self.config.config,
-            out::stdout_colour(),
-        );
+        let dir = &self.config.config;
+        let report = crate::config::load::check(dir, &kinds);
+        let terminal = crate::diagnostic::render::Terminal {
+            colour: out::stdout_colour(),
+            root: dir,
+            source: &|file| crate::config::load::source_text(dir, file),
+        };
+        let rendered = terminal.render(&report.diagnostics);
         if !rendered.is_empty() {
             out::line(rendered.trim_end());
         }

@@ -28,7 +28,14 @@ impl Docs {
     pub fn run(self) -> Result<(), Failure> {
         let text = match self.about {
             About::Config => crate::config::docs::config(),
-            About::Commands => crate::config::docs::commands(&crate::config::docs::default_commands()),
+            About::Commands => {
+                let kinds = app::kinds();
+                let kinds: Vec<&dyn crate::playbook::steps::StepKind> =
+                    kinds.values().map(AsRef::as_ref).collect();
+                let (sample, _) = crate::config::Config::sample(&kinds);
+                let sample = sample.ok_or_else(|| Failure::new("the built-in commands cannot be read"))?;
+                crate::config::docs::commands(&sample.commands)
+            }
             About::Steps => {
                 let kinds = app::kinds();
                 let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();

@@ -31,7 +31,8 @@ impl SandboxArgs {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| Failure::new(format!("cannot read the seed `{}`: {e}", path.display())))?;
-                sandbox::Seed::from_json(&text).map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?
+                sandbox::Seed::from_json(&text)
+                    .map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?
             }
         };
         let listen = SocketAddr::from(([127, 0, 0, 1], self.port));

@@ -201,6 +201,19 @@ impl Chat {
         Ok(MessageId::new(message.id))
     }
 
+    /// A room by its id, or by its name with or without `#`. `None`: there is none that Houston can see.
+    pub async fn room(&self, named: &str) -> Result<Option<RoomId>, SendError> {
+        let id = RoomId::new(named);
+        if self.0.room(&id).is_some() {
+            return Ok(Some(id));
+        }
+        match self.rest(Priority::Normal).room_by_name(named.trim_start_matches('#')).await {
+            Ok(room) => Ok(Some(RoomId::new(room.id))),
+            Err(RestError::Refused { .. }) => Ok(None),
+            Err(error) => Err(send_error(&error)),
+        }
+    }
+
     /// Everybody in a room.
     pub async fn members(&self, room: &RoomId) -> Result<Vec<Actor>, SendError> {
         let rest = self.rest(Priority::Normal);

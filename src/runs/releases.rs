@@ -32,18 +32,17 @@ pub struct Release {
 /// Adds what a run released, or failed to, to the batch that ends it.
 pub fn record(state: &RunState, _outcome: Outcome, now: Timestamp, batch: &mut Batch) {
     let Some(environment) = &state.plan.environment else { return };
-    let release =
-        |version: &str, service: &ServiceName, healthy, image: Option<String>, found, at| Release {
-            environment: environment.clone(),
-            service: service.clone(),
-            version: version.to_owned(),
-            image,
-            healthy,
-            at,
-            run: state.id,
-            by: state.by.clone(),
-            found,
-        };
+    let release = |version: &str, service: &ServiceName, healthy, image: Option<String>, found, at| Release {
+        environment: environment.clone(),
+        service: service.clone(),
+        version: version.to_owned(),
+        image,
+        healthy,
+        at,
+        run: state.id,
+        by: state.by.clone(),
+        found,
+    };
     for (step, record) in state.plan.steps.iter().zip(&state.steps) {
         let Some(service) = &step.service else { continue };
         let releases =

@@ -2,12 +2,12 @@
 //! them and sets these.
 
 mod architecture;
+mod config;
+mod config_support;
 mod engine;
 mod gateway;
+mod rocketchat;
 mod sandbox;
 mod ssh;
 mod support;
 mod swarm;
-//! Integration tests, one binary; one file per topic.
-
-mod rocketchat;
