@@ -88,7 +88,7 @@ async fn dispatch(
         ("GET", ["tasks", id, "logs"]) => {
             let wanted = wanted(params)?;
             let lines = shared.read(|world| find_task(world, id).map(|task| task.log.select(wanted)))?;
-            Ok(stream(lines, wanted.timestamps))
+            Ok(stream(&lines, wanted.timestamps))
         }
         ("GET", ["containers", id, "json"]) => shared.read(|world| {
             let is = |task: &&Task| task.container.as_ref().is_some_and(|one| one.id.starts_with(id));
@@ -202,7 +202,7 @@ fn service_logs(shared: &Shared, reference: &str, params: &Params) -> Answer {
         Ok(tasks.flat_map(|task| task.log.select(wanted)).collect::<Vec<Line>>())
     })?;
     lines.sort_by_key(|line| line.at);
-    Ok(stream(lines, wanted.timestamps))
+    Ok(stream(&lines, wanted.timestamps))
 }
 
 // ---- tasks
@@ -393,9 +393,9 @@ fn wanted(params: &Params) -> Result<Wanted, Refusal> {
     })
 }
 
-fn stream(lines: Vec<Line>, timestamps: bool) -> Response {
+fn stream(lines: &[Line], timestamps: bool) -> Response {
     let mut bytes = Vec::new();
-    for line in &lines {
+    for line in lines {
         logs::frame(line, timestamps, &mut bytes);
     }
     ([(header::CONTENT_TYPE, "application/vnd.docker.multiplexed-stream")], bytes).into_response()

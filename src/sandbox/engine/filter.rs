@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn filters(text: &str) -> Filters {
-        Filters::parse(Some(&text.to_owned())).unwrap()
+        Filters::parse(Some(&text.to_owned())).expect("a filter")
     }
 
     #[test]

@@ -240,7 +240,8 @@ mod tests {
             start_period: Duration::ZERO,
         };
         assert_eq!(health(&json!({"ContainerSpec": {"Healthcheck": {"Test": ["NONE"]}}}), image), None);
-        let own = health(&json!({"ContainerSpec": {"Healthcheck": {"Retries": 7}}}), image).unwrap();
+        let own = health(&json!({"ContainerSpec": {"Healthcheck": {"Retries": 7}}}), image)
+            .expect("a health check");
         assert_eq!((own.retries, own.interval), (7, Duration::from_secs(1)));
     }
 }

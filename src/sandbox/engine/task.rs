@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn arguments_are_read_and_unknown_ones_are_refused() {
         let read = |line: &str| parse(line.split(' ').map(str::to_owned).collect());
-        let args = read("--version 1.8 --port 8080 --service web --fail health --slow-ms 5").unwrap();
+        let args =
+            read("--version 1.8 --port 8080 --service web --fail health --slow-ms 5").expect("arguments");
         assert_eq!((args.version.as_str(), args.port, args.fail), ("1.8", 8080, Some(Fail::Health)));
         assert_eq!(args.slow, Duration::from_millis(5));
         for line in ["--version", "--port many", "--fail sometimes", "--colour red"] {

@@ -198,7 +198,8 @@ const act = {
   },
   pick(message, anchor) {
     document.querySelector(".picker")?.remove();
-    const rest = Object.keys(EMOJI).filter(name => !PICKER_FIRST.includes(name));
+    const signs = new Set(PICKER_FIRST.map(emoji)); // several names may mean one sign
+    const rest = Object.keys(EMOJI).filter(name => !signs.has(emoji(name)) && signs.add(emoji(name)));
     const button = name =>
       el("button", { type: "button", title: `:${name}:`, "aria-label": name, onclick: () => { picker.remove(); act.react(message, `:${name}:`); } }, emoji(name));
     const picker = el("div", { class: "picker", role: "dialog", "aria-label": "Pick a reaction" }, el("div", { class: "first" }, ...PICKER_FIRST.map(button)), el("div", {}, ...rest.map(button)));
