@@ -86,26 +86,33 @@ impl Progress for Lines {
     fn output(&self, _: &str) {}
 }
 
+/// How many tests load the engine at once: with more of them two cores are so busy that an engine notices
+/// the end of a container only seconds later, after the time in which Swarm watches it.
+static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
+
 /// One test's part of the Swarm.
 struct Bench {
     outside: Arc<Outside>,
     swarm: Arc<Swarm>,
     lines: Arc<Lines>,
     redactor: Redactor,
+    _turn: tokio::sync::SemaphorePermit<'static>,
     /// The next run's number; starts at random, so that two test processes do not share tokens.
     run: AtomicUsize,
 }
 
 impl Bench {
-    fn new(test: &str, services: &[Declared]) -> Option<Self> {
+    async fn new(test: &str, services: &[Declared]) -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let swarm = Arc::new(Swarm::local(engine(test)?));
+        let turn = TURNS.acquire().await.expect("never closed");
         let declared = services.iter().map(|s| (s.name.clone(), s.clone())).collect();
         Some(Self {
             outside: Arc::new(Outside { swarm: swarm.clone(), declared: Mutex::new(declared) }),
             swarm,
             lines: Arc::default(),
             redactor: Redactor::new(),
+            _turn: turn,
             run: AtomicUsize::new(rand::random_range(1..1_000_000_000)),
         })
     }
@@ -185,7 +192,7 @@ fn declared(name: &str) -> Declared {
         replicas: Replicas { count: 2, min: 1, max: 4 },
         depends_on: Vec::new(),
         health: None,
-        update: UpdatePolicy { monitor: Duration::from_secs(2), ..UpdatePolicy::default() },
+        update: UpdatePolicy { monitor: Duration::from_secs(3), ..UpdatePolicy::default() },
         placement: Vec::new(),
         environment: BTreeMap::new(),
         // No IPVS where the tests run: neither the routing mesh nor virtual addresses would work.
@@ -199,9 +206,7 @@ fn declared(name: &str) -> Declared {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_ends_with_the_new_version_and_no_request_fails_meanwhile() {
-    let mut web = declared("web");
-    web.update.monitor = Duration::from_secs(3);
-    let Some(bench) = Bench::new("no_request_fails", &[web]) else { return };
+    let Some(bench) = Bench::new("no_request_fails", &[declared("web")]).await else { return };
     let created = bench.deploy("v1").await.expect("created");
     assert_eq!(created["before"]["image"], Json::Null);
     assert_eq!(bench.world().await, ("app:v1".into(), 2, 2));
@@ -250,11 +255,13 @@ async fn a_deployment_ends_with_the_new_version_and_no_request_fails_meanwhile()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_is_rolled_back_and_says_why() {
-    let Some(bench) = Bench::new("crashes", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("crashes", &[declared("web")]).await else { return };
     bench.redactor.learn("configuration is missing");
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v3").await.expect_err("v3 cannot run");
-    assert_eq!(error.message, "`web` was rolled back, it is back at `v1`: 1 of 2 tasks exited with 1");
+    // Swarm may have begun with the second task before it sees the first one fail.
+    assert!(error.message.starts_with("`web` was rolled back, it is back at `v1`: "), "{error:?}");
+    assert!(error.message.ends_with(" of 2 tasks exited with 1"), "{error:?}");
     assert_eq!(error.tail.as_deref(), Some("fatal: [redacted]"), "its last words, without secrets");
     assert_eq!(error.effects, Effects::None);
     assert_eq!(bench.world().await, ("app:v1".into(), 2, 2));
@@ -265,13 +272,11 @@ async fn a_version_that_crashes_is_rolled_back_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_not_healthy_is_rolled_back_and_says_why() {
-    let Some(bench) = Bench::new("unhealthy", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("unhealthy", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v4").await.expect_err("v4 is not healthy");
-    assert_eq!(
-        error.message,
-        "`web` was rolled back, it is back at `v1`: 1 of 2 tasks failed its health check"
-    );
+    assert!(error.message.starts_with("`web` was rolled back, it is back at `v1`: "), "{error:?}");
+    assert!(error.message.ends_with(" health check"), "{error:?}");
     let tail = error.tail.expect("a tail");
     assert!(tail.contains("serving v4 on 8080") && tail.contains("health check: "), "{tail}");
     assert_eq!(bench.world().await, ("app:v1".into(), 2, 2));
@@ -279,7 +284,7 @@ async fn a_version_that_is_not_healthy_is_rolled_back_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_service_that_cannot_run_is_removed_again() {
-    let Some(bench) = Bench::new("new_and_broken", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("new_and_broken", &[declared("web")]).await else { return };
     let error = bench.deploy("v3").await.expect_err("v3 cannot run");
     assert!(error.message.contains("it is removed again: 2 of 2 tasks exited with 1"), "{}", error.message);
     assert!(bench.swarm.service(&bench.name()).await.unwrap().is_none());
@@ -287,7 +292,7 @@ async fn a_new_service_that_cannot_run_is_removed_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_nobody_has_is_explained() {
-    let Some(bench) = Bench::new("no_such_image", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("no_such_image", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v99").await.expect_err("there is no v99");
     assert!(error.message.contains("found no such image"), "{}", error.message);
@@ -297,7 +302,7 @@ async fn an_image_that_nobody_has_is_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_finds_no_node_is_put_back_instead_of_hanging() {
-    let Some(bench) = Bench::new("no_node", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("no_node", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     for service in bench.outside.declared.lock().unwrap().values_mut() {
         service.placement = vec!["node.labels.moon == full".into()];
@@ -310,7 +315,7 @@ async fn an_update_that_finds_no_node_is_put_back_instead_of_hanging() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_stays_within_the_declared_limits() {
-    let Some(bench) = Bench::new("scale", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("scale", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let scale = |n: u64| json!({ "action": "scale", "service": "web", "replicas": n });
     let output = bench.step(&scale(4)).await.expect("4 is allowed");
@@ -328,7 +333,7 @@ async fn scaling_stays_within_the_declared_limits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_brings_the_release_before_back_with_its_settings() {
-    let Some(bench) = Bench::new("rollback", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("rollback", &[declared("web")]).await else { return };
     let set = |value: &str| {
         for service in bench.outside.declared.lock().unwrap().values_mut() {
             service.environment.insert("MODE".into(), value.into());
@@ -354,7 +359,7 @@ async fn a_rollback_brings_the_release_before_back_with_its_settings() {
 async fn cancelling_in_the_middle_puts_the_service_back() {
     let mut web = declared("web");
     web.replicas.count = 3;
-    let Some(bench) = Bench::new("cancel", &[web]) else { return };
+    let Some(bench) = Bench::new("cancel", &[web]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -375,7 +380,7 @@ async fn cancelling_in_the_middle_puts_the_service_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_a_step_is_adopted_and_not_made_again() {
-    let Some(bench) = Bench::new("crash", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("crash", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (before, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*before, &params).await.unwrap();
@@ -402,7 +407,7 @@ async fn after_a_crash_a_step_is_adopted_and_not_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_an_automatic_rollback_is_found_and_not_tried_again() {
-    let Some(bench) = Bench::new("crash_and_rollback", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("crash_and_rollback", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (before, params) = (kind("swarm_service"), update("v3"));
     let context = bench.plan(&*before, &params).await.unwrap();
@@ -411,13 +416,13 @@ async fn after_a_crash_an_automatic_rollback_is_found_and_not_tried_again() {
     let after = kind("swarm_service");
     assert_eq!(after.probe(&context, &params).await.unwrap(), Probed::UnderWay);
     let error = after.run(&context, &params).await.expect_err("it failed, and that is reported");
-    assert!(error.message.contains("back at `v1`: 1 of 2 tasks exited with 1"), "{}", error.message);
+    assert!(error.message.contains("was rolled back, it is back at `v1`: "), "{error:?}");
     assert_eq!(bench.swarm.service(&bench.name()).await.unwrap().unwrap().index, index, "nothing was sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_changed_after_the_plan_is_not_overwritten() {
-    let Some(bench) = Bench::new("drift", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("drift", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -438,7 +443,7 @@ async fn what_somebody_else_changed_after_the_plan_is_not_overwritten() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_twice_and_its_undo_twice_give_the_same_world() {
-    let Some(bench) = Bench::new("twice", &[declared("web")]) else { return };
+    let Some(bench) = Bench::new("twice", &[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -463,7 +468,7 @@ async fn a_stack_is_made_in_order_and_undone_whole() {
     api.depends_on = vec![db.name.clone()];
     api.networks = vec![network.clone()];
     let (api_name, db_name) = (api.swarm_name.clone(), db.swarm_name.clone());
-    let Some(bench) = Bench::new("stack", &[api, db]) else { return };
+    let Some(bench) = Bench::new("stack", &[api, db]).await else { return };
     let kind = kind("swarm_stack");
     let params = json!({ "name": "shop", "services": ["api", "db"] });
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -488,7 +493,7 @@ async fn a_stack_is_made_in_order_and_undone_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
     let (web, gone) = (declared("web"), declared("gone"));
-    let Some(bench) = Bench::new("status", &[web.clone()]) else { return };
+    let Some(bench) = Bench::new("status", &[web.clone()]).await else { return };
     bench.deploy("v2").await.expect("created");
     let environment = Environment {
         name: EnvName::from("prod"),

@@ -31,7 +31,7 @@ SERVE
 chmod +x "$root/bin/serve"
 tar -C "$root" -cf "$work/root.tar" .
 
-check='HEALTHCHECK --interval=1s --timeout=1s --start-period=1s --retries=2 CMD wget -q -O /dev/null http://127.0.0.1:8080/health'
+check='HEALTHCHECK --interval=1s --timeout=10s --start-period=1s --retries=2 CMD wget -q -O /dev/null http://127.0.0.1:8080/health'
 for version in v1 v2 v4; do
   client import -c "$check" -c 'EXPOSE 8080' -c "LABEL org.opencontainers.image.version=$version" \
     -c "CMD [\"/bin/serve\",\"$version\"]" "$work/root.tar" "app:$version" >/dev/null

@@ -177,6 +177,16 @@ impl Swarm {
                 let failure = Failure { slot: task.slot, node: task.node_id.clone(), error, log };
                 failures.push((task.id.clone(), failure));
             }
+            if failures.is_empty()
+                && let Some(task) = blamed(&service).and_then(|id| tasks.iter().find(|t| t.id == id))
+            {
+                let error = task.error.clone().unwrap_or_else(|| format!("it ended early ({})", task.state));
+                let log = self.last_words(task).await;
+                failures.push((
+                    task.id.clone(),
+                    Failure { slot: task.slot, node: task.node_id.clone(), error, log },
+                ));
+            }
             let picture = Picture::of(&service, &tasks);
             if let Some(verdict) = memory.decide(watch, &service, &picture, failures.len(), now) {
                 return Ok(end(verdict, Some(service), &picture, failures));
@@ -227,6 +237,14 @@ fn end(
         wanted: picture.wanted,
         failures: failures.into_iter().map(|(_, f)| f).collect(),
     }
+}
+
+/// The task for whose sake Swarm stopped an update, which need not have failed by its own account:
+/// `update rolled back due to failure or early termination of task <id>`.
+fn blamed(service: &Service) -> Option<&str> {
+    let update = service.update.as_ref()?;
+    let stopped = matches!(update.state, UpdateState::RollbackStarted | UpdateState::Paused);
+    update.message.rsplit_once("of task ").filter(|_| stopped).map(|(_, id)| id.trim())
 }
 
 fn new_failures<'t>(
