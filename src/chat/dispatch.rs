@@ -241,7 +241,7 @@ impl Dispatcher {
                 {
                     self.answer(message, NO_ANSWERS.to_owned());
                 } else if let Some(pending) = Pending::new(&error, line, &message, self.parts.clock.now()) {
-                    self.ask(&message, Dialogue::Argument { pending: pending.clone() });
+                    self.ask(&message, &Dialogue::Argument { pending: pending.clone() });
                     let thread = if message.room.kind == RoomKind::Direct {
                         message.thread.clone()
                     } else {
@@ -359,9 +359,9 @@ impl Dispatcher {
         }
     }
 
-    fn ask(&self, message: &Inbound, dialogue: Dialogue) {
+    fn ask(&self, message: &Inbound, dialogue: &Dialogue) {
         let mut batch = Batch::new();
-        batch.put(Tree::Dialogues, &Self::dialogue_key(message), &dialogue);
+        batch.put(Tree::Dialogues, &Self::dialogue_key(message), dialogue);
         if let Err(error) = self.parts.store.apply(batch) {
             tracing::error!("a question cannot be kept: {error}");
         }
@@ -438,7 +438,7 @@ impl Dispatcher {
             text::duration(message.age)
         );
         let dialogue = Dialogue::Stale { text: canonical.to_owned(), thread: thread.clone() };
-        self.ask(&message, dialogue);
+        self.ask(&message, &dialogue);
         let thread =
             if message.room.kind == RoomKind::Direct { message.thread.clone() } else { Some(thread) };
         self.answer_in(message, thread, text);

@@ -65,12 +65,6 @@ enum Command {
     Docs(docs::Docs),
     /// Ask a running Houston whether it is alive (for container health checks)
     Healthcheck(serve::Healthcheck),
-    /// A task of the sandbox's engine
-    #[command(hide = true, disable_help_flag = true)]
-    SandboxTask {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
 }
 
 /// Where the configuration is.
@@ -121,10 +115,12 @@ impl From<crate::app::StartError> for Failure {
 pub fn main() -> ExitCode {
     // One TLS provider for everything, before anything can ask for another.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
-    if let Command::SandboxTask { args } = cli.command {
-        return crate::sandbox::engine::task::main(args);
+    // A task of the sandbox's engine: its arguments are its own, `--version` among them.
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(crate::sandbox::engine::TASK_SUBCOMMAND) {
+        return crate::sandbox::engine::task::main(args.collect());
     }
+    let cli = Cli::parse();
     let redactor = Redactor::new();
     log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -146,7 +142,6 @@ pub fn main() -> ExitCode {
             Command::Store(args) => args.run().await,
             Command::Docs(args) => args.run(),
             Command::Healthcheck(args) => args.run().await,
-            Command::SandboxTask { .. } => Ok(()),
         }
     });
     // Blocking threads (a sled flush, a resolver) must not keep a finished program alive.

@@ -113,13 +113,22 @@ async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> Stri
         let hint = hint.map(|hint| format!("\n:bulb: {}", defuse(&hint))).unwrap_or_default();
         format!(":red_circle: *{}* cannot be looked at: {}{hint}", defuse(name.as_str()), defuse(&why))
     };
-    let world = match parts.planner.world.swarm(name) {
+    let mut world = match parts.planner.world.swarm(name) {
         Ok(swarm) => match swarm::status(&swarm, environment, &parts.clock).await {
             Ok(world) => world,
             Err(error) => return unknown(error.to_string(), error.hint()),
         },
         Err(error) => return unknown(error.message, error.hint),
     };
+    // Environments may share a Swarm: what another one declares is not astray here.
+    let elsewhere = |service: &swarm::ServiceStatus| {
+        parts
+            .config
+            .environments
+            .values()
+            .any(|other| other.services.iter().any(|s| s.swarm_name == service.name))
+    };
+    world.services.retain(|service| service.declared || !elsewhere(service));
     let releases: Vec<_> = environment
         .services
         .iter()

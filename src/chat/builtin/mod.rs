@@ -15,7 +15,6 @@ pub(super) struct Call<'a> {
     pub dispatcher: &'a Dispatcher,
     pub cause: &'a Inbound,
     pub bound: &'a OwnedBound,
-    pub authorized: &'a Authorized<Action>,
 }
 
 /// Whether it acts on runs or locks, and so keeps its place in the order.
@@ -31,7 +30,7 @@ pub async fn run(
     name: &str,
     cause: &Inbound,
     bound: &OwnedBound,
-    authorized: &Authorized<Action>,
+    _authorized: &Authorized<Action>,
 ) -> Option<String> {
     if bound.dry_run {
         return Some(format!(
@@ -39,7 +38,7 @@ pub async fn run(
             crate::text::code(&bound.canonical)
         ));
     }
-    let call = Call { dispatcher, cause, bound, authorized };
+    let call = Call { dispatcher, cause, bound };
     match name {
         "ping" => Some(look::ping(&call)),
         "help" => Some(look::help(&call).await),
@@ -65,9 +64,3 @@ pub async fn run(
         }
     }
 }
-
-/// The built-ins that there are, for `check`.
-pub const NAMES: [&str; 19] = [
-    "ping", "help", "whoami", "can", "status", "runs", "show", "logs", "audit", "locks", "approve", "deny",
-    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock",
-];
