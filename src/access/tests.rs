@@ -1,3 +1,5 @@
+//! Table tests of rights: rules, pins, roles, explanations.
+
 use super::*;
 use crate::config::{Role, Rule};
 

@@ -30,7 +30,7 @@ pub fn note(message: impl std::fmt::Display) {
 
 /// Whether to colour what goes there.
 pub fn colour(stream: &impl std::io::IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    stream.is_terminal() && crate::config::env::get("NO_COLOR").is_none()
 }
 
 pub fn stdout_colour() -> bool {

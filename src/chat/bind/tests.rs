@@ -1,3 +1,5 @@
+//! Table tests and fuzzing of binding.
+
 use proptest::prelude::*;
 
 use super::fixture::{commands, known};
