@@ -173,9 +173,17 @@ impl Dispatcher {
             Event::CaughtUp => tracing::info!("caught up"),
             Event::Offline { reason } => tracing::warn!("offline: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
-            Event::Left(room) => tracing::info!(room.id = %room, "left {room}"),
-            Event::Encrypted(room) => {
+            Event::Left(room) => {
+                tracing::info!(room.id = %room, "left {room}");
+                let dispatcher = self.clone();
+                self.tasks.spawn(async move { dispatcher.left(&room).await });
+            }
+            Event::Encrypted { room, by } => {
                 tracing::warn!(room.id = %room.id, "{} is encrypted end to end: nothing in it can be read", room_name(&room));
+                if let Some(by) = by {
+                    let dispatcher = self.clone();
+                    self.tasks.spawn(async move { dispatcher.encrypted(&room, &by).await });
+                }
             }
         }
     }
@@ -608,6 +616,43 @@ impl Dispatcher {
             && let Err(error) = self.parts.engine.replace_card(run).await
         {
             tracing::warn!(run.id = %run, "the deleted card of {run} was not replaced: {error}");
+        }
+    }
+
+    /// Whoever speaks in an encrypted room is told, in a direct message, that nothing of it arrives.
+    async fn encrypted(&self, room: &Room, by: &Actor) {
+        let text = format!(
+            "{} is encrypted end to end, so I can read nothing of what is said there. Give me commands in another room, or here.",
+            room_name(room)
+        );
+        self.tell(by, &format!("encrypted/{}/{}", room.id, by.id), text).await;
+    }
+
+    /// Whoever waits for an approval in a room that Houston is no longer in hears how it goes on.
+    async fn left(&self, room: &crate::ids::RoomId) {
+        for run in self.parts.engine.open_runs().await {
+            if run.origin.room.id == *room && !run.is_done() {
+                let text = format!(
+                    "I am no longer in the room where you asked for {} {}. {} Say `!show {}` here or in another room to follow it.",
+                    run.id,
+                    code(&run.plan.command),
+                    match run.phase {
+                        Phase::Deciding { .. } =>
+                            format!("It can still be approved by text in any room: `!approve {}`.", run.id),
+                        _ => "It goes on.".to_owned(),
+                    },
+                    run.id
+                );
+                self.tell(&run.by, &format!("left/{room}/{}", run.id), text).await;
+            }
+        }
+    }
+
+    /// In a direct message, once per `seed`.
+    async fn tell(&self, who: &Actor, seed: &str, text: String) {
+        match self.parts.chat.direct(&who.id).await {
+            Ok(room) => self.post(Post { id: derived_id(seed).into(), room, thread: None, text }).await,
+            Err(error) => tracing::warn!(user.id = %who.id, "{} was not told: {error}", who.username),
         }
     }
 
