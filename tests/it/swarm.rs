@@ -2,6 +2,7 @@
 //! `tests/parts/images.sh`; its socket's path stands in `HOUSTON_TEST_DOCKER`.
 //!
 //! Every test has services of its own, so that all run side by side, and removes them whatever happens.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
