@@ -78,7 +78,7 @@ mod tests {
         let (script, lines) = (Arc::new(Scripted::default()), Arc::new(Lines::default()));
         let given = json!({ "room": "ops", "text": "the secret-word works" });
         Notify.run(&context(&script, &lines), &given).await.expect("sent");
-        let sent = script.notices.lock().unwrap().clone();
+        let sent = script.notices.lock().expect("not poisoned").clone();
         let expected = ("ops".to_owned(), "the [redacted] works".to_owned(), "houston-R-7-2".to_owned());
         assert_eq!(sent, [expected]);
     }

@@ -167,10 +167,10 @@ mod tests {
         exit: Result<Exit, ExecError>,
     ) -> (Result<Json, StepError>, Vec<String>, Command) {
         let (script, lines) = (Arc::new(Scripted::default()), Arc::new(Lines::default()));
-        script.exits.lock().unwrap().push_back(exit);
+        script.exits.lock().expect("not poisoned").push_back(exit);
         let result = Ssh.run(&context(&script, &lines), &given).await;
-        let lines = lines.0.lock().unwrap().clone();
-        let command = script.commands.lock().unwrap()[0].clone();
+        let lines = lines.0.lock().expect("not poisoned").clone();
+        let command = script.commands.lock().expect("not poisoned")[0].clone();
         (result, lines, command)
     }
 

@@ -36,9 +36,9 @@ impl Runner for ScriptedRunner {
         _cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Exit, ExecError>> {
         Box::pin(async move {
-            self.0.commands.lock().unwrap().push(command.clone());
+            self.0.commands.lock().expect("not poisoned").push(command.clone());
             on_line(Stream::Out, "one line of secret-word");
-            self.0.exits.lock().unwrap().pop_front().expect("a scripted exit")
+            self.0.exits.lock().expect("not poisoned").pop_front().expect("a scripted exit")
         })
     }
 }
@@ -65,7 +65,7 @@ impl World for TestWorld {
         text: &'a str,
         token: &'a EffectToken,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        self.0.notices.lock().unwrap().push((room.into(), text.into(), token.to_string()));
+        self.0.notices.lock().expect("not poisoned").push((room.into(), text.into(), token.to_string()));
         Box::pin(async { Ok(()) })
     }
     fn http(&self) -> reqwest::Client {
@@ -79,10 +79,10 @@ pub(super) struct Lines(pub Mutex<Vec<String>>);
 
 impl Progress for Lines {
     fn status(&self, line: &str) {
-        self.0.lock().unwrap().push(line.to_owned());
+        self.0.lock().expect("not poisoned").push(line.to_owned());
     }
     fn output(&self, line: &str) {
-        self.0.lock().unwrap().push(line.to_owned());
+        self.0.lock().expect("not poisoned").push(line.to_owned());
     }
 }
 

@@ -535,7 +535,8 @@ mod tests {
         declare(&mut wanted, &declared(), "1.8", &networks());
         set_replicas(&mut wanted, 5);
         let mut rotated = wanted.clone();
-        *rotated.pointer_mut("/TaskTemplate/ContainerSpec/Env/0").unwrap() = json!("DB_PASSWORD=hunter3");
+        *rotated.pointer_mut("/TaskTemplate/ContainerSpec/Env/0").expect("a variable") =
+            json!("DB_PASSWORD=hunter3");
         let shown = changes(Some(&running()), &rotated, &networks());
         let text = format!("{shown:?}");
         assert!(!text.contains("hunter"), "{text}");
