@@ -1,1 +1,3 @@
+//! The figures that the README quotes.
+
 fn main() {}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A file of the defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
-    /// With its folder: `commands/change.yaml`.
+    /// With its folder: `commands/deploy.yaml`.
     pub path: &'static str,
     pub text: &'static str,
 }
@@ -20,10 +20,12 @@ macro_rules! assets {
 
 /// Commands and playbooks that every installation has.
 pub const DEFAULTS: &[Asset] = assets![
-    "commands/change.yaml",
+    "commands/deploy.yaml",
     "commands/locks.yaml",
     "commands/look.yaml",
+    "commands/rollback.yaml",
     "commands/runs.yaml",
+    "commands/scale.yaml",
     "commands/talk.yaml",
     "playbooks/deploy.yaml",
     "playbooks/rollback.yaml",
@@ -37,7 +39,7 @@ pub const SAMPLE: &[Asset] = &[
     Asset { path: "environments/staging.yaml", text: include_str!("../config/environments/staging.yaml") },
 ];
 
-/// Before the path of a default in places and in provenance: `built-in/commands/change.yaml`.
+/// Before the path of a default in places and in provenance: `built-in/commands/deploy.yaml`.
 pub const BUILT_IN: &str = "built-in";
 
 /// A file as it is in force, and where it came from.
@@ -54,4 +56,39 @@ pub struct Source {
 pub fn built_in_text(path: &Path) -> Option<&'static str> {
     let path = path.strip_prefix(BUILT_IN).ok()?;
     DEFAULTS.iter().find(|asset| Path::new(asset.path) == path).map(|asset| asset.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files_of(folder: &str, out: &mut Vec<String>) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(root.join(folder)).expect("a folder of the repository") {
+            let entry = entry.expect("an entry");
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() { files_of(&path, out) } else { out.push(path) }
+        }
+        out.sort();
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_embedded() {
+        let mut files = Vec::new();
+        files_of("commands", &mut files);
+        files_of("playbooks", &mut files);
+        assert_eq!(DEFAULTS.iter().map(|asset| asset.path).collect::<Vec<_>>(), files);
+        let mut sample = Vec::new();
+        files_of("config", &mut sample);
+        let mut embedded: Vec<String> = SAMPLE.iter().map(|asset| format!("config/{}", asset.path)).collect();
+        embedded.sort();
+        assert_eq!(embedded, sample);
+    }
+
+    #[test]
+    fn places_in_defaults_lead_to_their_text() {
+        let path = Path::new(BUILT_IN).join("playbooks/scale.yaml");
+        assert!(built_in_text(&path).is_some_and(|text| text.contains("swarm_service")));
+        assert_eq!(built_in_text(Path::new("playbooks/scale.yaml")), None);
+    }
 }

@@ -140,12 +140,23 @@ impl fmt::Display for EffectToken {
 }
 
 /// Letters and digits that cannot be mistaken for one another: Meteor's alphabet for ids.
-const UNMISTAKABLE: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
+pub const UNMISTAKABLE: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// A message id of Rocket.Chat's own shape: 17 characters, about 98 bits.
 pub fn random_id() -> String {
     let mut rng = rand::rng();
     (0..17).map(|_| UNMISTAKABLE[rng.random_range(0..UNMISTAKABLE.len())] as char).collect()
+}
+
+/// An id of the same shape that is always the same for the same `seed`, so that what is said about one
+/// event is said once, however often it is sent.
+pub fn derived_id(seed: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(seed.as_bytes())
+        .iter()
+        .take(17)
+        .map(|byte| UNMISTAKABLE[usize::from(*byte) % UNMISTAKABLE.len()] as char)
+        .collect()
 }
 
 #[cfg(test)]

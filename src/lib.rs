@@ -1,7 +1,13 @@
 //! Houston: ChatOps for Rocket.Chat. `ARCHITECTURE.md` says how the house is laid out.
 
+pub mod access;
+pub mod admin;
+pub mod app;
+pub mod approvals;
 pub mod assets;
+pub mod audit;
 pub mod chat;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod diagnostic;
@@ -10,6 +16,9 @@ pub mod gateway;
 pub mod ids;
 pub mod playbook;
 pub mod providers;
+pub mod rocketchat;
+pub mod runs;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod text;

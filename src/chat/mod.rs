@@ -1,2 +1,18 @@
 //! The conversation: what people type, and what they are told.
+//!
+//! Must not: reach the outside but through `gateway` and `runs`.
+
+pub mod bind;
+pub mod builtin;
+pub mod cards;
+pub mod dialogue;
+pub mod dispatch;
+pub mod help;
+pub mod offline;
+pub mod operate;
+pub mod parse;
+pub mod people;
+pub mod reply;
 pub mod spec;
+pub mod spec_parse;
+pub mod status;

@@ -92,9 +92,24 @@ impl Value {
         match self {
             Self::Text(text) => text.clone(),
             Self::Integer(n) => n.to_string(),
-            Self::Duration(d) => crate::text::duration(*d).replace(' ', ""),
+            Self::Duration(d) => typed_duration(*d),
             Self::Run(run) => run.to_string(),
             Self::Switch(on) => on.to_string(),
         }
     }
+}
+
+/// `90s` is typed `1m30s`: every unit that is not zero, so that nothing is rounded away. Below a
+/// millisecond nothing can be typed.
+fn typed_duration(d: Duration) -> String {
+    let s = d.as_secs();
+    let parts = [
+        (s / 86_400, "d"),
+        (s % 86_400 / 3600, "h"),
+        (s % 3600 / 60, "m"),
+        (s % 60, "s"),
+        (u64::from(d.subsec_millis()), "ms"),
+    ];
+    let typed: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if typed.is_empty() { "0s".to_owned() } else { typed }
 }

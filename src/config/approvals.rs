@@ -2,14 +2,23 @@
 //!
 //! Must not: look at a request, or count votes.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Config;
+use super::environment::ApprovalPolicyRule;
+use super::yaml::{Map, Node, Value};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
 use crate::playbook::model::{ApprovalGroup, ApprovalPolicy};
 
 /// How long a request waits for consent when nothing else is said.
 pub const EXPIRES: Duration = Duration::from_secs(30 * 60);
+
+/// What `expires` may be.
+pub(super) const EXPIRES_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
 
 /// The roles of [`Config::approval`]'s defaults.
 pub const OPERATOR: &str = "operator";
@@ -37,12 +46,12 @@ impl Config {
         let rule = rules.and_then(|rules| rules.get(command).or_else(|| rules.get(EVERY_COMMAND)));
         match rule {
             Some(rule) => rule.policy.clone(),
-            None => built_in(environment, command),
+            None => built_in(environment, command, self.approval_expires),
         }
     }
 }
 
-fn built_in(environment: &EnvName, command: &str) -> Option<ApprovalPolicy> {
+pub(super) fn built_in(environment: &EnvName, command: &str, expires: Duration) -> Option<ApprovalPolicy> {
     if environment.as_str() != "prod" {
         return None;
     }
@@ -58,8 +67,109 @@ fn built_in(environment: &EnvName, command: &str) -> Option<ApprovalPolicy> {
     Some(ApprovalPolicy {
         any_of: vec![groups],
         not_requester: true,
-        expires: EXPIRES,
+        expires,
         reason_required: false,
         rule: "built-in".into(),
+    })
+}
+
+/// `approvals:` of an environment file: command → `none` or a policy.
+pub(super) fn read(
+    node: &Node,
+    expires: Duration,
+    found: &mut Diagnostics,
+) -> BTreeMap<String, ApprovalPolicyRule> {
+    let mut rules = BTreeMap::new();
+    for (key, node) in node.entries(found).unwrap_or_default() {
+        let policy = match &node.value {
+            Value::Text(word) if word == "none" => Some(None),
+            Value::Map(_) => policy(node, &key.at, expires, found).map(Some),
+            _ => {
+                found.push(
+                    node.expected("`none` or a policy").hint("write {count: 1, from: [operator, lead]}"),
+                );
+                None
+            }
+        };
+        if let Some(policy) = policy {
+            rules.insert(key.name.to_string(), ApprovalPolicyRule { policy, at: key.at.clone() });
+        }
+    }
+    rules
+}
+
+fn policy(node: &Node, at: &Location, expires: Duration, found: &mut Diagnostics) -> Option<ApprovalPolicy> {
+    let mut map = node.map(found)?;
+    let groups = groups(&mut map, node, found);
+    let not_requester = map.take("not_requester").and_then(|n| n.boolean(found)).unwrap_or(true);
+    let expires = map.take("expires").and_then(|n| n.duration(EXPIRES_RANGE, found)).unwrap_or(expires);
+    let reason = map.take("reason");
+    let reason_required =
+        reason.and_then(|n| n.choice(&[("required", true), ("optional", false)], found)).unwrap_or(false);
+    map.finish(found);
+    Some(ApprovalPolicy {
+        any_of: groups?,
+        not_requester,
+        expires,
+        reason_required,
+        rule: format!("{}:{}", at.file.display(), at.line),
+    })
+}
+
+/// `count` and `from`; or `all_of: [group…]`; or `any_of: [group or {all_of: […]}…]`.
+fn groups(map: &mut Map<'_>, node: &Node, found: &mut Diagnostics) -> Option<Vec<Vec<ApprovalGroup>>> {
+    let simple = map.key_at("count").is_some() || map.key_at("from").is_some();
+    let (all_of, any_of) = (map.take("all_of"), map.take("any_of"));
+    if usize::from(simple) + usize::from(all_of.is_some()) + usize::from(any_of.is_some()) != 1 {
+        map.take("count");
+        map.take("from");
+        found.push(
+            Diagnostic::error(
+                node.at.clone(),
+                format!(
+                    "the policy for `{}` needs exactly one of `count` with `from`, `all_of` and `any_of`",
+                    node.label
+                ),
+            )
+            .hint("write {count: 1, from: [operator, lead]}"),
+        );
+        return None;
+    }
+    let filled = |groups: Vec<Vec<ApprovalGroup>>| (!groups.is_empty()).then_some(groups);
+    if let Some(list) = all_of {
+        let groups = list.list(found)?.iter().filter_map(|n| one_group(n, found)).collect::<Vec<_>>();
+        return filled(if groups.is_empty() { Vec::new() } else { vec![groups] });
+    }
+    if let Some(list) = any_of {
+        let alternatives = list.list(found)?.iter().filter_map(|n| {
+            let mut map = n.map(found)?;
+            match map.take("all_of") {
+                Some(inner) => {
+                    map.finish(found);
+                    Some(inner.list(found)?.iter().filter_map(|n| one_group(n, found)).collect())
+                }
+                None => Some(vec![one_group(n, found)?]),
+            }
+        });
+        return filled(alternatives.filter(|groups: &Vec<_>| !groups.is_empty()).collect());
+    }
+    Some(vec![vec![group(map, found)?]])
+}
+
+fn one_group(node: &Node, found: &mut Diagnostics) -> Option<ApprovalGroup> {
+    let mut map = node.map(found)?;
+    let group = group(&mut map, found);
+    map.finish(found);
+    group
+}
+
+fn group(map: &mut Map<'_>, found: &mut Diagnostics) -> Option<ApprovalGroup> {
+    // A count that is wrong must not become a smaller one.
+    let count = map.take("count").map_or(Some(1), |n| n.integer(1..=100, found));
+    let from = map.need("from", "the roles whose people may consent: [operator, lead]", found)?;
+    let from = from.one_or_more_texts(found)?;
+    Some(ApprovalGroup {
+        count: u32::try_from(count?).ok()?,
+        from: from.into_iter().map(|(role, _)| RoleName::from(role)).collect(),
     })
 }

@@ -2,6 +2,12 @@
 //!
 //! Must not: look at the world. What runs there is the provider's to say.
 
+mod hosts;
+pub(crate) mod read;
+mod services;
+
+pub use services::{FIELDS, is_version};
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,9 +3,14 @@
 //!
 //! Must not: connect to anything or resolve a secret.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::Config;
+use super::yaml::{self, Node};
+use super::{Access, Config, Http, Limits, RocketChat, environment};
+use crate::assets::{BUILT_IN, Source};
+use crate::chat::spec::CommandSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::playbook::steps::StepKind;
 
@@ -66,7 +71,176 @@ impl Config {
             );
             return (None, found);
         }
-        let _ = kinds;
-        (None, found)
+        let sources = super::sources::collect(dir, &mut found);
+        let config = read(dir, &sources, kinds, &mut found);
+        (config.filter(|_| !found.has_errors()), found)
     }
+
+    /// The same for files that are not on the disk: paths are relative to a folder that need not exist.
+    /// For `demo` and for tests.
+    pub fn from_files(files: &[(&str, &str)], kinds: &[&dyn StepKind]) -> (Option<Self>, Diagnostics) {
+        let mut found = Diagnostics::new();
+        if !files.iter().any(|(path, _)| *path == MAIN) {
+            found.push(super::sources::no_main(None));
+        }
+        let sources = files.iter().map(|(path, text)| Source {
+            path: PathBuf::from(path),
+            bytes: text.as_bytes().to_vec(),
+            overlays: false,
+        });
+        let sources = super::sources::over_defaults(sources.collect());
+        let config = read(Path::new(""), &sources, kinds, &mut found);
+        (config.filter(|_| !found.has_errors()), found)
+    }
+
+    /// The sample configuration: two environments of a small company.
+    pub fn sample(kinds: &[&dyn StepKind]) -> (Option<Self>, Diagnostics) {
+        let files: Vec<(&str, &str)> =
+            crate::assets::SAMPLE.iter().map(|asset| (asset.path, asset.text)).collect();
+        Self::from_files(&files, kinds)
+    }
+}
+
+/// The text of the file that a finding is about.
+pub fn source_text(dir: &Path, file: &Path) -> Option<String> {
+    match crate::assets::built_in_text(file) {
+        Some(text) => Some(text.to_owned()),
+        None => std::fs::read_to_string(dir.join(file)).ok(),
+    }
+}
+
+/// The file that every configuration has.
+const MAIN: &str = "houston.yaml";
+
+/// Sections of `houston.yaml` that later versions have.
+const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "providers", "audit"];
+
+/// `houston.yaml` as far as it could be read.
+#[derive(Default)]
+struct Main {
+    rocketchat: Option<RocketChat>,
+    http: Option<Http>,
+    /// Absent: the file could not be read, so that nothing is known about roles.
+    access: Option<Access>,
+    limits: Limits,
+    approval_expires: Option<Duration>,
+}
+
+fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
+    let mut main = Main::default();
+    let mut files: Vec<(&Source, Option<Node>)> = Vec::new();
+    for source in sources {
+        let node = yaml::parse(&source.path, &source.bytes, found);
+        let own = !source.path.starts_with(BUILT_IN);
+        if let (Some(node), true) = (&node, own) {
+            super::secrets::look(node, found);
+        }
+        if source.path == Path::new(MAIN) {
+            if let Some(node) = &node {
+                main = read_main(node, found);
+            }
+        } else {
+            files.push((source, node));
+        }
+    }
+    let expires = main.approval_expires.unwrap_or(super::approvals::EXPIRES);
+    let mut environments = BTreeMap::new();
+    let mut commands = Vec::new();
+    let mut commands_complete = true;
+    let mut playbooks = BTreeMap::new();
+    let mut playbook_names = Vec::new();
+    let mut variables = Vec::new();
+    for (source, node) in &files {
+        match folder(&source.path) {
+            "environments" => {
+                let Some(node) = node else { continue };
+                if let Some(e) = environment::read::read(node, &source.path, dir, expires, found) {
+                    environments.insert(e.name.clone(), e);
+                }
+            }
+            "commands" => match node {
+                Some(node) => {
+                    let read = crate::chat::spec_parse::read(node, found);
+                    commands_complete &= read.len() == node.entries(found).map_or(0, <[_]>::len);
+                    commands.extend(read);
+                }
+                None => commands_complete = false,
+            },
+            _ => {
+                playbook_names.extend(source.path.file_stem().and_then(|s| s.to_str()).map(str::to_owned));
+                let Some(node) = node else { continue };
+                let located = crate::playbook::parse::read(node, &source.path, &source.bytes, found);
+                if let Some(located) = located {
+                    variables.extend(crate::playbook::check::check(&located, kinds, found));
+                    playbooks.insert(located.playbook.name.clone(), located.playbook);
+                }
+            }
+        }
+    }
+    commands.sort_by(|a: &CommandSpec, b| a.name.cmp(&b.name).then_with(|| a.at.cmp(&b.at)));
+    let everything = super::whole::Everything {
+        access: main.access.as_ref(),
+        environments: &environments,
+        commands: &commands,
+        commands_complete,
+        playbooks: &playbooks,
+        playbook_names: &playbook_names,
+        variables: &variables,
+    };
+    super::whole::check(&everything, found);
+    Some(Config {
+        dir: dir.to_path_buf(),
+        revision: super::sources::revision(sources),
+        rocketchat: main.rocketchat?,
+        http: main.http,
+        access: main.access?,
+        limits: main.limits,
+        approval_expires: expires,
+        environments,
+        commands,
+        playbooks,
+    })
+}
+
+/// The folder that a file stands in, also of a default.
+fn folder(path: &Path) -> &str {
+    let path = path.strip_prefix(BUILT_IN).unwrap_or(path);
+    path.components().next().and_then(|first| first.as_os_str().to_str()).unwrap_or("")
+}
+
+fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
+    let Some(mut map) = node.map(found) else { return Main::default() };
+    let rocketchat =
+        map.need("rocketchat", "the workspace: url, and user_id and token or username and password", found);
+    let rocketchat = rocketchat.and_then(|node| super::rocketchat::read(node, found));
+    let http = map.take("http").and_then(|node| super::http::read(node, found));
+    let access = match map.take("access") {
+        Some(node) => super::access::read(node, found),
+        None => {
+            found.push(
+                Diagnostic::warning(node.at.clone(), "nobody may change anything: `access` is missing")
+                    .hint("write access: {roles: {operator: {users: [NAME]}}}"),
+            );
+            Access::default()
+        }
+    };
+    let limits = map.take("limits").map(|node| super::limits::read(node, found)).unwrap_or_default();
+    let approval_expires = map.take("approvals").and_then(|node| {
+        let mut map = node.map(found)?;
+        let expires = map.take("expires");
+        let expires = expires.and_then(|node| node.duration(super::approvals::EXPIRES_RANGE, found));
+        map.finish(found);
+        expires
+    });
+    for name in LATER {
+        if let Some(section) = map.take(name) {
+            let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
+            found.push(
+                Diagnostic::error(at, format!("`{name}` is not supported by this version yet"))
+                    .hint("remove it, or comment it out"),
+            );
+        }
+    }
+    map.finish(found);
+    Main { rocketchat, http, access: Some(access), limits, approval_expires }
 }

@@ -3,10 +3,19 @@
 //!
 //! Must not: connect to anything, resolve secrets at load, or change after it was loaded.
 
+mod access;
 pub mod approvals;
+pub mod docs;
 pub mod env;
 pub mod environment;
+mod http;
+mod limits;
 pub mod load;
+mod policies;
+mod rocketchat;
+mod secrets;
+mod sources;
+mod whole;
 pub mod yaml;
 
 use std::collections::BTreeMap;
@@ -29,6 +38,8 @@ pub struct Config {
     pub http: Option<Http>,
     pub access: Access,
     pub limits: Limits,
+    /// How long a request waits for consent where no rule says otherwise. Default 30 min.
+    pub approval_expires: Duration,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::chat::spec::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

@@ -54,14 +54,34 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do next.
     pub hints: Vec<String>,
+    /// The line may hold a secret: it is not shown, not even for another finding.
+    pub confidential: bool,
 }
 
 impl Diagnostic {
     pub fn error(at: impl Into<Option<Location>>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, at: at.into(), message: message.into(), hints: Vec::new() }
+        Self {
+            severity: Severity::Error,
+            at: at.into(),
+            message: message.into(),
+            hints: Vec::new(),
+            confidential: false,
+        }
     }
     pub fn warning(at: impl Into<Option<Location>>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, at: at.into(), message: message.into(), hints: Vec::new() }
+        Self {
+            severity: Severity::Warning,
+            at: at.into(),
+            message: message.into(),
+            hints: Vec::new(),
+            confidential: false,
+        }
+    }
+    /// Keeps the line that it is about out of what is shown.
+    #[must_use]
+    pub fn confidential(mut self) -> Self {
+        self.confidential = true;
+        self
     }
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

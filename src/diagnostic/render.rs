@@ -2,6 +2,7 @@
 //!
 //! Must not: decide what is a finding, or read files: sources are asked for.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -26,12 +27,21 @@ impl Terminal<'_> {
     pub fn render(&self, found: &Diagnostics) -> String {
         let mut out = String::new();
         let mut last: Option<(std::sync::Arc<Path>, Option<String>)> = None;
-        for finding in found.sorted() {
+        let sorted = found.sorted();
+        let secret_lines: HashSet<(&Path, u32)> = sorted
+            .iter()
+            .filter(|finding| finding.confidential)
+            .filter_map(|finding| finding.at.as_ref().map(|at| (&*at.file, at.line)))
+            .collect();
+        for finding in sorted {
             if !out.is_empty() {
                 out.push('\n');
             }
             // Findings come sorted by file: one text at a time is enough.
             let source = finding.at.as_ref().and_then(|at| {
+                if secret_lines.contains(&(&*at.file, at.line)) {
+                    return None;
+                }
                 if last.as_ref().is_none_or(|(file, _)| *file != at.file) {
                     last = Some((at.file.clone(), (self.source)(&at.file)));
                 }

@@ -141,6 +141,8 @@ impl Drop for Pool {
         if self.hosts.get_mut().is_ok_and(|hosts| hosts.values().all(|h| Arc::strong_count(&h.0) == 1)) {
             self.hosts.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
             let _ = std::fs::remove_dir_all(&self.base);
+            // Fails, as it should, while others have their sockets there.
+            let _ = self.base.parent().map(std::fs::remove_dir);
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct Inbound {
     pub sent_at: Timestamp,
     /// Age by the server's clock when it was received.
     pub age: Duration,
-    /// Found at catch-up, not live.
+    /// Found at catch-up, or so late that its own frame must have been lost; not live.
     pub caught_up: bool,
 }
 
@@ -71,7 +71,8 @@ pub enum Event {
         reason: String,
     },
     Message(Inbound),
-    /// A message that was handed out before as [`Event::Message`] has another text now.
+    /// A message that was handed out before as [`Event::Message`] has another text now; or one that was edited
+    /// before it was first seen, and is therefore never handed out. Nothing is executed by it.
     Edited {
         id: MessageId,
         room: Room,
@@ -80,7 +81,9 @@ pub enum Event {
         text: String,
     },
     /// On a message that is watched ([`super::Chat::watch`]): difference to what was known before, after the
-    /// message was read again from the server.
+    /// message was read again from the server. After [`super::Chat::watch`], also in a new process, everything
+    /// that is there is told as added. A name in `removed` may never have been in `added`: the server loses
+    /// reactions that are made at the same instant, and cannot tell that from one that was taken back.
     Reactions {
         message: MessageId,
         room: RoomId,

@@ -256,3 +256,119 @@ fn explain(error: &minijinja::Error, text: &str, scope: &Scope) -> TemplateError
         kind => plain(format!("`{text}` does not render: {kind}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope::new(None).with("service", "web").with("count", 3).with("version", Json::Null)
+    }
+
+    #[test]
+    fn names_that_are_not_defined_are_errors_without_values() {
+        let scope = scope().with("variables", json!({"key": "s3cret"}));
+        let error = render("{{ service }} {{ variables.kee }}", &scope).expect_err("undefined");
+        assert_eq!(error.what, "`variables.kee` in `{{ service }} {{ variables.kee }}` is not defined");
+        assert!(error.hint.is_some_and(|hint| hint.contains("declare `kee`")));
+        for text in [
+            "{{ variables.key.x.y }}",
+            "{{ variables.key + 1 }}",
+            "{{ variables.key|nope }}",
+            "{{ variables.key() }}",
+        ] {
+            let error = render(text, &scope).expect_err("an error");
+            assert!(!error.what.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_escaped_and_the_last_newline_stays() {
+        let scope = scope().with("text", "<a> \"b\" & 'c'");
+        assert_eq!(render("{{ text }}\n", &scope).as_deref(), Ok("<a> \"b\" & 'c'\n"));
+        assert_eq!(render("{{ text|shquote }}", &scope).as_deref(), Ok(r#"'<a> "b" & '\''c'\'''"#));
+    }
+
+    #[test]
+    fn values_are_never_templates_themselves() {
+        let scope = scope().with("reason", "{{ service }}{% for x in range(9) %}");
+        assert_eq!(render("{{ reason }}", &scope).as_deref(), Ok("{{ service }}{% for x in range(9) %}"));
+    }
+
+    #[test]
+    fn parameters_keep_their_types_and_what_is_none_is_left_out() {
+        let specs = [
+            ParamSpec { name: "replicas", kind: ParamKind::Integer, required: true, doc: "" },
+            ParamSpec { name: "status", kind: ParamKind::Integer, required: true, doc: "" },
+        ];
+        let params = json!({
+            "service": "{{ service }}", "replicas": "{{ count }}", "status": "2{{ 0 }}0",
+            "version": "{{ version }}", "list": ["a-{{ service }}", {"deep": "{{ count }}"}], "plain": 7
+        });
+        let rendered = render_params(&params, &specs, &scope()).expect("renders");
+        assert_eq!(
+            rendered,
+            json!({"service": "web", "replicas": 3, "status": 200, "list": ["a-web", {"deep": 3}], "plain": 7})
+        );
+        let error = render_params(&json!({"a": "{{ nope }}"}), &[], &scope()).expect_err("undefined");
+        assert_eq!(error.what, "parameter `a`: `nope` in `{{ nope }}` is not defined");
+    }
+
+    #[test]
+    fn a_greedy_template_runs_out_of_fuel() {
+        for text in [
+            "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}",
+            "{{ 'a' * 2000000000 }}",
+        ] {
+            let error = render(text, &scope()).expect_err("too much");
+            assert!(error.what.ends_with("does too much work"), "{error}");
+        }
+    }
+
+    #[test]
+    fn conditions_are_expressions() {
+        assert_eq!(is_true("version", &scope()), Ok(false));
+        assert_eq!(is_true("count > 2 and service == 'web'", &scope()), Ok(true));
+        assert!(is_true("declared.health", &scope()).is_err());
+        assert!(is_true("{{ version }}", &scope()).is_err());
+    }
+
+    #[test]
+    fn names_are_found_before_anything_runs() {
+        assert_eq!(names("{% set x = a.b %}{{ x }} {{ c }}"), Ok(vec!["a.b".to_owned(), "c".to_owned()]));
+        assert_eq!(
+            names_in_expression("declared.health and x"),
+            Ok(vec!["declared.health".to_owned(), "x".to_owned()])
+        );
+        assert!(names("{{ x").is_err());
+    }
+
+    #[test]
+    fn a_declared_service_is_seen_as_its_file_writes_it() {
+        let file = "swarm: {socket: /s}\nservices:\n  web:\n    image: web\n    version: '1.7'\n    \
+            health: {url: 'http://h/{version}', expect_body: 'v{version}', within: 90s}\n";
+        let mut found = crate::diagnostic::Diagnostics::new();
+        let node =
+            crate::config::yaml::parse("dev.yaml".as_ref(), file.as_bytes(), &mut found).expect("yaml");
+        let environment = crate::config::environment::read::read(
+            &node,
+            "dev.yaml".as_ref(),
+            "".as_ref(),
+            std::time::Duration::from_secs(60),
+            &mut found,
+        )
+        .expect("an environment");
+        assert!(found.is_empty(), "{found:?}");
+        let scope = Scope::new(Some(&environment)).with_service(&environment.services[0], "1.8");
+        assert_eq!(
+            render("{{ declared.health.url }} {{ declared.health.within }}", &scope).as_deref(),
+            Ok("http://h/1.8 1m30s")
+        );
+        assert_eq!(
+            render("{{ environment }}/{{ service }} {{ version }} was {{ declared.version }}", &scope)
+                .as_deref(),
+            Ok("dev/web 1.8 was 1.7")
+        );
+        assert_eq!(is_true("declared.health", &scope), Ok(true));
+    }
+}

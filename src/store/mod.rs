@@ -43,10 +43,12 @@ pub enum Tree {
     Dialogues = 9,
     /// user id → names and their times
     People = 10,
+    /// message id of Houston's own → who reacted to it, as ids
+    Watches = 11,
 }
 
 impl Tree {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -58,6 +60,7 @@ impl Tree {
         Self::Principals,
         Self::Dialogues,
         Self::People,
+        Self::Watches,
     ];
 
     fn key(self, key: &[u8]) -> Vec<u8> {

@@ -1,3 +1,13 @@
-//! Integration tests, one binary: a module per topic.
+//! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
+//! them and sets these.
 
+mod architecture;
+mod config;
+mod config_support;
+mod engine;
+mod gateway;
+mod rocketchat;
+mod sandbox;
+mod ssh;
+mod support;
 mod swarm;

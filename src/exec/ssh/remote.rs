@@ -173,11 +173,11 @@ impl Job<'_> {
         };
         let tenths = self.grace.as_millis() / 100;
         let script = format!(
-            "gone() {{ ! kill -0 -- -{id} 2>/dev/null; }}; \
+            "gone() {{ ! kill -0 -{id} 2>/dev/null; }}; \
              wait_gone() {{ n=0; while [ $n -lt $1 ]; do gone && return 0; sleep 0.1 2>/dev/null || \
              {{ sleep 1; n=$((n+9)); }}; n=$((n+1)); done; gone; }}; \
-             kill -TERM -- -{id} 2>/dev/null; wait_gone {tenths} && exit 0; \
-             kill -KILL -- -{id} 2>/dev/null; wait_gone 50"
+             kill -TERM -{id} 2>/dev/null; wait_gone {tenths} && exit 0; \
+             kill -KILL -{id} 2>/dev/null; wait_gone 50"
         );
         let mut kill = self.session.shell(script);
         kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -199,10 +199,9 @@ impl Job<'_> {
     }
 }
 
+/// Two variants of openssh-mux-client's error, whose type openssh does not give out, by their texts.
 fn is_refusal(text: &str) -> bool {
-    // `Error::RequestFailure` of openssh-mux-client, whose type openssh does not give out.
-    let text = text.to_lowercase();
-    text.contains("failure") || text.contains("refused") || text.contains("permission denied")
+    text.starts_with("Server refused the request")
 }
 
 /// Never, when there is no deadline.

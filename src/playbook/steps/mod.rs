@@ -202,6 +202,9 @@ pub trait World: Send + Sync {
     fn http(&self) -> reqwest::Client;
 }
 
+/// Every step kind of this build, by its word in playbooks.
+pub type Kinds = Arc<BTreeMap<&'static str, Arc<dyn StepKind>>>;
+
 /// The code that performs a step.
 pub trait StepKind: Send + Sync {
     /// The word in playbooks: `swarm_service`.
@@ -212,6 +215,11 @@ pub trait StepKind: Send + Sync {
     fn repeat(&self, params: &Json) -> Repeat;
     /// How a step with these parameters is undone when the playbook does not say.
     fn undo_mode(&self, params: &Json) -> UndoMode;
+    /// Whether an empty preview means that there is nothing to do. Kinds that act whenever they are run
+    /// (a command on a host) say no.
+    fn declarative(&self) -> bool {
+        false
+    }
     /// For people, in the plan: `update web to 1.8`.
     fn title(&self, params: &Json) -> String;
     /// Checks that the schema cannot express; called by `check` with templates still in place where a

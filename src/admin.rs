@@ -1,0 +1,184 @@
+//! Ways in beside chat: a unix socket for the command line (sled locks its folder, so a second process
+//! cannot look into it), and HTTP for health.
+//!
+//! Must not: change anything. Whoever may read the state folder may read here; nobody else.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Chat;
+use crate::ids::RunId;
+use crate::runs::event::Recorded;
+use crate::runs::journal::Header;
+use crate::runs::{ActError, Engine};
+use crate::store::Store;
+
+/// After this long without a frame the server is taken for dead: two of its own ping periods and a half.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(75);
+
+/// The socket, and its file, which goes with it.
+pub struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+struct SocketFile(PathBuf);
+
+impl Socket {
+    /// The store's lock is held when this is called: a file that is there belongs to a process that is gone.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("{}: {e} (a socket's path has at most 107 bytes)", path.display()),
+            )
+        })?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, file: SocketFile(path.to_owned()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[derive(Clone)]
+struct Admin {
+    engine: Engine,
+    store: Store,
+}
+
+/// A run with its log, for `houston runs show`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunLog {
+    pub header: Option<Header>,
+    pub events: Vec<Recorded>,
+}
+
+#[derive(Deserialize)]
+struct Most {
+    limit: Option<usize>,
+}
+
+/// Until `stop`.
+pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, stop: CancellationToken) {
+    let router = Router::new()
+        .route("/runs", get(list))
+        .route("/runs/{run}", get(show))
+        .route("/runs/{run}/logs", get(logs))
+        .route("/store", get(stat))
+        .with_state(Admin { engine, store });
+    let Socket { listener, file } = socket;
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    if let Err(error) = served {
+        tracing::error!("the admin socket ended: {error}");
+    }
+    drop(file);
+}
+
+fn failed(error: &ActError) -> (StatusCode, String) {
+    let status = match error {
+        ActError::NoSuchRun(_) => StatusCode::NOT_FOUND,
+        ActError::NotNow { .. } => StatusCode::CONFLICT,
+        ActError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, error.to_string())
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Query(most): Query<Most>,
+) -> Result<Json<Vec<Header>>, (StatusCode, String)> {
+    admin.engine.list(most.limit.unwrap_or(50)).map(Json).map_err(|e| failed(&e))
+}
+
+fn run_id(text: &str) -> Result<RunId, (StatusCode, String)> {
+    text.parse().map_err(|e: crate::ids::NotARunId| (StatusCode::BAD_REQUEST, e.to_string()))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    UrlPath(run): UrlPath<String>,
+) -> Result<Json<RunLog>, (StatusCode, String)> {
+    let run = run_id(&run)?;
+    run_log(&admin.store, run).map(Json).map_err(|e| failed(&e))
+}
+
+async fn logs(
+    State(admin): State<Admin>,
+    UrlPath(run): UrlPath<String>,
+) -> Result<String, (StatusCode, String)> {
+    let path = admin.engine.transcripts().path(run_id(&run)?);
+    match tokio::fs::read(&path).await {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err((StatusCode::NOT_FOUND, format!("`{run}` has written nothing")))
+        }
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StoreStat {
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+async fn stat(State(admin): State<Admin>) -> Json<StoreStat> {
+    Json(StoreStat { path: admin.store.path().to_owned(), bytes: admin.store.size() })
+}
+
+/// From the store, also when no daemon runs.
+pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
+    let header = store.get(crate::store::Tree::Runs, &run.0.to_be_bytes())?;
+    let events = crate::runs::journal::read_log(store, run)?;
+    if events.is_empty() {
+        return Err(ActError::NoSuchRun(run));
+    }
+    Ok(RunLog { header, events })
+}
+
+/// `GET /healthz` and `GET /readyz`, until `stop`.
+pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationToken) {
+    let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(chat);
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    if let Err(error) = served {
+        tracing::error!("HTTP ended: {error}");
+    }
+}
+
+/// Alive: the process answers, and the server has spoken recently if it ever did.
+async fn healthz(State(chat): State<Chat>) -> impl IntoResponse {
+    match chat.health().last_frame_age {
+        Some(age) if age > DEADLINE => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("Rocket.Chat was last heard {} ago\n", crate::text::duration(age)),
+        ),
+        _ => (StatusCode::OK, "ok\n".to_owned()),
+    }
+}
+
+/// Ready: connected, subscribed, caught up.
+async fn readyz(State(chat): State<Chat>) -> impl IntoResponse {
+    let health = chat.health();
+    match (health.online, health.caught_up) {
+        (true, true) => (StatusCode::OK, "ready\n"),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "catching up\n"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not connected to Rocket.Chat\n"),
+    }
+}

@@ -1,0 +1,248 @@
+//! The composition root: the only module that knows all others. Builds one Houston from a checked
+//! configuration and a state folder, and takes it down again.
+//!
+//! Must not: decide anything that is not about building.
+
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin;
+use crate::audit::Audit;
+use crate::chat::dispatch::{Dispatcher, DispatcherParts};
+use crate::chat::reply::Voice;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::exec::secret;
+use crate::exec::ssh::{SshOptions, SshPool};
+use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
+use crate::playbook::plan::Planner;
+use crate::playbook::steps::{Kinds, World, registry};
+use crate::runs::transcripts::Transcripts;
+use crate::runs::{Engine, Parts};
+use crate::secret::Redactor;
+use crate::store::{Store, StoreError};
+
+pub use world::AppWorld;
+
+/// What one Houston is built from.
+pub struct Options {
+    pub config: Config,
+    pub state: PathBuf,
+    pub clock: Clock,
+    pub redactor: Redactor,
+    /// Tests shorten these.
+    pub timings: gateway::Timings,
+}
+
+impl Options {
+    pub fn new(config: Config, state: impl Into<PathBuf>, redactor: Redactor) -> Self {
+        Self {
+            config,
+            state: state.into(),
+            clock: Clock::system(),
+            redactor,
+            timings: gateway::Timings::default(),
+        }
+    }
+}
+
+/// Why Houston did not start. Nothing was said or changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    pub message: String,
+    pub hints: Vec<String>,
+}
+
+impl StartError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new() }
+    }
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        let mut source = std::error::Error::source(&error);
+        let mut message = error.to_string();
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        let started = Self::new(message);
+        match error {
+            StoreError::InUse(_) => started
+                .hint("stop the other Houston, or give this one a folder of its own with `--state DIR`"),
+            StoreError::Damaged { .. } | StoreError::Record { .. } => started
+                .hint("move the folder aside and start with an empty one; the audit log in it is plain text"),
+            StoreError::Version { .. } => started.hint("start the version that wrote it"),
+            StoreError::Io { .. } | StoreError::Write(_) => started,
+        }
+    }
+}
+
+/// A Houston that runs.
+pub struct Houston {
+    pub chat: Chat,
+    pub engine: Engine,
+    pub audit: Audit,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    ssh: SshPool,
+    store: Store,
+}
+
+/// Step kinds by their word.
+pub fn kinds() -> Kinds {
+    Arc::new(registry())
+}
+
+/// The HTTP client for health checks and the like.
+pub fn http_client() -> Result<reqwest::Client, StartError> {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::custom(|attempt| {
+            let elsewhere =
+                attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
+            if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
+        }))
+        .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| StartError::new(format!("cannot set up HTTP: {e}")))
+}
+
+/// A planner without a chat server or a store: `houston plan`.
+pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
+    let ssh = ssh_pool(runtime, redactor.clone())?;
+    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, ssh, http_client()?));
+    Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
+}
+
+fn ssh_pool(dir: &Path, redactor: Redactor) -> Result<SshPool, StartError> {
+    SshPool::new(&dir.join("ssh"), SshOptions::default(), redactor)
+        .map_err(|e| StartError::new(format!("cannot make a folder for SSH below `{}`: {e}", dir.display())))
+}
+
+impl Houston {
+    /// Opens the state, resolves secrets, resumes what was interrupted, and begins to connect. It does not
+    /// wait for Rocket.Chat.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { config, state, clock, redactor, timings } = options;
+        let config = Arc::new(config);
+        let store = {
+            let dir = state.join("journal");
+            tokio::task::spawn_blocking(move || Store::open(&dir))
+                .await
+                .map_err(|_| StartError::new("opening the state folder failed unexpectedly"))??
+        };
+        let audit = Audit::open(&state, &clock, redactor.clone()).map_err(|e| {
+            StartError::new(format!("the audit log in `{}` cannot be opened: {e}", state.display()))
+                .hint("`houston audit verify` says what is wrong with it")
+        })?;
+        let auth = resolve_auth(&config, &redactor).await?;
+        let ssh = ssh_pool(&state, redactor.clone())?;
+        let app_world = Arc::new(AppWorld::new(Arc::clone(&config), ssh.clone(), http_client()?));
+        let world: Arc<dyn World> = Arc::clone(&app_world) as Arc<dyn World>;
+        let transcripts = Transcripts::new(state.join("transcripts"), redactor.clone());
+        let engine = Engine::open(Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            redactor: redactor.clone(),
+            kinds: kinds(),
+            world: Arc::clone(&world),
+            audit: audit.clone(),
+            transcripts,
+            config_revision: config.revision.clone(),
+            step_timeout: config.limits.step_timeout,
+        })?;
+        let admin = admin::Socket::bind(&state.join("admin.sock"))
+            .map_err(|e| StartError::new(format!("the admin socket cannot be made: {e}")))?;
+        let http = match &config.http {
+            None => None,
+            Some(http) => Some(TcpListener::bind(http.listen).await.map_err(|e| {
+                StartError::new(format!("cannot listen on `{}`: {e}", http.listen))
+                    .hint("`http.listen` in houston.yaml names the address")
+            })?),
+        };
+
+        let ledger = Ledger::new(store.clone(), clock.clone());
+        let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings };
+        let (chat, events) =
+            Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone())
+                .map_err(|e| StartError::new(e.to_string()))?;
+        app_world.set_chat(chat.clone());
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let planner = Planner { kinds: kinds(), world, clock: clock.clone(), redactor: redactor.clone() };
+        let dispatcher = Dispatcher::new(DispatcherParts {
+            chat: chat.clone(),
+            engine: engine.clone(),
+            ledger,
+            planner,
+            config: Arc::clone(&config),
+            store: store.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+        })?;
+        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
+        tasks.spawn(voice.run(stop.clone()));
+        tasks.spawn(dispatcher.run(events, stop.clone()));
+        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), stop.clone()));
+        if let Some(listener) = http {
+            tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
+        }
+        let found = engine.start().await;
+        if !found.is_empty() {
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            tracing::info!("taking up what was interrupted: {}", found.join(", "));
+        }
+        Ok(Self { chat, engine, audit, stop, tasks, ssh, store })
+    }
+
+    /// Takes no more commands, lets steps reach a boundary, says what is to be said, and goes. What is not
+    /// done by then is taken up by the next start.
+    pub async fn stop(self, grace: Duration) {
+        self.engine.shutdown(grace).await;
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        self.chat.shutdown().await;
+        self.ssh.close().await;
+        if let Err(error) = self.store.sync().await {
+            tracing::error!("the store cannot be synced: {error}");
+        }
+    }
+}
+
+async fn resolve_auth(config: &Config, redactor: &Redactor) -> Result<gateway::Auth, StartError> {
+    let resolve = async |reference| {
+        secret::resolve(reference, &config.dir, redactor).await.map_err(|e| {
+            let failed = StartError::new(e.to_string());
+            match e.hint {
+                Some(hint) => failed.hint(hint),
+                None => failed,
+            }
+        })
+    };
+    Ok(match &config.rocketchat.auth {
+        config::Auth::Token { user_id, token } => {
+            gateway::Auth::Token { user_id: user_id.clone(), token: resolve(token).await? }
+        }
+        config::Auth::Password { username, password } => {
+            gateway::Auth::Password { username: username.clone(), password: resolve(password).await? }
+        }
+    })
+}

@@ -1,0 +1,106 @@
+//! The outside as steps may reach it: the configuration's environments, and the providers made from them.
+//!
+//! Must not: hold state of runs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use futures_util::future::BoxFuture;
+
+use crate::config::Config;
+use crate::config::environment::{Environment, Service};
+use crate::exec::Runner;
+use crate::exec::ssh::SshPool;
+use crate::gateway::events::{Post, SendError};
+use crate::gateway::{Chat, Priority};
+use crate::ids::{EffectToken, EnvName, ServiceName, derived_id};
+use crate::playbook::steps::{StepError, World};
+use crate::providers::swarm::Swarm;
+
+pub struct AppWorld {
+    config: Arc<Config>,
+    ssh: SshPool,
+    http: reqwest::Client,
+    swarms: Mutex<HashMap<EnvName, Arc<Swarm>>>,
+    /// Absent without a chat server: `houston plan` needs none.
+    chat: OnceLock<Chat>,
+}
+
+impl AppWorld {
+    pub fn new(config: Arc<Config>, ssh: SshPool, http: reqwest::Client) -> Self {
+        Self { config, ssh, http, swarms: Mutex::default(), chat: OnceLock::new() }
+    }
+
+    /// From now on steps can speak.
+    pub fn set_chat(&self, chat: Chat) {
+        let _ = self.chat.set(chat);
+    }
+
+    fn environment(&self, name: &EnvName) -> Result<&Environment, StepError> {
+        self.config.environments.get(name).ok_or_else(|| {
+            StepError::new(format!("there is no environment `{name}`"))
+                .hint("it was there when this was planned: put its file back")
+        })
+    }
+}
+
+impl World for AppWorld {
+    fn swarm(&self, environment: &EnvName) -> Result<Arc<Swarm>, StepError> {
+        let mut swarms = self.swarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(swarm) = swarms.get(environment) {
+            return Ok(Arc::clone(swarm));
+        }
+        let declared = self.environment(environment)?;
+        let swarm = Swarm::of(declared, &self.ssh).ok_or_else(|| {
+            StepError::new(format!("`{environment}` has no Swarm"))
+                .hint(format!("say how to reach it under `swarm` in {}", declared.at.file.display()))
+        })?;
+        let swarm = Arc::new(swarm);
+        swarms.insert(environment.clone(), Arc::clone(&swarm));
+        Ok(swarm)
+    }
+
+    fn service(&self, environment: &EnvName, service: &ServiceName) -> Result<Service, StepError> {
+        let declared = self.environment(environment)?;
+        declared.service(service).cloned().ok_or_else(|| {
+            StepError::new(format!("`{environment}` has no service `{service}`"))
+                .hint(format!("it would stand in {}", declared.at.file.display()))
+        })
+    }
+
+    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn Runner>, StepError> {
+        let declared = self.environment(environment)?;
+        let found = declared.hosts.get(host).ok_or_else(|| {
+            StepError::new(format!("`{environment}` has no host `{host}`"))
+                .hint(format!("its hosts stand in {}", declared.at.file.display()))
+        })?;
+        Ok(Arc::new(self.ssh.host(environment, found)))
+    }
+
+    fn notify<'a>(
+        &'a self,
+        room: &'a str,
+        text: &'a str,
+        token: &'a EffectToken,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let chat =
+                self.chat.get().ok_or_else(|| StepError::new("there is no chat server to speak to"))?;
+            let unsaid = |error: SendError| {
+                let failed = StepError::new(format!("nothing was posted into `{room}`: {error}"));
+                if matches!(error, SendError::Unavailable { .. }) { failed.transient() } else { failed }
+            };
+            let id = chat.room(room).await.map_err(unsaid)?.ok_or_else(|| {
+                StepError::new(format!("there is no room `{room}` that Houston is in"))
+                    .hint(format!("invite Houston: `/invite` in `#{room}`"))
+            })?;
+            let post =
+                Post { id: derived_id(token.as_str()).into(), room: id, thread: None, text: text.to_owned() };
+            chat.post(post, Priority::Normal).await.map_err(unsaid)
+        })
+    }
+
+    fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+}

@@ -1,0 +1,447 @@
+//! From tokens to values: which command it is, and what each argument is, checked against what exists.
+//!
+//! Must not: correct what was typed, ask anything of the world, or have side effects. A near miss is a
+//! question back, because the near miss of a production target is another production target.
+
+mod error;
+mod value;
+
+use std::collections::BTreeMap;
+
+use super::parse::{CommandLine, Span, Token, quote, quote_if_needed, unquoted};
+use super::spec::{Argument, ArgumentKind, CommandSpec, Value};
+use crate::config::environment::Environment;
+use crate::ids::EnvName;
+
+pub use error::{BindError, Problem};
+
+/// What exists, as far as typing needs it.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Names of environments, each with the names of its services.
+    pub environments: BTreeMap<String, Vec<String>>,
+    /// User names; absent where they are not known, and then every name goes.
+    pub people: Option<Vec<String>>,
+}
+
+impl Known {
+    pub fn of(environments: &BTreeMap<EnvName, Environment>) -> Self {
+        let services = |e: &Environment| e.services.iter().map(|s| s.name.to_string()).collect();
+        let environments = environments.iter().map(|(name, e)| (name.to_string(), services(e))).collect();
+        Self { environments, people: None }
+    }
+}
+
+/// What a command line asks for.
+#[derive(Clone, Debug)]
+pub enum Outcome<'s> {
+    /// `--help` or `-h` stood in it: nothing else counts.
+    Help(&'s CommandSpec),
+    Run(Bound<'s>),
+}
+
+/// A command with its values, ready to be authorized.
+#[derive(Clone, Debug)]
+pub struct Bound<'s> {
+    pub command: &'s CommandSpec,
+    pub values: Values,
+    /// `--dry-run`; only commands that change something have it.
+    pub dry_run: bool,
+    /// `--reason`, or the command's own argument of that name.
+    pub reason: Option<String>,
+    /// As one would type it, without prefix: arguments in the order of the schema, quotes only where they
+    /// are needed, nothing that was not typed. Reads back to the same values.
+    pub canonical: String,
+    /// Lines after the first that were not read; the answer says so ([`Bound::note`]).
+    pub further_lines: usize,
+}
+
+impl Bound<'_> {
+    /// What the person should know beside the answer.
+    pub fn note(&self) -> Option<String> {
+        (self.further_lines > 0).then(|| {
+            let lines = crate::text::count(self.further_lines, "further line");
+            let were = if self.further_lines == 1 { "was" } else { "were" };
+            format!("Only the first line is the command: {lines} {were} not read.")
+        })
+    }
+}
+
+/// Values by argument name, in the order of the schema; defaults included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values(Vec<(String, Value)>);
+
+impl Values {
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            Value::Integer(n) => Some(*n),
+            _ => None,
+        }
+    }
+    pub fn duration(&self, name: &str) -> Option<std::time::Duration> {
+        match self.get(name)? {
+            Value::Duration(d) => Some(*d),
+            _ => None,
+        }
+    }
+    pub fn run(&self, name: &str) -> Option<crate::ids::RunId> {
+        match self.get(name)? {
+            Value::Run(run) => Some(*run),
+            _ => None,
+        }
+    }
+    /// A switch that was not typed is off.
+    pub fn switch(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Switch(true)))
+    }
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(n, v)| (n.as_str(), v))
+    }
+}
+
+/// Finds the command and binds its arguments. The first thing that is wrong is reported, in the order in
+/// which it was typed; what is missing comes last.
+pub fn bind<'s>(
+    line: &CommandLine,
+    commands: &'s [CommandSpec],
+    known: &Known,
+) -> Result<Outcome<'s>, Box<BindError>> {
+    let (command, words) = find_command(line, commands)?;
+    let fail = |span, problem| Err(BindError::new(line, span, problem, Some(command)));
+
+    let given = match read(line, command, words) {
+        Ok(Read::Help) => return Ok(Outcome::Help(command)),
+        Ok(Read::Given(given)) => given,
+        Err(failure) => return fail(failure.0, failure.1),
+    };
+    let values = match value::check_all(command, &given, known) {
+        Ok(values) => values,
+        Err(failure) => {
+            let (argument, problem) = *failure;
+            let end = line.first_line().trim_end().len();
+            let span = given.span_of(&argument).unwrap_or(Span { start: end, end });
+            return fail(span, problem);
+        }
+    };
+    let own_reason = values.iter().find(|(name, _)| *name == REASON).map(|(_, v)| v.as_typed());
+    let bound = Bound {
+        command,
+        canonical: canonical(command, &given, &values),
+        dry_run: given.dry_run,
+        reason: given.reason.or(own_reason).filter(|r| !r.trim().is_empty()),
+        further_lines: if given.took_rest { 0 } else { line.further_lines() },
+        values: Values(values.0),
+    };
+    Ok(Outcome::Run(bound))
+}
+
+/// Names that every command with `changes` has without declaring them.
+pub(super) const DRY_RUN: &str = "dry-run";
+pub(super) const REASON: &str = "reason";
+
+/// Boxed: the good case is the common one.
+type Failure = Box<(Span, Problem)>;
+
+/// The command with the longest name that the line begins with, and of how many words the name is.
+fn find_command<'s>(
+    line: &CommandLine,
+    commands: &'s [CommandSpec],
+) -> Result<(&'s CommandSpec, usize), Box<BindError>> {
+    let words: Vec<String> = line.tokens.iter().take(2).map(|t| t.text.to_lowercase()).collect();
+    for n in (1..=words.len()).rev() {
+        let typed = words[..n].join(" ");
+        let named = |c: &&CommandSpec| {
+            std::iter::once(&c.name).chain(&c.aliases).any(|name| name.eq_ignore_ascii_case(&typed))
+        };
+        // A word with a blank in it (`"backup list"`) is no name.
+        if let Some(command) =
+            commands.iter().find(named).filter(|_| !words[..n].iter().any(|w| w.contains(' ')))
+        {
+            return Ok((command, n));
+        }
+    }
+    let first = words.first().cloned().unwrap_or_default();
+    let second_words: Vec<String> = commands
+        .iter()
+        .filter_map(|c| c.name.split_once(' ').filter(|(one, _)| *one == first).map(|_| c.name.clone()))
+        .collect();
+    let (span, problem) = if second_words.is_empty() {
+        let span = line.tokens.first().map_or(Span { start: 0, end: 0 }, |t| t.span);
+        let suggestion = super::parse::nearest(&first, commands);
+        (span, Problem::UnknownCommand { typed: first, suggestion })
+    } else {
+        let span = line.tokens.get(1).or(line.tokens.first()).map_or(Span { start: 0, end: 0 }, |t| t.span);
+        (span, Problem::IncompleteCommand { typed: first, choices: second_words })
+    };
+    Err(BindError::new(line, span, problem, None))
+}
+
+/// What was typed for each argument, unchecked.
+#[derive(Debug, Default)]
+struct Given {
+    values: BTreeMap<String, (String, Span)>,
+    dry_run: bool,
+    reason: Option<String>,
+    took_rest: bool,
+}
+
+impl Given {
+    fn span_of(&self, argument: &str) -> Option<Span> {
+        self.values.get(argument).map(|(_, span)| *span)
+    }
+}
+
+enum Read {
+    Help,
+    Given(Given),
+}
+
+/// Where a name leads.
+enum Slot<'s> {
+    Argument(&'s Argument),
+    DryRun,
+    Reason,
+    Help,
+}
+
+fn slot<'s>(command: &'s CommandSpec, name: &str) -> Option<Slot<'s>> {
+    let name = name.to_lowercase().replace('_', "-");
+    let same = |a: &&Argument| a.name.to_lowercase().replace('_', "-") == name;
+    if let Some(argument) = command.arguments.iter().chain(&command.flags).find(same) {
+        return Some(Slot::Argument(argument));
+    }
+    match name.as_str() {
+        "help" | "h" => Some(Slot::Help),
+        DRY_RUN if command.changes => Some(Slot::DryRun),
+        REASON if command.changes => Some(Slot::Reason),
+        _ => None,
+    }
+}
+
+fn read(line: &CommandLine, command: &CommandSpec, words: usize) -> Result<Read, Failure> {
+    let mut given = Given::default();
+    let tokens = &line.tokens[words..];
+    let mut positional = command.arguments.iter().filter(|a| a.kind != ArgumentKind::Switch).peekable();
+    let mut i = 0;
+    // An error found before a `--help` must not hide it: who asks for help is not told off.
+    let mut failure: Option<Failure> = None;
+    while let Some(token) = tokens.get(i) {
+        i += 1;
+        while positional.next_if(|a| given.values.contains_key(&a.name)).is_some() {}
+        let named = token.named.as_ref().and_then(|n| Some((n, slot(command, &n.name)?)));
+        let named = named.filter(|(n, slot)| n.dashed || !matches!(slot, Slot::Help));
+        if named.is_none()
+            && let Some(rest) = positional.next_if(|a| a.kind == ArgumentKind::Rest)
+        {
+            if take_rest(line, command, rest, token.span.start, &mut given) {
+                return Ok(Read::Help);
+            }
+            break;
+        }
+        let step = match named {
+            Some((_, Slot::Help)) => return Ok(Read::Help),
+            Some((_, slot)) => take_named(&slot, token, tokens.get(i), &mut given).map(|used| i += used),
+            None => take_positional(command, positional.next(), token, &mut given),
+        };
+        failure = failure.or(step.err());
+    }
+    failure.map_or(Ok(Read::Given(given)), Err)
+}
+
+/// Returns how many further tokens were used.
+fn take_named(
+    slot: &Slot<'_>,
+    token: &Token,
+    next: Option<&Token>,
+    given: &mut Given,
+) -> Result<usize, Failure> {
+    if let Some(quote) = token.unclosed {
+        return Err(Box::new((quote, Problem::UnclosedQuote)));
+    }
+    let named = token.named.as_ref().expect("called for named tokens");
+    let name = match slot {
+        Slot::Argument(a) => a.name.as_str(),
+        Slot::DryRun => DRY_RUN,
+        Slot::Reason | Slot::Help => REASON,
+    };
+    let is_switch = match slot {
+        Slot::Argument(a) => a.kind == ArgumentKind::Switch,
+        Slot::DryRun => true,
+        Slot::Reason | Slot::Help => false,
+    };
+    let (value, span, used) = match (&named.value, next) {
+        (Some(value), _) => (value.clone(), named.value_span, 0),
+        (None, _) if is_switch => ("true".to_owned(), token.span, 0),
+        (None, Some(next)) if !next.named.as_ref().is_some_and(|n| n.dashed) => {
+            if let Some(quote) = next.unclosed {
+                return Err(Box::new((quote, Problem::UnclosedQuote)));
+            }
+            (next.text.clone(), next.span, 1)
+        }
+        (None, _) => return Err(Box::new((token.span, Problem::NoValue { flag: name.to_owned() }))),
+    };
+    let twice = Box::new((token.span, Problem::Duplicate { argument: name.to_owned() }));
+    match slot {
+        Slot::DryRun if given.dry_run => return Err(twice),
+        Slot::DryRun => match value::switch(&value) {
+            Some(on) => given.dry_run = on,
+            None => {
+                return Err(Box::new((
+                    span,
+                    Problem::NotASwitch { argument: name.to_owned(), typed: value },
+                )));
+            }
+        },
+        Slot::Reason | Slot::Help if given.reason.is_some() => return Err(twice),
+        Slot::Reason | Slot::Help => given.reason = Some(value),
+        Slot::Argument(a) => {
+            if given.values.insert(a.name.clone(), (value, span)).is_some() {
+                return Err(twice);
+            }
+        }
+    }
+    Ok(used)
+}
+
+fn take_positional(
+    command: &CommandSpec,
+    argument: Option<&Argument>,
+    token: &Token,
+    given: &mut Given,
+) -> Result<(), Failure> {
+    if let Some(quote) = token.unclosed {
+        return Err(Box::new((quote, Problem::UnclosedQuote)));
+    }
+    if let Some(named) = token.named.as_ref().filter(|n| n.dashed) {
+        let suggestion = crate::text::did_you_mean(&named.name, flag_names(command)).map(str::to_owned);
+        return Err(Box::new((token.span, Problem::UnknownFlag { typed: named.name.clone(), suggestion })));
+    }
+    let Some(argument) = argument else {
+        let most = command.arguments.len();
+        return Err(Box::new((token.span, Problem::TooMany { typed: token.text.clone(), most })));
+    };
+    given.values.insert(argument.name.clone(), (token.text.clone(), token.span));
+    Ok(())
+}
+
+fn flag_names(command: &CommandSpec) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        command.flags.iter().chain(&command.arguments).map(|a| a.name.as_str()).collect();
+    names.push("help");
+    if command.changes {
+        names.extend([DRY_RUN, REASON]);
+    }
+    names
+}
+
+/// Takes all that follows as typed, over all lines. Switches at its very end are still switches, since
+/// `!lock prod maintenance --dry-run` must not lock. True: it ends with a call for help.
+fn take_rest(
+    line: &CommandLine,
+    command: &CommandSpec,
+    rest: &Argument,
+    start: usize,
+    given: &mut Given,
+) -> bool {
+    let mut end = line.text.trim_end().len();
+    loop {
+        let text = &line.text[start..end];
+        let last_start = text.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+        let word = &text[last_start..];
+        let name = ["--", "—", "–"].iter().find_map(|dashes| word.strip_prefix(dashes));
+        let found = name.filter(|n| !n.is_empty()).and_then(|n| slot(command, n));
+        match found {
+            Some(Slot::Help) => return true,
+            Some(Slot::DryRun) => given.dry_run = true,
+            Some(Slot::Argument(a)) if a.kind == ArgumentKind::Switch => {
+                given
+                    .values
+                    .insert(a.name.clone(), ("true".to_owned(), Span { start: start + last_start, end }));
+            }
+            _ if word == "-h" => return true,
+            _ => break,
+        }
+        end = start + text[..last_start].trim_end().len();
+        if end <= start {
+            return false;
+        }
+    }
+    let raw = &line.text[start..end];
+    let first_line_end = end.min(line.line_end);
+    let span = Span { start, end: first_line_end.max(start) };
+    given.values.insert(rest.name.clone(), (unquoted(raw).unwrap_or_else(|| raw.to_owned()), span));
+    given.took_rest = true;
+    false
+}
+
+fn canonical(command: &CommandSpec, given: &Given, values: &value::Checked) -> String {
+    let typed = |a: &Argument| {
+        let value = given.values.contains_key(&a.name).then(|| values.get(&a.name))??;
+        Some(value.as_typed())
+    };
+    let mut parts = vec![command.name.clone()];
+    let mut rest = None;
+    let mut in_order = true;
+    for argument in &command.arguments {
+        let Some(value) = typed(argument) else {
+            in_order = false;
+            continue;
+        };
+        match argument.kind {
+            ArgumentKind::Switch => parts.push(switch(&argument.name, &value)),
+            ArgumentKind::Rest if in_order => rest = Some(quoted_rest(command, &value)),
+            _ if in_order => parts.push(quote_if_needed(&value)),
+            _ => parts.push(format!("{}={}", argument.name, quote_if_needed(&value))),
+        }
+    }
+    for flag in &command.flags {
+        match (typed(flag), &flag.kind) {
+            (Some(value), ArgumentKind::Switch) => parts.push(switch(&flag.name, &value)),
+            (Some(value), _) => parts.push(format!("--{}={}", flag.name, quote_if_needed(&value))),
+            (None, _) => {}
+        }
+    }
+    if let Some(reason) = &given.reason {
+        parts.push(format!("--{REASON}={}", quote_if_needed(reason)));
+    }
+    if given.dry_run {
+        parts.push(format!("--{DRY_RUN}"));
+    }
+    parts.extend(rest);
+    parts.join(" ")
+}
+
+fn switch(name: &str, value: &str) -> String {
+    if value == "true" { format!("--{name}") } else { format!("--{name}={value}") }
+}
+
+/// Free text as it is, in quotes if its beginning or end would be taken for something else.
+fn quoted_rest(command: &CommandSpec, text: &str) -> String {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let last = text.split_whitespace().next_back().unwrap_or_default();
+    let risky_first = first.starts_with(['-', '—', '–', '\\'])
+        || unquoted(first).is_some()
+        || quote_if_needed(first) != first
+        || first.split_once('=').is_some_and(|(name, _)| slot(command, name).is_some());
+    let risky_last = last.starts_with(['-', '—', '–']);
+    let trimmed = text.trim() == text && !text.is_empty();
+    if risky_first || risky_last || !trimmed || unquoted(text).is_some() {
+        quote(text)
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Built-ins that only read.
+
+use std::fmt::Write as _;
+
+use super::Call;
+use crate::access::Action;
+use crate::chat::bind::{Outcome, bind};
+use crate::chat::spec::CommandSpec;
+use crate::chat::{cards, help as help_text, parse, status as status_text};
+use crate::gateway::events::Actor;
+use crate::gateway::{Priority, Who};
+use crate::ids::{EnvName, RunId};
+use crate::providers::swarm;
+use crate::runs::releases;
+use crate::text::{self, code, defuse};
+
+/// Lines of a transcript in the room; the rest goes into a file.
+const MOST_LOG_LINES: i64 = 200;
+
+pub(super) fn ping(call: &Call<'_>) -> String {
+    match call.bound.values.text("text") {
+        Some(text) => format!("pong {}", defuse(text)),
+        None => "pong".to_owned(),
+    }
+}
+
+pub(super) async fn help(call: &Call<'_>) -> String {
+    let config = &call.dispatcher.parts.config;
+    match call.bound.values.text("command") {
+        Some(name) => help_text::answer(name, &config.commands, &|spec| facts(call, spec)),
+        None => {
+            let person = call.dispatcher.people.person(&call.cause.by).await;
+            let access = call.dispatcher.people.access();
+            help_text::list(&config.commands, &|spec| {
+                access.may_some(&person, &spec.name, spec.changes, &call.cause.room)
+            })
+        }
+    }
+}
+
+/// Which approval a command needs, environment by environment.
+fn facts(call: &Call<'_>, spec: &CommandSpec) -> Vec<String> {
+    let config = &call.dispatcher.parts.config;
+    if !matches!(spec.action, crate::chat::spec::Action::Playbook(_)) {
+        return Vec::new();
+    }
+    config
+        .environments
+        .keys()
+        .map(|name| match config.approval(name, &spec.name) {
+            Some(policy) => {
+                format!("in {} it needs {}", code(name.as_str()), crate::approvals::describe(&policy))
+            }
+            None => format!("in {} it needs no approval", code(name.as_str())),
+        })
+        .collect()
+}
+
+pub(super) async fn whoami(call: &Call<'_>) -> String {
+    let person = call.dispatcher.people.person(&call.cause.by).await;
+    call.dispatcher.people.access().whoami(&person)
+}
+
+pub(super) async fn can(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let (Some(user), Some(line)) = (call.bound.values.text("user"), call.bound.values.text("command")) else {
+        return "Say who and what: `!can bob deploy prod web`".to_owned();
+    };
+    let name = user.trim_start_matches('@');
+    let found = match parts.chat.user(Who::Name(name)).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return format!("There is nobody called {} in Rocket.Chat.", code(name)),
+        Err(error) => return error.to_string(),
+    };
+    let actor = Actor { id: found.id, username: found.username };
+    let person = call.dispatcher.people.person(&actor).await;
+    let line = parse::command_line(line);
+    let bound = match bind(&line, &parts.config.commands, &call.dispatcher.known) {
+        Ok(Outcome::Run(bound)) => bound,
+        Ok(Outcome::Help(spec)) => return help_text::about(spec, &facts(call, spec)),
+        Err(error) => return error.to_string(),
+    };
+    let action = Action::of(&bound, &call.cause.room);
+    let approval = bound.values.text("environment").map(|environment| {
+        match parts.config.approval(&EnvName::from(environment), &bound.command.name) {
+            Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),
+            None => "it needs no approval".to_owned(),
+        }
+    });
+    call.dispatcher.people.access().explain(&person, &action, approval).to_string()
+}
+
+pub(super) async fn status(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let only = call.bound.values.text("service");
+    let names: Vec<EnvName> = match call.bound.values.text("environment") {
+        Some(name) => vec![EnvName::from(name)],
+        None => parts.config.environments.keys().cloned().collect(),
+    };
+    if names.is_empty() {
+        return "No environment is configured: add `environments/NAME.yaml`.".to_owned();
+    }
+    let looks = names.iter().map(|name| one_status(call, name, only));
+    futures_util::future::join_all(looks).await.join("\n\n")
+}
+
+async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {
+    let parts = &call.dispatcher.parts;
+    let Some(environment) = parts.config.environments.get(name) else {
+        return format!("There is no environment {}.", code(name.as_str()));
+    };
+    let unknown = |why: String, hint: Option<String>| {
+        let hint = hint.map(|hint| format!("\n:bulb: {}", defuse(&hint))).unwrap_or_default();
+        format!(":red_circle: *{}* cannot be looked at: {}{hint}", defuse(name.as_str()), defuse(&why))
+    };
+    let world = match parts.planner.world.swarm(name) {
+        Ok(swarm) => match swarm::status(&swarm, environment, &parts.clock).await {
+            Ok(world) => world,
+            Err(error) => return unknown(error.to_string(), error.hint()),
+        },
+        Err(error) => return unknown(error.message, error.hint),
+    };
+    let releases: Vec<_> = environment
+        .services
+        .iter()
+        .filter_map(|service| releases::of_service(&parts.store, name, &service.name).ok())
+        .filter_map(|newest_first| newest_first.into_iter().find(|release| !release.found))
+        .collect();
+    let here = |of: &Option<EnvName>| of.as_ref() == Some(name);
+    let runs: Vec<_> =
+        parts.engine.open_runs().await.into_iter().filter(|run| here(&run.plan.environment)).collect();
+    let locks: Vec<_> =
+        parts.engine.held().await.into_iter().filter(|held| held.name.environment == *name).collect();
+    let seen = status_text::Seen {
+        name: name.as_str(),
+        world: &world,
+        releases: &releases,
+        runs: &runs,
+        locks: &locks,
+        only,
+    };
+    status_text::render(&seen, parts.clock.now())
+}
+
+pub(super) fn runs(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let limit = usize::try_from(call.bound.values.integer("limit").unwrap_or(10)).unwrap_or(10);
+    let environment = call.bound.values.text("environment");
+    // Some are filtered out, so more are read than shown.
+    let headers = match parts.engine.list(if environment.is_some() { 1000 } else { limit }) {
+        Ok(headers) => headers,
+        Err(error) => return error.to_string(),
+    };
+    let now = parts.clock.now();
+    let rows: Vec<[String; 4]> = headers
+        .into_iter()
+        .filter(|h| environment.is_none_or(|name| h.environment.as_ref().is_some_and(|e| e.as_str() == name)))
+        .take(limit)
+        .map(|h| {
+            [h.run.to_string(), h.state, h.command, format!("{} by {}", text::ago(h.created_at, now), h.by)]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "No runs yet.".to_owned();
+    }
+    let table = status_text::columns(["run", "state", "command", "asked"], &rows);
+    format!("{}\n`!show R-1` shows one.", text::fence(&table))
+}
+
+pub(super) async fn show(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let Some(run) = call.bound.values.run("run") else { return "Which run?".to_owned() };
+    match parts.engine.state(run).await {
+        Ok(state) => cards::show(&state, &parts.engine.live(run), parts.clock.now()),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
+    let parts = &call.dispatcher.parts;
+    let run = call.bound.values.run("run")?;
+    let lines = call.bound.values.integer("lines").unwrap_or(40).clamp(1, MOST_LOG_LINES);
+    if let Err(error) = parts.engine.state(run).await {
+        return Some(error.to_string());
+    }
+    let transcripts = parts.engine.transcripts().clone();
+    let lines = usize::try_from(lines).unwrap_or(40);
+    let read = tokio::task::spawn_blocking(move || {
+        let text = transcripts.read(run, 5, lines)?;
+        let whole = match &text {
+            Some(text) if text.left_out > 0 => Some(std::fs::read(transcripts.path(run))?),
+            _ => None,
+        };
+        std::io::Result::Ok((text, whole))
+    });
+    match read.await {
+        Ok(Ok((None, _))) => Some(format!("{run} has written nothing.")),
+        Ok(Ok((Some(text), whole))) => {
+            let cut = whole.is_some();
+            let mut said = format!("*{run}*\n{}", text::fence(&text.into_text()));
+            if cut {
+                said.push_str("\nThe whole output is attached.");
+            }
+            if let Some(whole) = whole {
+                attach(call, run, whole).await;
+            }
+            Some(said)
+        }
+        Ok(Err(error)) => Some(format!("The transcript of {run} cannot be read: {error}")),
+        Err(_) => Some(format!("The transcript of {run} cannot be read.")),
+    }
+}
+
+async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
+    let name = format!("{run}.log");
+    let cause = call.cause;
+    let description = format!("whole output of {run}");
+    let uploaded = call
+        .dispatcher
+        .parts
+        .chat
+        .upload(&cause.room.id, cause.thread.as_ref(), &name, whole, &description)
+        .await;
+    if let Err(error) = uploaded {
+        tracing::warn!(run.id = %run, "the transcript was not uploaded: {error}");
+        let id = crate::ids::derived_id(&format!("upload/{}", cause.id)).into();
+        let text = format!("The file could not be attached: {}", defuse(&error.to_string()));
+        let post = crate::gateway::events::Post {
+            id,
+            room: cause.room.id.clone(),
+            thread: cause.thread.clone(),
+            text,
+        };
+        let _ = call.dispatcher.parts.chat.post(post, Priority::Normal).await;
+    }
+}
+
+pub(super) async fn audit(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let limit = usize::try_from(call.bound.values.integer("limit").unwrap_or(10)).unwrap_or(10);
+    let user = call.bound.values.text("user").map(|name| name.trim_start_matches('@').to_owned());
+    let environment = call.bound.values.text("environment").map(str::to_owned);
+    let run = call.bound.values.run("run");
+    let path = parts.audit.path().to_owned();
+    let filtered = user.is_some() || environment.is_some() || run.is_some();
+    let read =
+        tokio::task::spawn_blocking(move || crate::audit::tail(&path, if filtered { 5000 } else { limit }))
+            .await;
+    let entries = match read {
+        Ok(Ok(entries)) => entries,
+        Ok(Err(error)) => return format!("The audit log cannot be read: {error}"),
+        Err(_) => return "The audit log cannot be read.".to_owned(),
+    };
+    let mut shown: Vec<_> = entries
+        .iter()
+        .filter(|entry| user.as_ref().is_none_or(|name| entry.event.who.name.eq_ignore_ascii_case(name)))
+        .filter(|entry| {
+            environment.as_ref().is_none_or(|name| {
+                entry.event.target.as_ref().is_some_and(|t| t == name || t.starts_with(&format!("{name}/")))
+            })
+        })
+        .filter(|entry| run.is_none_or(|run| entry.event.run == Some(run)))
+        .rev()
+        .take(limit)
+        .collect();
+    shown.reverse();
+    if shown.is_empty() {
+        return "Nothing in the audit log.".to_owned();
+    }
+    let mut out = String::new();
+    for entry in shown {
+        let event = &entry.event;
+        let _ = write!(
+            out,
+            "{} {} {} {}",
+            entry.time.strftime("%F %H:%M:%SZ"),
+            event.who.name,
+            event.action,
+            event.command
+        );
+        if let Some(run) = event.run {
+            let _ = write!(out, " [{run}]");
+        }
+        if let Some(approval) = &event.approval {
+            let by: Vec<&str> = approval.by.iter().map(|who| who.name.as_str()).collect();
+            let _ = write!(out, " approved by {}", by.join(", "));
+        }
+        if let Some(result) = &event.result {
+            let _ = write!(out, ": {result}");
+        }
+        out.push('\n');
+    }
+    text::fence(&out)
+}
+
+pub(super) async fn locks(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let held = parts.engine.held().await;
+    let now = parts.clock.now();
+    let mut lines: Vec<String> = held
+        .iter()
+        .map(|held| format!("- {}: {}", code(&held.name.to_string()), held.holder.describe(now)))
+        .collect();
+    for run in parts.engine.open_runs().await {
+        if let crate::runs::state::Phase::Queued { behind } = &run.phase {
+            lines.push(format!(
+                "- {} {} waits for {}",
+                run.id,
+                code(&run.plan.command),
+                text::plain_and_list(behind)
+            ));
+        }
+    }
+    if lines.is_empty() { "Nothing is locked.".to_owned() } else { lines.join("\n") }
+}

@@ -1,0 +1,73 @@
+//! Commands that are code: one function each, one line each in [`run`]. Each returns what is said, or
+//! nothing when what it causes speaks for itself.
+//!
+//! Must not: be reached without an authorization.
+
+mod look;
+mod runs;
+
+use super::dispatch::{Dispatcher, OwnedBound};
+use crate::access::{Action, Authorized};
+use crate::gateway::events::Inbound;
+
+/// What a built-in is given.
+pub(super) struct Call<'a> {
+    pub dispatcher: &'a Dispatcher,
+    pub cause: &'a Inbound,
+    pub bound: &'a OwnedBound,
+    pub authorized: &'a Authorized<Action>,
+}
+
+/// Whether it acts on runs or locks, and so keeps its place in the order.
+pub fn acts(name: &str) -> bool {
+    matches!(
+        name,
+        "approve" | "deny" | "withdraw" | "cancel" | "retry" | "resolve" | "abandon" | "lock" | "unlock"
+    )
+}
+
+pub async fn run(
+    dispatcher: &Dispatcher,
+    name: &str,
+    cause: &Inbound,
+    bound: &OwnedBound,
+    authorized: &Authorized<Action>,
+) -> Option<String> {
+    if bound.dry_run {
+        return Some(format!(
+            "{} would be done at once; nothing was changed.",
+            crate::text::code(&bound.canonical)
+        ));
+    }
+    let call = Call { dispatcher, cause, bound, authorized };
+    match name {
+        "ping" => Some(look::ping(&call)),
+        "help" => Some(look::help(&call).await),
+        "whoami" => Some(look::whoami(&call).await),
+        "can" => Some(look::can(&call).await),
+        "status" => Some(look::status(&call).await),
+        "runs" => Some(look::runs(&call)),
+        "show" => Some(look::show(&call).await),
+        "logs" => look::logs(&call).await,
+        "audit" => Some(look::audit(&call).await),
+        "locks" => Some(look::locks(&call).await),
+        "approve" => runs::vote(&call, crate::approvals::Choice::Approve).await,
+        "deny" => runs::vote(&call, crate::approvals::Choice::Deny).await,
+        "withdraw" => Some(runs::withdraw(&call).await),
+        "cancel" => Some(runs::cancel(&call).await),
+        "retry" => Some(runs::retry(&call).await),
+        "resolve" => Some(runs::resolve(&call).await),
+        "abandon" => Some(runs::abandon(&call).await),
+        "lock" => Some(runs::lock(&call).await),
+        "unlock" => Some(runs::unlock(&call).await),
+        other => {
+            Some(format!("This Houston has no built-in `{other}`; `houston check` says where it is used."))
+        }
+    }
+}
+
+/// The built-ins that there are, for `check`.
+pub const NAMES: [&str; 19] = [
+    "ping", "help", "whoami", "can", "status", "runs", "show", "logs", "audit", "locks", "approve", "deny",
+    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock",
+];

@@ -1,0 +1,211 @@
+//! Built-ins that act on runs and locks.
+
+use super::Call;
+use crate::approvals::{Choice, Via, Vote};
+use crate::chat::dispatch::ineligible;
+use crate::chat::operate::parse_lock;
+use crate::ids::RunId;
+use crate::runs::event::Resolution;
+use crate::runs::locks::ManualLock;
+use crate::runs::state::StepState;
+use crate::runs::{ActError, Voted};
+use crate::text::{code, defuse};
+
+fn run_of(call: &Call<'_>) -> Result<RunId, String> {
+    call.bound.values.run("run").ok_or_else(|| "Which run?".to_owned())
+}
+
+/// Nothing is said when the card says it.
+pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return Some(text),
+    };
+    let parts = &call.dispatcher.parts;
+    let person = call.dispatcher.people.person(&call.cause.by).await;
+    let vote = Vote {
+        by: call.cause.by.clone(),
+        choice,
+        via: Via::Command,
+        roles: call.dispatcher.people.roles(&person),
+        at: parts.clock.now(),
+    };
+    let reason = call.bound.values.text("reason").map(str::to_owned);
+    match parts.engine.vote(run, vote, reason).await {
+        Ok(Voted::Decided) => Some(match choice {
+            Choice::Approve => format!("{run} is approved."),
+            Choice::Deny => format!("{run} is denied."),
+        }),
+        Ok(Voted::Counted(tally)) => Some(format!(
+            "Your approval of {run} counts; {} missing.",
+            match tally.missing() {
+                1 => "one more is".to_owned(),
+                n => format!("{n} more are"),
+            }
+        )),
+        Ok(Voted::Ineligible { why, .. }) => {
+            Some(format!("@{} {}", call.cause.by.username, ineligible(run, &why)))
+        }
+        Ok(Voted::Closed(state)) => Some(format!("{run} {state}: there is nothing to decide any more.")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+pub(super) async fn withdraw(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    match call.dispatcher.parts.engine.withdraw(run, &call.cause.by, false).await {
+        Ok(()) => format!(
+            "Your approval of {run} is withdrawn. A reaction that still stands does not count until it is made anew."
+        ),
+        Err(ActError::NotNow { why, .. }) => format!("There is nothing to withdraw from {run}: {why}."),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn cancel(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    let engine = &call.dispatcher.parts.engine;
+    match engine.cancel(run, &call.cause.by).await {
+        Ok(state) if state.is_done() => format!("{run} is cancelled. Nothing was changed."),
+        Ok(state) => {
+            let live = engine.live(run);
+            let under_way = live.step.or_else(|| {
+                state.steps.iter().position(|step| matches!(step.state, StepState::Running { .. }))
+            });
+            match under_way.and_then(|step| state.plan.steps.get(step)) {
+                Some(step) => format!(
+                    "Cancelling {run}. Still under way: {}{}. I say here what is so when it has ended.",
+                    defuse(&step.title),
+                    live.line.map(|line| format!(" ({})", defuse(&line))).unwrap_or_default()
+                ),
+                None => format!("Cancelling {run}; no step is under way."),
+            }
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn retry(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    match call.dispatcher.parts.engine.retry(run, &call.cause.by).await {
+        Ok(()) => format!("{run} tries again."),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn resolve(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    let resolution = match call.bound.values.text("outcome") {
+        Some("happened") => Resolution::Happened,
+        Some("did-not-happen") => Resolution::DidNotHappen,
+        Some("undo") => Resolution::Undo,
+        _ => return "Say `happened`, `did-not-happen` or `undo`.".to_owned(),
+    };
+    match call.dispatcher.parts.engine.resolve(run, &call.cause.by, resolution).await {
+        Ok(()) => format!("{run} goes on."),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn abandon(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    let reason = call.bound.values.text("reason").unwrap_or("no reason given").to_owned();
+    match call.dispatcher.parts.engine.abandon(run, &call.cause.by, reason).await {
+        Ok(()) => format!("{run} is abandoned; its locks are free."),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub(super) async fn lock(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let name =
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &parts.config.environments) {
+            Ok(name) => name,
+            Err(text) => return text,
+        };
+    let reason = call.bound.values.text("reason").unwrap_or_default().to_owned();
+    for held in parts.engine.manual_locks().await {
+        if held.name == name && held.by.id != call.cause.by.id {
+            let holder = crate::runs::locks::Holder::Person(held);
+            return format!("{}. `!unlock {name}` first.", holder.describe(parts.clock.now()));
+        }
+    }
+    let lock = ManualLock {
+        name: name.clone(),
+        by: call.cause.by.clone(),
+        reason: reason.clone(),
+        at: parts.clock.now(),
+    };
+    if let Err(error) = parts.engine.lock(lock).await {
+        return error.to_string();
+    }
+    let command = &call.bound.canonical;
+    call.dispatcher
+        .audit("locked", &call.cause.by, command, Some(name.to_string()), None, Some(reason))
+        .await;
+    let moving: Vec<String> = parts
+        .engine
+        .open_runs()
+        .await
+        .iter()
+        .filter(|run| run.holds_locks() && run.plan.locks.iter().any(|held| held.conflicts(&name)))
+        .map(|run| run.id.to_string())
+        .collect();
+    let moving = if moving.is_empty() {
+        String::new()
+    } else {
+        format!(" {} started before and goes on.", crate::text::plain_and_list(&moving))
+    };
+    format!(":lock: {} is locked: nobody changes it until `!unlock {name}`.{moving}", code(&name.to_string()))
+}
+
+pub(super) async fn unlock(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let name =
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &parts.config.environments) {
+            Ok(name) => name,
+            Err(text) => return text,
+        };
+    match parts.engine.unlock(&name).await {
+        Ok(Some(lock)) => {
+            let command = &call.bound.canonical;
+            let held = format!("held by {}: {}", lock.by.username, lock.reason);
+            call.dispatcher
+                .audit("unlocked", &call.cause.by, command, Some(name.to_string()), None, Some(held))
+                .await;
+            let whose = if lock.by.id == call.cause.by.id {
+                String::new()
+            } else {
+                format!(" @{}, it was yours.", lock.by.username)
+            };
+            format!(":unlock: {} is free.{whose}", code(&name.to_string()))
+        }
+        Ok(None) => {
+            let by_run = parts.engine.held().await.into_iter().find(|held| held.name == name);
+            match by_run {
+                Some(held) => format!(
+                    "{} is held by {}: `!cancel` the run to free it.",
+                    code(&name.to_string()),
+                    held.holder.describe(parts.clock.now())
+                ),
+                None => format!("{} is not locked.", code(&name.to_string())),
+            }
+        }
+        Err(error) => error.to_string(),
+    }
+}

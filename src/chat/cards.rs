@@ -1,0 +1,513 @@
+//! How runs look in a room: the approval card, the progress message, results and questions. Pure.
+//!
+//! Must not: send anything. Rocket.Chat's markdown has no tables and no nested lists; foreign text goes
+//! through `text::{defuse, code, fence}`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::approvals::{self, GroupTally};
+use crate::gateway::events::Actor;
+use crate::playbook::model::{Change, Plan, PlannedStep, PlannedUndo};
+use crate::playbook::steps::{Effects, Pause, StepError};
+use crate::runs::LiveStatus;
+use crate::runs::event::Outcome;
+use crate::runs::state::{Decision, Phase, RunState, StepRecord, StepState};
+use crate::text::{self, code, defuse};
+
+/// Steps beyond this are counted, not listed, on a card.
+const MOST_STEPS: usize = 20;
+
+/// Lines of a failed task's log that the room sees.
+const TAIL_LINES: usize = 12;
+
+/// `14:32 UTC`
+pub fn clock_time(at: Timestamp) -> String {
+    at.strftime("%H:%M UTC").to_string()
+}
+
+fn since(from: Timestamp, to: Timestamp) -> String {
+    text::duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
+}
+
+fn name(actor: &Actor) -> String {
+    defuse(&actor.username).into_owned()
+}
+
+/// `image: `web:1.7` → `web:1.8``
+fn change(change: &Change) -> String {
+    let what = defuse(&change.what);
+    match (&change.from, &change.to) {
+        (Some(from), Some(to)) => format!("{what}: {} → {}", code(from), code(to)),
+        (None, Some(to)) => format!("{what}: {}", code(to)),
+        (Some(from), None) => format!("{what}: {} → removed", code(from)),
+        (None, None) => what.into_owned(),
+    }
+}
+
+/// What a plan would do: the same lines on the card, in a dry run and in `houston plan`.
+pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
+    let mut out = String::new();
+    for (index, step) in plan.steps.iter().take(MOST_STEPS).enumerate() {
+        let _ = writeln!(out, "*{}.* {}", index + 1, defuse(&step.title));
+        for line in &step.preview.changes {
+            let _ = writeln!(out, "  • {}", change(line));
+        }
+        for note in &step.preview.notes {
+            let _ = writeln!(out, "  • {}", defuse(note));
+        }
+        if step.undo == PlannedUndo::Impossible {
+            let _ = writeln!(out, "  • :warning: cannot be undone");
+        }
+    }
+    if plan.steps.len() > MOST_STEPS {
+        let _ = writeln!(out, "… and {} more", text::count(plan.steps.len() - MOST_STEPS, "step"));
+    }
+    if !already.is_empty() {
+        let _ = writeln!(out, "_unchanged: {}_", defuse(&text::plain_and_list(already)));
+    }
+    out.trim_end().to_owned()
+}
+
+/// The answer to `--dry-run`.
+pub fn dry_run(plan: &Plan, already: &[String]) -> String {
+    if plan.is_empty() {
+        return nothing_to_do(plan, already);
+    }
+    let approval = match &plan.approval {
+        Some(policy) => format!("It would need the approval of {}.", approvals::describe(policy)),
+        None => "It would start at once: no approval is needed.".to_owned(),
+    };
+    format!(
+        ":mag: *dry run* {}: nothing was changed\n{}\n{approval}",
+        code(&plan.command),
+        plan_lines(plan, already)
+    )
+}
+
+pub fn nothing_to_do(plan: &Plan, already: &[String]) -> String {
+    let why = if already.is_empty() { String::new() } else { format!(": {}", text::plain_and_list(already)) };
+    format!(":white_check_mark: {}: nothing to do{}", code(&plan.command), defuse(&why))
+}
+
+/// The approval message, at any time of its life.
+pub fn card(run: &RunState, now: Timestamp) -> String {
+    let mut out =
+        format!(":clipboard: *{}* {} asked by {}\n", run.id, code(&run.plan.command), name(&run.by));
+    if let Some(reason) = &run.plan.reason {
+        let _ = writeln!(out, "_reason: {}_", defuse(reason));
+    }
+    let _ = writeln!(out, "{}", plan_lines(&run.plan, &[]));
+    match &run.decision {
+        None => out.push_str(&undecided(run, now)),
+        Some(decision) => out.push_str(&decided(run, decision)),
+    }
+    let _ = write!(out, "\n_plan {}_", run.digest.short());
+    out
+}
+
+fn undecided(run: &RunState, now: Timestamp) -> String {
+    let Some(policy) = &run.plan.approval else { return String::new() };
+    if let Phase::Done { outcome: Outcome::Cancelled } = run.phase {
+        let by = run.cancel.as_ref().map(name).unwrap_or_default();
+        return format!(":no_entry_sign: *cancelled* by {by} before it was decided. Nothing was changed.");
+    }
+    if let Phase::Done { outcome: Outcome::Abandoned } = run.phase {
+        return abandoned(run);
+    }
+    let tally = run.tally();
+    let have: Vec<String> = run
+        .votes
+        .values()
+        .filter(|vote| vote.choice == approvals::Choice::Approve)
+        .map(|vote| name(&vote.by))
+        .collect();
+    let missing: Vec<String> = tally
+        .iter()
+        .flat_map(|tally| &tally.groups)
+        .filter(|group| group.missing() > 0)
+        .map(missing_line)
+        .collect();
+    let mut out = format!(
+        "*needs* {} · *has* {}",
+        approvals::describe(policy),
+        if have.is_empty() { "nobody yet".to_owned() } else { text::plain_and_list(&have) },
+    );
+    if !have.is_empty() && !missing.is_empty() {
+        let _ = write!(out, " · *missing* {}", text::plain_and_list(&missing));
+    }
+    if let Phase::Deciding { expires_at } = run.phase {
+        let _ = write!(out, " · *until* {} ({})", clock_time(expires_at), left(now, expires_at));
+    }
+    out.push('\n');
+    for who in &run.vanished {
+        let _ = writeln!(
+            out,
+            ":grey_question: {}'s reaction vanished and does not count. Rocket.Chat can lose reactions made at the same moment: {} can say `!approve {}`.",
+            name(who),
+            name(who),
+            run.id
+        );
+    }
+    let _ = write!(
+        out,
+        "React with :+1: to approve or :-1: to deny, or say `!approve {id}`, `!deny {id} why`.",
+        id = run.id
+    );
+    out
+}
+
+fn left(now: Timestamp, until: Timestamp) -> String {
+    match Duration::try_from(until.duration_since(now)) {
+        // Whole minutes: the card is not edited every second.
+        Ok(left) if left.as_secs() >= 60 => {
+            format!("{} left", text::duration(Duration::from_secs(left.as_secs() / 60 * 60)))
+        }
+        Ok(left) if !left.is_zero() => "less than a minute left".to_owned(),
+        _ => "over".to_owned(),
+    }
+}
+
+fn missing_line(group: &GroupTally) -> String {
+    let roles: Vec<&str> = group.group.from.iter().map(crate::ids::RoleName::as_str).collect();
+    format!("{} {}", group.missing(), roles.join(" or "))
+}
+
+fn decided(run: &RunState, decision: &Decision) -> String {
+    match decision {
+        Decision::Approved { by, at } => {
+            let by: Vec<String> = by.iter().map(name).collect();
+            format!(
+                ":white_check_mark: *approved* by {} at {}, {} after it was asked for",
+                text::plain_and_list(&by),
+                clock_time(*at),
+                since(run.created_at, *at)
+            ) + &match run.phase {
+                Phase::Done { outcome: Outcome::Cancelled } if run.started_at.is_none() => format!(
+                    "\n:no_entry_sign: *cancelled* by {} before it started. Nothing was changed.",
+                    run.cancel.as_ref().map(name).unwrap_or_default()
+                ),
+                Phase::Done { outcome: Outcome::Abandoned } if run.started_at.is_none() => {
+                    format!("\n{}", abandoned(run))
+                }
+                _ => String::new(),
+            }
+        }
+        Decision::Denied { by, reason, at } => format!(
+            ":x: *denied* by {} at {}: {}\nNothing was changed.",
+            name(by),
+            clock_time(*at),
+            reason.as_deref().map_or_else(|| "no reason given yet".into(), defuse)
+        ),
+        Decision::Expired { at } => format!(
+            ":hourglass: *expired* at {}: it was not approved in time. Nothing was changed; send the command again.",
+            clock_time(*at)
+        ),
+        Decision::Voided { differences, at } => voided(run, differences, *at),
+    }
+}
+
+fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
+    let mut out = format!(
+        ":warning: *void* at {}: things are not as they were when this was planned, so it was not started\n",
+        clock_time(at)
+    );
+    for difference in differences.iter().take(MOST_STEPS) {
+        let _ = writeln!(out, "  • {}", change(difference));
+    }
+    let _ = write!(out, "Nothing was changed. Look again with {}.", code(&format!("!{}", run.plan.command)));
+    out
+}
+
+fn abandoned(run: &RunState) -> String {
+    match &run.abandoned {
+        Some((by, reason)) => format!(":no_entry_sign: *abandoned* by {}: {}", name(by), defuse(reason)),
+        None => ":no_entry_sign: *abandoned*".to_owned(),
+    }
+}
+
+/// The message that follows a run, at any time of its life.
+pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
+    let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, code(&run.plan.command));
+    let started = run.started_at.unwrap_or(run.created_at);
+    let mut out = match &run.phase {
+        Phase::Deciding { .. } => return head(":clipboard:", "waits for approval"),
+        Phase::Ready => head(":hourglass_flowing_sand:", "is about to start"),
+        Phase::Queued { behind } => {
+            let mut out = head(":hourglass_flowing_sand:", "is queued");
+            let _ = write!(out, " behind {}", text::plain_and_list(behind));
+            let _ = write!(out, "\n_It starts by itself. `!cancel {}` takes it out._", run.id);
+            return out;
+        }
+        Phase::Running => {
+            let done = run.steps.iter().filter(|s| matches!(s.state, StepState::Succeeded { .. })).count();
+            let step = (done + 1).min(run.steps.len());
+            let cancelling = run.cancel.as_ref().map(|by| format!(", cancelling for {}", name(by)));
+            head(
+                ":arrow_forward:",
+                &format!(
+                    "step {step} of {}, {}{}",
+                    run.steps.len(),
+                    since(started, now),
+                    cancelling.unwrap_or_default()
+                ),
+            )
+        }
+        Phase::Waiting { pause: Pause::For(_), until, .. } => head(
+            ":hourglass_flowing_sand:",
+            &until.map_or_else(|| "waits".to_owned(), |until| format!("waits until {}", clock_time(until))),
+        ),
+        Phase::Waiting { .. } => head(":raising_hand:", "waits for an answer"),
+        Phase::Paused { .. } => head(":double_vertical_bar:", "is paused"),
+        Phase::Unknown { .. } => head(":grey_question:", "needs a person"),
+        Phase::Undoing => {
+            head(":leftwards_arrow_with_hook:", &format!("undoes what was done, {}", since(started, now)))
+        }
+        Phase::Stuck => head(":sos:", "is stuck"),
+        Phase::Done { outcome } => return finished(run, *outcome),
+    };
+    out.push('\n');
+    out.push_str(&step_lines(run, live, now));
+    if matches!(run.phase, Phase::Running | Phase::Waiting { .. }) && run.cancel.is_none() {
+        let _ = write!(out, "\n_:octagonal_sign: or `!cancel {}` cancels_", run.id);
+    }
+    out
+}
+
+fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
+    let mut lines = Vec::new();
+    for (index, (step, record)) in run.plan.steps.iter().zip(&run.steps).enumerate() {
+        lines.push(step_line(
+            step,
+            record,
+            if live.step == Some(index) { live.line.as_deref() } else { None },
+            now,
+        ));
+    }
+    if lines.len() > MOST_STEPS {
+        let hidden = lines.len() - MOST_STEPS;
+        lines.drain(..hidden);
+        lines.insert(0, format!("… {} before", text::count(hidden, "step")));
+    }
+    lines.join("\n")
+}
+
+fn step_line(step: &PlannedStep, record: &StepRecord, status: Option<&str>, now: Timestamp) -> String {
+    let title = defuse(&step.title);
+    let took = |record: &StepRecord| match (record.started_at, record.ended_at) {
+        (Some(from), Some(to)) => format!(" ({})", since(from, to)),
+        _ => String::new(),
+    };
+    let resumed = if record.resumed { ", taken up again after a restart" } else { "" };
+    match &record.state {
+        StepState::Pending => format!(":white_circle: {title}"),
+        StepState::Running { attempt, since: from } => {
+            let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            let status = status.map(|line| format!(": {}", defuse(line))).unwrap_or_default();
+            format!(":arrow_forward: {title}{status} ({}{attempt}{resumed})", since(*from, now))
+        }
+        StepState::Failed { error, .. } => format!(":x: {title}: {}", defuse(&error.message)),
+        StepState::RetryAt { attempt, at, error } => format!(
+            ":repeat: {title}: attempt {attempt} failed ({}), again at {}",
+            defuse(&error.message),
+            at.strftime("%H:%M:%S UTC")
+        ),
+        StepState::Waiting { .. } => format!(":hourglass_flowing_sand: {title}"),
+        StepState::Unknown { .. } => format!(":grey_question: {title}: it is not known whether it happened"),
+        StepState::Succeeded { .. } => format!(":white_check_mark: {title}{}{resumed}", took(record)),
+        StepState::Undoing { .. } => format!(":leftwards_arrow_with_hook: undoing: {title}"),
+        StepState::UndoFailed { error, .. } => {
+            format!(":sos: {title}: could not be undone: {}", defuse(&error.message))
+        }
+        StepState::Undone => match &record.error {
+            Some(error) => format!(":leftwards_arrow_with_hook: {title}: {}; undone", defuse(&error.message)),
+            None => format!(":leftwards_arrow_with_hook: {title}: undone"),
+        },
+    }
+}
+
+/// `deployed`, `scaled`, …: what a command has done when it is done.
+fn done_word(run: &RunState) -> &'static str {
+    match run.plan.command_name.as_str() {
+        "deploy" => "deployed",
+        "rollback" => "rolled back",
+        "scale" => "scaled",
+        "restore" => "restored",
+        "backup" => "backed up",
+        _ => "done",
+    }
+}
+
+/// The last edit: the truth.
+fn finished(run: &RunState, outcome: Outcome) -> String {
+    let id = run.id;
+    let command = code(&run.plan.command);
+    let end = run.ended_at.unwrap_or(run.created_at);
+    let took = run.started_at.map(|from| since(from, end));
+    let mut out = match outcome {
+        Outcome::Succeeded => {
+            return format!(
+                ":white_check_mark: *{id}* {command} {} in {}\n{}",
+                done_word(run),
+                took.unwrap_or_default(),
+                step_lines(run, &LiveStatus::default(), end)
+            );
+        }
+        Outcome::Failed => {
+            format!(":x: *{id}* {command} *failed* after {}", took.unwrap_or_default())
+        }
+        Outcome::Cancelled => {
+            let by = run.cancel.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
+            match took {
+                Some(took) => format!(":no_entry_sign: *{id}* {command} *cancelled*{by} after {took}"),
+                None => {
+                    return format!(
+                        ":no_entry_sign: *{id}* {command} *cancelled*{by} before it started. Nothing was changed."
+                    );
+                }
+            }
+        }
+        Outcome::Void => match &run.decision {
+            Some(Decision::Voided { differences, at }) => {
+                return format!("*{id}* {command}\n{}", voided(run, differences, *at));
+            }
+            _ => format!(":warning: *{id}* {command} is void"),
+        },
+        Outcome::Abandoned => format!("*{id}* {command}\n{}", abandoned(run)),
+        Outcome::Denied | Outcome::Expired => format!("*{id}* {command} {}", outcome.word()),
+    };
+    out.push('\n');
+    out.push_str(&step_lines(run, &LiveStatus::default(), end));
+    if let Some((step, error)) = failure(run) {
+        out.push_str(&explain(error));
+        if error.effects == Effects::Possible && !matches!(run.steps[step].state, StepState::Undone) {
+            out.push_str("\n:warning: it may have left something behind: look before you try again.");
+        }
+    }
+    let kept: Vec<String> = run
+        .plan
+        .steps
+        .iter()
+        .zip(&run.steps)
+        .filter(|(step, record)| {
+            step.undo != PlannedUndo::NotNeeded && matches!(record.state, StepState::Succeeded { .. })
+        })
+        .map(|(step, _)| defuse(&step.title).into_owned())
+        .collect();
+    if !kept.is_empty() {
+        let _ = write!(out, "\nDone and kept: {}.", text::plain_and_list(&kept));
+    }
+    let _ = write!(out, "\n_`!logs {id}` shows the whole output_");
+    out
+}
+
+/// The step that made the run fail, and why.
+pub fn failure(run: &RunState) -> Option<(usize, &StepError)> {
+    run.steps.iter().enumerate().find_map(|(index, record)| record.error.as_ref().map(|error| (index, error)))
+}
+
+/// The tail of what failed, and what to do.
+fn explain(error: &StepError) -> String {
+    let mut out = String::new();
+    if let Some(tail) = &error.tail {
+        let _ = write!(out, "\n{}", text::fence(&text::head_and_tail(tail, 2, TAIL_LINES - 2)));
+    }
+    if let Some(hint) = &error.hint {
+        let _ = write!(out, "\n:bulb: {}", defuse(hint));
+    }
+    out
+}
+
+/// To whoever asked, in the thread of the progress message: one line that notifies.
+pub fn result(run: &RunState) -> String {
+    let took = match (run.started_at, run.ended_at) {
+        (Some(from), Some(to)) => since(from, to),
+        _ => String::new(),
+    };
+    let what = match run.outcome() {
+        Some(Outcome::Succeeded) => format!("{} in {took}", done_word(run)),
+        Some(Outcome::Failed) => match failure(run) {
+            Some((_, error)) => format!("failed: {}", defuse(&error.message)),
+            None => "failed".to_owned(),
+        },
+        Some(outcome) => outcome.word().to_owned(),
+        None => run.phase.word().to_owned(),
+    };
+    // The one mention that is meant.
+    format!("@{} {} {what}", run.by.username, code(&run.plan.command))
+}
+
+/// Something only a person can say.
+pub fn question(run: &RunState) -> String {
+    let id = run.id;
+    match &run.phase {
+        Phase::Unknown { step, why } => format!(
+            ":grey_question: *{id}* step {} ({}): {}.\nLook, then say one of\n`!resolve {id} happened`\n`!resolve {id} did-not-happen` (it is done again)\n`!resolve {id} undo`\n`!abandon {id} why`",
+            step + 1,
+            title(run, *step),
+            defuse(why)
+        ),
+        Phase::Paused { step } => {
+            let why = run.steps.get(*step).and_then(|record| record.error.as_ref());
+            format!(
+                ":double_vertical_bar: *{id}* step {} ({}) failed and waits for you{}\n`!retry {id}` tries again, `!cancel {id}` ends the run.",
+                step + 1,
+                title(run, *step),
+                why.map(|error| format!(": {}{}", defuse(&error.message), explain(error)))
+                    .unwrap_or_default()
+            )
+        }
+        Phase::Stuck => stuck(run),
+        Phase::Waiting { pause: Pause::Answer { question, choices, .. }, .. } => {
+            let choices = if choices.is_empty() {
+                String::new()
+            } else {
+                format!("\nOne of {}", text::or_list(choices))
+            };
+            format!(":raising_hand: *{id}* {}{choices}\n_Answer in this thread._", defuse(question))
+        }
+        _ => format!("*{id}* {}", run.phase.word()),
+    }
+}
+
+fn stuck(run: &RunState) -> String {
+    let id = run.id;
+    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", code(&run.plan.command));
+    for (step, record) in run.plan.steps.iter().zip(&run.steps) {
+        let title = defuse(&step.title);
+        match &record.state {
+            StepState::UndoFailed { error, .. } => {
+                let _ = writeln!(out, "*not undone*: {title}: {}{}", defuse(&error.message), explain(error));
+            }
+            StepState::Succeeded { .. } => {
+                let _ = writeln!(out, "*still done*: {title}");
+            }
+            StepState::Undone => {
+                let _ = writeln!(out, "*undone*: {title}");
+            }
+            _ => {}
+        }
+    }
+    let _ =
+        write!(out, "`!retry {id}` tries to undo again; `!abandon {id} why` when you have finished by hand.");
+    out
+}
+
+fn title(run: &RunState, step: usize) -> String {
+    run.plan.steps.get(step).map(|step| defuse(&step.title).into_owned()).unwrap_or_default()
+}
+
+/// The answer to `show`.
+pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
+    let mut out = String::new();
+    if run.plan.approval.is_some() {
+        let _ = writeln!(out, "{}", card(run, now));
+    }
+    if run.started_at.is_some() || run.plan.approval.is_none() {
+        let _ = writeln!(out, "{}", progress(run, live, now));
+    }
+    let _ = write!(out, "_asked {} by {}_", text::ago(run.created_at, now), name(&run.by));
+    out
+}

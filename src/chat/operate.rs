@@ -1,0 +1,208 @@
+//! Commands that a playbook carries out: plan, then run.
+//!
+//! Must not: change anything before the run is durable.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::cards;
+use super::dispatch::{Dispatcher, OwnedBound};
+use super::spec::{CommandSpec, Value};
+use crate::access::{Action, Authorized};
+use crate::config::Config;
+use crate::config::environment::Environment;
+use crate::gateway::events::Inbound;
+use crate::ids::{EnvName, ServiceName};
+use crate::playbook::model::{LockName, Plan};
+use crate::playbook::plan::{PlanError, Planned, Planner, Request};
+use crate::providers::swarm::spec;
+use crate::runs::event::Origin;
+use crate::runs::releases;
+use crate::runs::{NewRun, locks};
+use crate::store::{Batch, Store};
+use crate::text::{code, defuse, did_you_mean, or_list};
+
+/// Plans and begins a run. Nothing is said when the run's own messages say it.
+pub async fn run(
+    dispatcher: &Dispatcher,
+    playbook: &str,
+    command: &CommandSpec,
+    cause: &Inbound,
+    bound: &OwnedBound,
+    authorized: &Authorized<Action>,
+) -> Option<String> {
+    let parts = &dispatcher.parts;
+    parts.chat.typing(&cause.room.id, true);
+    let asked = Asked {
+        config: &parts.config,
+        playbook,
+        command,
+        bound,
+        requester: &authorized.who().username,
+        store: Some(&parts.store),
+    };
+    let planned = plan(&asked, &parts.planner).await;
+    parts.chat.typing(&cause.room.id, false);
+    let Planned { plan, already } = match planned {
+        Ok(planned) => planned,
+        Err(error) => return Some(refusal(&bound.canonical, &error)),
+    };
+    if bound.dry_run {
+        return Some(cards::dry_run(&plan, &already));
+    }
+    if plan.is_empty() {
+        return Some(cards::nothing_to_do(&plan, &already));
+    }
+    if let Some(text) = missing_reason(&plan) {
+        return Some(text);
+    }
+    // A lock that a person holds is never waited for.
+    let held = parts.engine.held().await;
+    let by_people = locks::conflicts(&plan.locks, &held)
+        .into_iter()
+        .find(|held| matches!(held.holder, locks::Holder::Person(_)));
+    if let Some(held) = by_people {
+        return Some(format!(
+            ":lock: {} was not started: {}. `!unlock {}` frees it.",
+            code(&plan.command),
+            held.holder.describe(parts.clock.now()),
+            held.name
+        ));
+    }
+    let mut with = Batch::new();
+    parts.ledger.batch_for(&cause.id, &mut with);
+    let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
+    match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, with }).await {
+        Ok(_) => None,
+        Err(error) => Some(format!("{} was not started: {error}", code(&bound.canonical))),
+    }
+}
+
+/// What is to be planned, from chat or from the command line.
+pub struct Asked<'a> {
+    pub config: &'a Config,
+    pub playbook: &'a str,
+    pub command: &'a CommandSpec,
+    pub bound: &'a OwnedBound,
+    pub requester: &'a str,
+    /// Where the releases are; without it `rollback` falls back on what the Swarm remembers.
+    pub store: Option<&'a Store>,
+}
+
+pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanError> {
+    let Asked { config, command, bound, .. } = asked;
+    let wrong = |message: String, hint: Option<String>| PlanError { message, hint };
+    let playbook = config
+        .playbooks
+        .get(asked.playbook)
+        .ok_or_else(|| wrong(format!("there is no playbook `{}`", asked.playbook), None))?;
+    let environment = bound.values.text("environment").map(EnvName::from);
+    let environment = match &environment {
+        None => None,
+        Some(name) => Some(
+            config
+                .environments
+                .get(name)
+                .ok_or_else(|| wrong(format!("there is no environment `{name}`"), None))?,
+        ),
+    };
+    let mut inputs: BTreeMap<String, Json> = bound
+        .values
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Value::Integer(n) => Json::from(*n),
+                Value::Switch(on) => Json::from(*on),
+                other => Json::from(other.as_typed()),
+            };
+            (name.to_owned(), value)
+        })
+        .collect();
+    let mut canonical = bound.canonical.clone();
+    if command.name == "rollback"
+        && !inputs.contains_key("version")
+        && let (Some(environment), Some(store)) = (environment, asked.store)
+        && let Some(service) = bound.values.text("service")
+        && let Some(version) = last_healthy(planner, store, environment, service).await?
+    {
+        canonical = format!("{canonical} {version}");
+        inputs.insert("version".to_owned(), version.into());
+    }
+    let request = Request {
+        playbook,
+        command: canonical,
+        command_name: command.name.clone(),
+        environment,
+        inputs,
+        requester: asked.requester.to_owned(),
+        reason: bound.reason.clone(),
+        approval: environment.and_then(|environment| config.approval(&environment.name, &command.name)),
+        config_revision: config.revision.clone(),
+    };
+    planner.plan(request).await
+}
+
+/// The version of the last healthy release, other than the running one. `None`: Houston knows of none.
+async fn last_healthy(
+    planner: &Planner,
+    store: &Store,
+    environment: &Environment,
+    service: &str,
+) -> Result<Option<String>, PlanError> {
+    let name = ServiceName::from(service);
+    let Some(declared) = environment.service(&name) else { return Ok(None) };
+    let swarm = planner.world.swarm(&environment.name)?;
+    let running = swarm
+        .service(&declared.swarm_name)
+        .await
+        .map_err(|error| PlanError { hint: error.hint(), message: error.to_string() })?;
+    let running = running.map(|service| spec::version(service.image()).to_owned());
+    let ledger = releases::of_service(store, &environment.name, &name)
+        .map_err(|error| PlanError { message: error.to_string(), hint: None })?;
+    Ok(releases::last_healthy(&ledger, running.as_deref()).map(|release| release.version.clone()))
+}
+
+pub fn refusal(command: &str, error: &PlanError) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!("\n:bulb: {}", defuse(hint))).unwrap_or_default();
+    format!(":x: {} cannot be planned: {}{hint}\nNothing was changed.", code(command), defuse(&error.message))
+}
+
+fn missing_reason(plan: &Plan) -> Option<String> {
+    let policy = plan.approval.as_ref()?;
+    (policy.reason_required && plan.reason.is_none()).then(|| {
+        format!(
+            "{} needs a reason ({}): send it again with `--reason \"why\"`.",
+            code(&plan.command),
+            defuse(&policy.rule)
+        )
+    })
+}
+
+/// `prod` or `prod/web`, checked against what exists.
+pub fn parse_lock(typed: &str, environments: &BTreeMap<EnvName, Environment>) -> Result<LockName, String> {
+    let (environment, service) = match typed.split_once('/') {
+        Some((environment, service)) => (environment, Some(service)),
+        None => (typed, None),
+    };
+    let unknown = |what: &str, typed: &str, known: Vec<&str>| {
+        let meant = did_you_mean(typed, known.iter().copied())
+            .map(|near| format!(" Did you mean {}?", code(near)))
+            .unwrap_or_default();
+        format!("There is no {what} {}.{meant} There are {}.", code(typed), or_list(&known))
+    };
+    let Some(found) = environments.get(environment) else {
+        return Err(unknown("environment", environment, environments.keys().map(EnvName::as_str).collect()));
+    };
+    let service = match service {
+        None => None,
+        Some(service) => match found.service(&ServiceName::from(service)) {
+            Some(found) => Some(found.name.clone()),
+            None => {
+                let known = found.services.iter().map(|service| service.name.as_str()).collect();
+                return Err(unknown("service", service, known));
+            }
+        },
+    };
+    Ok(LockName { environment: found.name.clone(), service })
+}

@@ -1,0 +1,171 @@
+//! Who somebody is to Houston: the configuration's names pinned to ids, and Rocket.Chat's roles, looked up
+//! and remembered for a while.
+//!
+//! Must not: decide rights (`access` does). What cannot be looked up counts for nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::access::{Access, Found, Learned, Person, Pins, looks_like_an_id};
+use crate::clock::Clock;
+use crate::config;
+use crate::gateway::events::{Actor, SendError};
+use crate::gateway::{Chat, Who};
+use crate::ids::{RoleName, UserId};
+use crate::store::{Batch, Store, StoreError, Tree};
+
+/// How long Rocket.Chat's roles of a person are believed.
+const ROLES_FOR: Duration = Duration::from_secs(60);
+
+/// Where the pins are kept.
+const PINS: &[u8] = b"pins";
+
+/// Names that cannot be looked up are tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+pub struct People {
+    chat: Chat,
+    store: Store,
+    clock: Clock,
+    config: config::Access,
+    access: RwLock<Arc<Access>>,
+    /// Whether every name of the configuration was looked up once.
+    pinned: watch::Sender<bool>,
+    /// Whether any rule depends on Rocket.Chat's roles.
+    roles_matter: bool,
+    roles: Mutex<HashMap<UserId, (BTreeSet<String>, Timestamp)>>,
+}
+
+impl People {
+    pub fn new(chat: Chat, store: Store, clock: Clock, config: config::Access) -> Result<Self, StoreError> {
+        let pins: Pins = store.get(Tree::Principals, PINS)?.unwrap_or_default();
+        let access = Access::new(config.clone(), pins);
+        let pinned = access.unpinned().is_empty();
+        Ok(Self {
+            chat,
+            store,
+            clock,
+            roles_matter: config.roles.values().any(|role| !role.rocketchat_roles.is_empty()),
+            config,
+            access: RwLock::new(Arc::new(access)),
+            pinned: watch::Sender::new(pinned),
+            roles: Mutex::default(),
+        })
+    }
+
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ties names of the configuration to ids; called whenever Houston is online. Says in the log whose
+    /// name has changed hands.
+    pub async fn pin(&self) {
+        loop {
+            match self.pin_once().await {
+                Ok(()) => {
+                    self.pinned.send_replace(true);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("names of the configuration could not be looked up: {error}");
+                    self.clock.sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn pin_once(&self) -> Result<(), SendError> {
+        let mut names: Vec<&str> =
+            self.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
+        names.extend(self.config.rules.iter().flat_map(|rule| &rule.users).map(String::as_str));
+        names.sort_unstable();
+        names.dedup();
+        let mut pins: Pins = match self.store.get(Tree::Principals, PINS) {
+            Ok(pins) => pins.unwrap_or_default(),
+            Err(error) => {
+                return Err(SendError::Unavailable { reason: error.to_string(), retry_after: None });
+            }
+        };
+        let before = pins.clone();
+        let found = futures_util::future::try_join_all(names.iter().map(|name| self.find(name))).await?;
+        for (name, found) in names.iter().zip(&found) {
+            match pins.learn(name, found) {
+                Learned::Pinned(id) => tracing::info!(user.id = %id, "`{name}` of the configuration is {id}"),
+                Learned::Known => {}
+                Learned::ChangedHands { pinned, now } => tracing::warn!(
+                    "`{name}` of the configuration was {pinned} and is {now} now: it gives {now} no rights; write the id in the configuration if that is right"
+                ),
+                Learned::Nobody => {
+                    tracing::warn!("nobody in Rocket.Chat is called `{name}`, as the configuration has it");
+                }
+            }
+        }
+        if pins != before {
+            let mut batch = Batch::new();
+            batch.put(Tree::Principals, PINS, &pins);
+            self.store
+                .commit(batch)
+                .await
+                .map_err(|e| SendError::Unavailable { reason: e.to_string(), retry_after: None })?;
+        }
+        let access = Arc::new(Access::new(self.config.clone(), pins));
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        Ok(())
+    }
+
+    async fn find(&self, entry: &str) -> Result<Found, SendError> {
+        let name = entry.trim_start_matches('@');
+        let as_id = if looks_like_an_id(name) || name.chars().any(|c| c.is_ascii_digit()) {
+            self.chat.user(Who::Id(&UserId::from(entry))).await?.is_some_and(|user| user.active)
+        } else {
+            false
+        };
+        let as_name = if as_id { None } else { self.chat.user(Who::Name(name)).await?.map(|user| user.id) };
+        Ok(Found { as_id, as_name })
+    }
+
+    /// The person with Rocket.Chat's roles, and only after the configuration's names are known.
+    pub async fn person(&self, actor: &Actor) -> Person {
+        // Fails only when the sender is gone, and that is `self`.
+        let _ = self.pinned.subscribe().wait_for(|pinned| *pinned).await;
+        Person::new(actor, self.rocketchat_roles(&actor.id).await)
+    }
+
+    async fn rocketchat_roles(&self, id: &UserId) -> BTreeSet<String> {
+        if !self.roles_matter {
+            return BTreeSet::new();
+        }
+        let now = self.clock.now();
+        let known = {
+            let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+            roles.get(id).filter(|(_, until)| *until > now).map(|(roles, _)| roles.clone())
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        match self.chat.user(Who::Id(id)).await {
+            Ok(found) => {
+                let found: BTreeSet<String> =
+                    found.and_then(|user| user.roles).unwrap_or_default().into_iter().collect();
+                let until = now.checked_add(ROLES_FOR).unwrap_or(Timestamp::MAX);
+                let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+                // Bounded by the people of the workspace who speak to Houston; those whose time is over go.
+                roles.retain(|_, (_, until)| *until > now);
+                roles.insert(id.clone(), (found.clone(), until));
+                found
+            }
+            Err(error) => {
+                tracing::warn!(user.id = %id, "the roles of {id} cannot be looked up and count for nothing: {error}");
+                BTreeSet::new()
+            }
+        }
+    }
+
+    pub fn roles(&self, person: &Person) -> Vec<RoleName> {
+        self.access().roles(person).into_iter().collect()
+    }
+}

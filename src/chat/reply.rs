@@ -1,0 +1,318 @@
+//! Says what the outbox holds, in order, and keeps progress messages moving.
+//!
+//! One task does both, so that a progress edit never overtakes the last word. What the outbox holds is
+//! said until the server has it; progress is best effort and coalesced.
+//!
+//! Must not: decide what is to be said.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::cards;
+use crate::clock::Clock;
+use crate::gateway::events::{Post, SendError};
+use crate::gateway::{Chat, Priority};
+use crate::ids::{MessageId, RoomId, RunId};
+use crate::runs::Engine;
+use crate::runs::outbox::{self, Notice, OutboxEntry};
+use crate::runs::state::{Phase, RunState};
+use crate::store::Store;
+
+/// Between two edits of one progress message. People read no faster, and edits share the rate budget.
+const EDIT_EVERY: Duration = Duration::from_millis(1000);
+
+/// A run that says nothing new still shows that time passes.
+const SHOW_TIME_EVERY: Duration = Duration::from_secs(10);
+
+/// After Rocket.Chat could not be reached; doubled up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub struct Voice {
+    chat: Chat,
+    engine: Engine,
+    store: Store,
+    clock: Clock,
+    /// Runs that began before this may have been shown by an earlier process.
+    started_at: Timestamp,
+    /// Messages that this process has posted.
+    posted: HashSet<MessageId>,
+    /// Progress messages to be edited, and when each was edited last.
+    dirty: BTreeSet<RunId>,
+    edited: std::collections::HashMap<RunId, Instant>,
+}
+
+impl Voice {
+    pub fn new(chat: Chat, engine: Engine, store: Store, clock: Clock) -> Self {
+        let started_at = clock.now();
+        Self {
+            chat,
+            engine,
+            store,
+            clock,
+            started_at,
+            posted: HashSet::new(),
+            dirty: BTreeSet::new(),
+            edited: std::collections::HashMap::new(),
+        }
+    }
+
+    /// Until `stop`; what was not said stays in the outbox.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.engine.subscribe();
+        for run in self.engine.open_runs().await {
+            self.watch(&run);
+        }
+        let mut wait = FIRST_WAIT;
+        let mut tick = tokio::time::interval(SHOW_TIME_EVERY);
+        loop {
+            let held_up = match self.say_all().await {
+                Ok(()) => {
+                    wait = FIRST_WAIT;
+                    self.edit_progress().await;
+                    false
+                }
+                Err(()) => true,
+            };
+            let next_edit = self.next_edit();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.engine.outbox_changed() => {}
+                changed = changes.recv() => match changed {
+                    Ok(run) => { self.dirty.insert(run); }
+                    Err(RecvError::Lagged(_)) => self.everything_moved().await,
+                    Err(RecvError::Closed) => return,
+                },
+                _ = tick.tick() => self.everything_moved().await,
+                () = tokio::time::sleep(wait), if held_up => wait = (wait * 2).min(LONGEST_WAIT),
+                () = tokio::time::sleep_until(next_edit.unwrap_or_else(Instant::now)), if next_edit.is_some() && !held_up => {}
+            }
+        }
+    }
+
+    async fn everything_moved(&mut self) {
+        for run in self.engine.open_runs().await {
+            if run.holds_locks() || matches!(run.phase, Phase::Queued { .. }) {
+                self.dirty.insert(run.id);
+            }
+        }
+    }
+
+    /// `Err`: Rocket.Chat cannot be reached now.
+    async fn say_all(&mut self) -> Result<(), ()> {
+        loop {
+            let waiting = match outbox::waiting(&self.store) {
+                Ok(waiting) => waiting,
+                Err(error) => {
+                    tracing::error!("the outbox cannot be read: {error}");
+                    return Err(());
+                }
+            };
+            let mut said = false;
+            for entry in waiting {
+                if !self.engine.may_say(entry.id) {
+                    break;
+                }
+                match self.say(&entry).await {
+                    Ok(()) => {}
+                    Err(SendError::Unavailable { reason, .. }) => {
+                        tracing::debug!("not said yet: {reason}");
+                        return Err(());
+                    }
+                    Err(SendError::Refused { reason }) => self.refused(&entry, &reason).await,
+                }
+                if let Err(error) = outbox::delivered(&self.store, &entry) {
+                    tracing::error!("the outbox cannot be written: {error}");
+                    return Err(());
+                }
+                said = true;
+            }
+            if !said {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn say(&mut self, entry: &OutboxEntry) -> Result<(), SendError> {
+        let run = match run_of(&entry.notice) {
+            Some(run) => match self.engine.state(run).await {
+                Ok(run) => Some(run),
+                Err(error) => {
+                    tracing::error!(run.id = %run, "nothing can be said about {run}: {error}");
+                    return Ok(());
+                }
+            },
+            None => None,
+        };
+        let now = self.clock.now();
+        match (&entry.notice, run) {
+            (Notice::Say { post }, _) => self.chat.post(post.clone(), Priority::Urgent).await,
+            (Notice::Card { .. }, Some(run)) => {
+                let text = cards::card(&run, now);
+                self.show(&run, &run.card, text, Priority::Urgent).await?;
+                self.watch(&run);
+                Ok(())
+            }
+            (Notice::Progress { .. }, Some(run)) => {
+                let text = cards::progress(&run, &self.engine.live(run.id), now);
+                self.show(&run, &run.progress, text, Priority::Normal).await?;
+                self.dirty.remove(&run.id);
+                self.watch(&run);
+                Ok(())
+            }
+            (Notice::Result { id, .. }, Some(run)) => {
+                self.reply(&run, id, &run.progress, cards::result(&run)).await
+            }
+            (Notice::Question { id, .. }, Some(run)) => {
+                self.reply(&run, id, &run.progress, cards::question(&run)).await
+            }
+            (Notice::AskWhyDenied { id, .. }, Some(run)) => {
+                let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision
+                else {
+                    return Ok(());
+                };
+                let text = format!(
+                    "@{} why? One line in this thread, and I put it on the card of {}.",
+                    by.username, run.id
+                );
+                self.reply(&run, id, &run.card, text).await
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Posts a message of a run, or edits it to what is so now.
+    async fn show(
+        &mut self,
+        run: &RunState,
+        message: &MessageId,
+        text: String,
+        priority: Priority,
+    ) -> Result<(), SendError> {
+        let room = &run.origin.room.id;
+        if self.posted.contains(message) {
+            return self.chat.edit(room, message, &text, priority).await;
+        }
+        let post = Post {
+            id: message.clone(),
+            room: room.clone(),
+            thread: run.origin.thread.clone(),
+            text: text.clone(),
+        };
+        self.chat.post(post, Priority::Urgent).await?;
+        self.posted.insert(message.clone());
+        if run.created_at < self.started_at {
+            // An earlier process may have posted it, with an older text.
+            self.chat.edit(room, message, &text, priority).await?;
+        }
+        Ok(())
+    }
+
+    /// In the thread in which the run was asked for, or else in the one under its message.
+    async fn reply(
+        &self,
+        run: &RunState,
+        id: &MessageId,
+        under: &MessageId,
+        text: String,
+    ) -> Result<(), SendError> {
+        let thread = run.origin.thread.clone().unwrap_or_else(|| under.clone());
+        let post = Post { id: id.clone(), room: run.origin.room.id.clone(), thread: Some(thread), text };
+        self.chat.post(post, Priority::Urgent).await
+    }
+
+    /// The room will not take it: the person who asked is told in a direct message.
+    async fn refused(&self, entry: &OutboxEntry, reason: &str) {
+        tracing::warn!("a message was refused: {reason}");
+        let Some(run) = run_of(&entry.notice) else { return };
+        let Ok(run) = self.engine.state(run).await else { return };
+        let text = match &entry.notice {
+            Notice::Card { .. } => cards::card(&run, self.clock.now()),
+            Notice::Progress { .. } if !run.is_done() => return,
+            Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
+            Notice::Question { .. } => cards::question(&run),
+            Notice::Result { .. } | Notice::AskWhyDenied { .. } | Notice::Say { .. } => return,
+        };
+        let text = format!("I could not say this where you asked for it ({reason}):\n{text}");
+        match self.chat.direct(&run.by.id).await {
+            Ok(room) => {
+                let id = crate::ids::derived_id(&format!("refused/{}/{}", run.id, entry.id)).into();
+                let post = Post { id, room, thread: None, text };
+                if let Err(error) = self.chat.post(post, Priority::Urgent).await {
+                    tracing::error!(run.id = %run.id, "nobody could be told about {}: {error}", run.id);
+                }
+            }
+            Err(error) => tracing::error!(run.id = %run.id, "nobody could be told about {}: {error}", run.id),
+        }
+    }
+
+    /// Reactions are followed while they can mean something.
+    fn watch(&self, run: &RunState) {
+        let room: &RoomId = &run.origin.room.id;
+        let before_start = !run.holds_locks() && !run.is_done();
+        if run.plan.approval.is_some() && before_start {
+            self.chat.watch(room, &run.card);
+        } else {
+            self.chat.unwatch(&run.card);
+        }
+        if run.is_done() {
+            self.chat.unwatch(&run.progress);
+        } else if self.posted.contains(&run.progress) || run.started_at.is_some() {
+            self.chat.watch(room, &run.progress);
+        }
+    }
+
+    fn next_edit(&self) -> Option<Instant> {
+        self.dirty
+            .iter()
+            .map(|run| self.edited.get(run).map_or_else(Instant::now, |last| *last + EDIT_EVERY))
+            .min()
+    }
+
+    /// Best effort: an edit that fails is made up for by the next one.
+    async fn edit_progress(&mut self) {
+        let now = Instant::now();
+        let due: Vec<RunId> = self
+            .dirty
+            .iter()
+            .filter(|run| self.edited.get(run).is_none_or(|last| *last + EDIT_EVERY <= now))
+            .copied()
+            .collect();
+        for id in due {
+            self.dirty.remove(&id);
+            let Ok(run) = self.engine.state(id).await else { continue };
+            if run.is_done() {
+                // Its last word went through the outbox.
+                self.edited.remove(&id);
+                continue;
+            }
+            let shown = self.posted.contains(&run.progress);
+            if !shown || !(run.holds_locks() || run.wants_locks()) {
+                continue;
+            }
+            let text = cards::progress(&run, &self.engine.live(id), self.clock.now());
+            if let Err(error) =
+                self.chat.edit(&run.origin.room.id, &run.progress, &text, Priority::Progress).await
+            {
+                tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");
+            }
+            self.edited.insert(id, Instant::now());
+        }
+    }
+}
+
+fn run_of(notice: &Notice) -> Option<RunId> {
+    match notice {
+        Notice::Card { run }
+        | Notice::Progress { run }
+        | Notice::Result { run, .. }
+        | Notice::Question { run, .. }
+        | Notice::AskWhyDenied { run, .. } => Some(*run),
+        Notice::Say { .. } => None,
+    }
+}

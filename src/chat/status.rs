@@ -1,0 +1,180 @@
+//! How `status` reads in a room: a headline, one aligned line per service, what is not well in words. Pure.
+//!
+//! Must not: look at the world; it is given what was seen. Rocket.Chat has no tables, so columns stand in a
+//! fenced block.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use crate::providers::swarm::{EnvironmentStatus, ServiceStatus, UpdateState};
+use crate::runs::locks::Held;
+use crate::runs::releases::Release;
+use crate::runs::state::RunState;
+use crate::text::{self, defuse, ellipsis};
+
+/// Columns never grow beyond this; the rest is cut with `…`.
+const WIDEST: usize = 24;
+
+/// What is known of one environment.
+pub struct Seen<'a> {
+    pub name: &'a str,
+    pub world: &'a EnvironmentStatus,
+    /// The last release of each service by its name, where Houston made one.
+    pub releases: &'a [Release],
+    /// Runs under way here.
+    pub runs: &'a [RunState],
+    pub locks: &'a [Held],
+    /// Only this service.
+    pub only: Option<&'a str>,
+}
+
+pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
+    let services: Vec<&ServiceStatus> =
+        seen.world.services.iter().filter(|s| seen.only.is_none_or(|only| s.name == only)).collect();
+    let well = services.iter().filter(|service| service.is_well()).count();
+    let nodes_well = seen.world.nodes.iter().filter(|node| node.is_well()).count();
+    let sign = if well == services.len() && nodes_well == seen.world.nodes.len() {
+        ":large_green_circle:"
+    } else {
+        ":large_yellow_circle:"
+    };
+    let mut out = format!(
+        "{sign} *{}* {well} of {} well, {nodes_well} of {} ready\n",
+        defuse(seen.name),
+        text::count(services.len(), "service"),
+        text::count(seen.world.nodes.len(), "node"),
+    );
+    let rows: Vec<[String; 4]> = services
+        .iter()
+        .map(|service| {
+            [
+                service.name.clone(),
+                if service.exists {
+                    format!("{}/{}", service.running, service.wanted)
+                } else {
+                    "–".to_owned()
+                },
+                if service.exists { service.version.clone() } else { "not there".to_owned() },
+                service.changed_at.map(|at| text::ago(at, now)).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push_str(&text::fence(&columns(["service", "tasks", "version", "changed"], &rows)));
+        out.push('\n');
+    }
+    for service in &services {
+        for line in remarks(service) {
+            let _ = writeln!(out, ":warning: *{}* {line}", defuse(&service.name));
+        }
+    }
+    for node in seen.world.nodes.iter().filter(|node| !node.is_well()) {
+        let _ = writeln!(
+            out,
+            ":warning: node *{}* is {}, {}",
+            defuse(&node.node.hostname),
+            defuse(&node.node.state),
+            defuse(&node.node.availability)
+        );
+    }
+    for release in seen.releases.iter().filter(|r| services.iter().any(|s| s.name == r.service.as_str())) {
+        let _ = writeln!(
+            out,
+            "_{} {} {} by {} in {}_",
+            defuse(release.service.as_str()),
+            if release.healthy { "got" } else { "did not get" },
+            text::ellipsis(&defuse(&release.version), 40),
+            defuse(&release.by.username),
+            release.run
+        );
+    }
+    for run in seen.runs {
+        let _ = writeln!(
+            out,
+            ":arrow_forward: {} {} by {}: {}",
+            run.id,
+            text::code(&run.plan.command),
+            defuse(&run.by.username),
+            run.phase.word()
+        );
+    }
+    for lock in seen.locks {
+        if matches!(lock.holder, crate::runs::locks::Holder::Person(_)) {
+            let _ = writeln!(out, ":lock: {}", lock.holder.describe(now));
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+/// What is not as it should be, in words.
+fn remarks(service: &ServiceStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !service.declared {
+        lines.push("runs here and stands in no environment file".to_owned());
+        return lines;
+    }
+    if !service.exists {
+        lines.push(format!(
+            "is declared ({}) and does not exist",
+            text::code(service.declared_version.as_deref().unwrap_or("?"))
+        ));
+        return lines;
+    }
+    if service.drift {
+        lines.push(format!(
+            "runs {}, its file says {}",
+            text::code(&service.version),
+            text::code(service.declared_version.as_deref().unwrap_or("?"))
+        ));
+    }
+    if let Some(update) = &service.update
+        && update.state != UpdateState::Completed
+    {
+        lines.push(format!("its last update: {}", defuse(&update.message)));
+    }
+    if let Some(failure) = &service.failure {
+        lines.push(format!("a task failed: {}", defuse(failure)));
+    }
+    lines
+}
+
+/// Left-aligned columns, two spaces apart.
+pub fn columns<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = head.map(|title| title.chars().count());
+    let cut: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.clone().map(|cell| ellipsis(&cell.replace('\n', " "), WIDEST * 2).into_owned()))
+        .collect();
+    for row in &cut {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let mut line = |cells: [&str; N]| {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            let pad = width.saturating_sub(cell.chars().count());
+            let _ = write!(text, "{cell}{}  ", " ".repeat(pad));
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(head);
+    for row in &cut {
+        line(std::array::from_fn(|index| row[index].as_str()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["web".to_owned(), "3/3".to_owned()], ["worker".to_owned(), "1/1".to_owned()]];
+        assert_eq!(columns(["service", "tasks"], &rows), "service  tasks\nweb      3/3\nworker   1/1\n");
+    }
+}

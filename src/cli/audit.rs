@@ -1,0 +1,107 @@
+//! `houston audit`: on the file, whether a daemon runs or not.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Failure, StateArg, out};
+use crate::audit::{self, Filter, VerifyError};
+
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    state: StateArg,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Act {
+    /// The newest entries (the default)
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// JSON lines instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// The whole chain on standard output
+    Export {
+        #[arg(long, value_enum, default_value = "json")]
+        format: Format,
+        /// From this entry on
+        #[arg(long)]
+        from: Option<u64>,
+        /// Up to this entry
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// Check that no entry was changed, removed or put in
+    Verify,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Json,
+    Csv,
+}
+
+impl AuditArgs {
+    pub fn run(self) -> Result<(), Failure> {
+        let path: PathBuf = self.state.state.join("audit.jsonl");
+        if !path.exists() {
+            return Err(Failure::new(format!("there is no audit log in `{}`", self.state.state.display()))
+                .hint("`--state DIR` names the folder that `houston serve` uses"));
+        }
+        let unreadable = |e: std::io::Error| Failure::new(format!("cannot read `{}`: {e}", path.display()));
+        match self.act.unwrap_or(Act::List { limit: 20, json: false }) {
+            Act::List { limit, json } => {
+                for entry in audit::tail(&path, limit).map_err(unreadable)? {
+                    if json {
+                        out::line(serde_json::to_string(&entry).unwrap_or_default());
+                        continue;
+                    }
+                    let event = &entry.event;
+                    let run = event.run.map(|run| format!(" [{run}]")).unwrap_or_default();
+                    let result = event.result.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+                    out::line(format!(
+                        "{:>5}  {}  {} {} {}{run}{result}",
+                        entry.number,
+                        entry.time.strftime("%F %H:%M:%SZ"),
+                        event.who.name,
+                        event.action,
+                        event.command
+                    ));
+                }
+                Ok(())
+            }
+            Act::Export { format, from, to } => {
+                let filter = Filter { from, to, ..Filter::default() };
+                let format = match format {
+                    Format::Json => audit::Format::Json,
+                    Format::Csv => audit::Format::Csv,
+                };
+                let mut stdout = std::io::stdout().lock();
+                audit::export(&path, &filter, format, &mut stdout).map(|_| ()).map_err(unreadable)
+            }
+            Act::Verify => match audit::verify(&path) {
+                Ok(summary) => {
+                    let hash = summary.last_hash.map(|hash| hash.to_string()).unwrap_or_default();
+                    out::line(format!(
+                        "{} in {}: the chain holds; last hash {hash}",
+                        crate::text::count(usize::try_from(summary.entries).unwrap_or(usize::MAX), "entry")
+                            .replace("entrys", "entries"),
+                        crate::text::count(summary.files, "file"),
+                    ));
+                    Ok(())
+                }
+                Err(VerifyError::Broken(broken)) => {
+                    Err(Failure::new(format!("the audit log was tampered with or damaged: {broken}"))
+                        .hint("compare with an export that you kept elsewhere"))
+                }
+                Err(VerifyError::Io(error)) => Err(unreadable(error)),
+            },
+        }
+    }
+}

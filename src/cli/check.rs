@@ -1,0 +1,32 @@
+//! `houston check`.
+
+use clap::Args;
+
+use super::{ConfigArg, Failure, out};
+use crate::app;
+
+#[derive(Args, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Check {
+    pub fn run(self) -> Result<(), Failure> {
+        let kinds = app::kinds();
+        let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
+        let dir = &self.config.config;
+        let report = crate::config::load::check(dir, &kinds);
+        let terminal = crate::diagnostic::render::Terminal {
+            colour: out::stdout_colour(),
+            root: dir,
+            source: &|file| crate::config::load::source_text(dir, file),
+        };
+        let rendered = terminal.render(&report.diagnostics);
+        if !rendered.is_empty() {
+            out::line(rendered.trim_end());
+        }
+        out::line(report.summary());
+        if report.config.is_some() { Ok(()) } else { Err(Failure::new("the configuration is wrong")) }
+    }
+}

@@ -1,0 +1,212 @@
+//! The command line: one file per command. Parses, calls, prints, and turns the outcome into an exit code.
+//!
+//! Must not: hold logic that chat or a test would need too.
+
+mod audit;
+mod check;
+mod demo;
+mod docs;
+mod log;
+mod out;
+mod plan;
+mod runs;
+mod sandbox;
+mod serve;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::secret::Redactor;
+use log::LogFormat;
+
+/// ChatOps for Rocket.Chat: operate your platform from the room where the conversation is.
+#[derive(Parser, Debug)]
+#[command(name = "houston", version, about, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "To see it work: houston demo")]
+pub struct Cli {
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Logging {
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Log more: -v, -vv
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A chat server with a web page, Houston in it, people, services: everything in one process
+    Demo(demo::Demo),
+    /// Only a Rocket.Chat-compatible chat server, for trying and for tests
+    Sandbox(sandbox::SandboxArgs),
+    /// The bot
+    Serve(serve::Serve),
+    /// Check the configuration folder; prints every problem with its place and a hint
+    Check(check::Check),
+    /// Print the plan that chat would show; nothing is changed
+    Plan(plan::PlanArgs),
+    /// Runs: list, show, logs
+    Runs(runs::Runs),
+    /// The audit log: list, export, verify
+    Audit(audit::AuditArgs),
+    /// The state folder: size, export
+    Store(store::StoreArgs),
+    /// Reference, generated from the code
+    Docs(docs::Docs),
+    /// Ask a running Houston whether it is alive (for container health checks)
+    Healthcheck(serve::Healthcheck),
+    /// A task of the sandbox's engine
+    #[command(hide = true, disable_help_flag = true)]
+    SandboxTask {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Args, Debug)]
+struct ConfigArg {
+    /// The configuration folder
+    #[arg(long, value_name = "DIR")]
+    config: PathBuf,
+}
+
+/// Where the state is.
+#[derive(Args, Debug)]
+struct StateArg {
+    /// The state folder
+    #[arg(long, value_name = "DIR", default_value = "./state")]
+    state: PathBuf,
+}
+
+/// What a command says about how it went.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    hints: Vec<String>,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new(), code: 1 }
+    }
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+    fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+impl From<crate::app::StartError> for Failure {
+    fn from(error: crate::app::StartError) -> Self {
+        Self { message: error.message, hints: error.hints, code: 1 }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // One TLS provider for everything, before anything can ask for another.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    if let Command::SandboxTask { args } = cli.command {
+        return crate::sandbox::engine::task::main(args);
+    }
+    let redactor = Redactor::new();
+    log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out::error(format!("the runtime cannot be started: {error}"), &[]);
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async move {
+        match cli.command {
+            Command::Demo(args) => args.run(redactor).await,
+            Command::Sandbox(args) => args.run().await,
+            Command::Serve(args) => args.run(redactor).await,
+            Command::Check(args) => args.run(),
+            Command::Plan(args) => args.run(redactor).await,
+            Command::Runs(args) => args.run().await,
+            Command::Audit(args) => args.run(),
+            Command::Store(args) => args.run().await,
+            Command::Docs(args) => args.run(),
+            Command::Healthcheck(args) => args.run().await,
+            Command::SandboxTask { .. } => Ok(()),
+        }
+    });
+    // Blocking threads (a sled flush, a resolver) must not keep a finished program alive.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out::error(&failure.message, &failure.hints);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Resolves on Ctrl-C and on SIGTERM.
+async fn asked_to_stop() {
+    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(term) => term,
+        Err(error) => {
+            tracing::warn!("SIGTERM cannot be listened for: {error}");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+}
+
+/// A request over the admin socket of a running Houston. `None`: none runs here.
+async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Failure> {
+    let socket = state.join("admin.sock");
+    if !socket.exists() {
+        return Ok(None);
+    }
+    let client = reqwest::Client::builder()
+        .unix_socket(socket)
+        .no_proxy()
+        .build()
+        .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
+    let response = match client.get(format!("http://houston{path}")).send().await {
+        Ok(response) => response,
+        // A socket that a killed Houston left behind.
+        Err(error) if error.is_connect() => return Ok(None),
+        Err(error) => return Err(Failure::new(format!("the running Houston did not answer: {error}"))),
+    };
+    let ok = response.status().is_success();
+    let body = response.text().await.map_err(|e| Failure::new(format!("its answer broke off: {e}")))?;
+    if ok { Ok(Some(body)) } else { Err(Failure::new(body.trim().to_owned())) }
+}
+
+/// The store, when no daemon holds it.
+async fn open_store(state: &std::path::Path) -> Result<crate::store::Store, Failure> {
+    let dir = state.join("journal");
+    if !dir.exists() {
+        return Err(Failure::new(format!("there is no state in `{}`", state.display()))
+            .hint("`--state DIR` names the folder that `houston serve` uses"));
+    }
+    tokio::task::spawn_blocking(move || crate::store::Store::open(&dir))
+        .await
+        .map_err(|_| Failure::new("opening the state failed unexpectedly"))?
+        .map_err(|e| Failure::from(crate::app::StartError::from(e)))
+}

@@ -1,0 +1,131 @@
+//! `houston runs`: over the admin socket when a daemon runs, else on the closed store.
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, StateArg, admin, open_store, out};
+use crate::admin::{RunLog, run_log};
+use crate::chat::status::columns;
+use crate::ids::RunId;
+use crate::runs::journal::{Header, headers};
+
+#[derive(Args, Debug)]
+pub struct Runs {
+    #[command(flatten)]
+    state: StateArg,
+    /// JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Act {
+    /// The newest runs (the default)
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// A run's whole log
+    Show { run: RunId },
+    /// What a run's steps wrote
+    Logs { run: RunId },
+}
+
+impl Runs {
+    pub async fn run(self) -> Result<(), Failure> {
+        let state = &self.state.state;
+        match self.act.unwrap_or(Act::List { limit: 20 }) {
+            Act::List { limit } => {
+                let list: Vec<Header> = match admin(state, &format!("/runs?limit={limit}")).await? {
+                    Some(body) => parse(&body)?,
+                    None => {
+                        let store = open_store(state).await?;
+                        headers(&store)
+                            .take(limit)
+                            .collect::<Result<_, _>>()
+                            .map_err(|e| Failure::new(e.to_string()))?
+                    }
+                };
+                if self.json {
+                    out::line(pretty(&list));
+                } else if list.is_empty() {
+                    out::line("no runs yet");
+                } else {
+                    let rows: Vec<[String; 5]> = list
+                        .into_iter()
+                        .map(|h| {
+                            [
+                                h.run.to_string(),
+                                h.state,
+                                h.by,
+                                h.created_at.strftime("%F %H:%M:%SZ").to_string(),
+                                h.command,
+                            ]
+                        })
+                        .collect();
+                    out::line(columns(["run", "state", "by", "asked", "command"], &rows).trim_end());
+                }
+            }
+            Act::Show { run } => {
+                let log: RunLog = match admin(state, &format!("/runs/{run}")).await? {
+                    Some(body) => parse(&body)?,
+                    None => {
+                        run_log(&open_store(state).await?, run).map_err(|e| Failure::new(e.to_string()))?
+                    }
+                };
+                if self.json {
+                    out::line(pretty(&log));
+                    return Ok(());
+                }
+                if let Some(header) = &log.header {
+                    out::line(format!(
+                        "{} {} ({} by {})",
+                        header.run, header.command, header.state, header.by
+                    ));
+                }
+                for record in &log.events {
+                    let event = serde_json::to_value(&record.event).unwrap_or_default();
+                    let name = event.get("type").and_then(|t| t.as_str()).unwrap_or("event").to_owned();
+                    let rest = match event {
+                        serde_json::Value::Object(mut map) => {
+                            map.shift_remove("type");
+                            map.shift_remove("plan");
+                            serde_json::Value::Object(map).to_string()
+                        }
+                        other => other.to_string(),
+                    };
+                    out::line(format!(
+                        "{:>3}  {}  {name}  {rest}",
+                        record.seq,
+                        record.at.strftime("%F %H:%M:%S%.3fZ")
+                    ));
+                }
+            }
+            Act::Logs { run } => match admin(state, &format!("/runs/{run}/logs")).await? {
+                Some(body) => out::line(body.trim_end()),
+                None => {
+                    let path = crate::exec::transcript::path(&state.join("transcripts"), &run.to_string());
+                    match std::fs::read(&path) {
+                        Ok(bytes) => out::line(String::from_utf8_lossy(&bytes).trim_end()),
+                        Err(error) => {
+                            return Err(Failure::new(format!("cannot read `{}`: {error}", path.display())));
+                        }
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Failure> {
+    serde_json::from_str(body).map_err(|e| {
+        Failure::new(format!("the running Houston answered what this one does not understand: {e}"))
+    })
+}
+
+pub fn pretty<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}

@@ -1,0 +1,79 @@
+//! `houston serve` and `houston healthcheck`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigArg, Failure, StateArg, asked_to_stop, out};
+use crate::app::{self, Houston, Options};
+use crate::config::Config;
+use crate::secret::Redactor;
+
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong, a restart will not help.
+const EX_CONFIG: u8 = 78;
+
+/// How long steps may take to reach a boundary after SIGTERM. Container platforms kill after 10 s.
+const GRACE: Duration = Duration::from_secs(8);
+
+#[derive(Args, Debug)]
+pub struct Serve {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    state: StateArg,
+}
+
+impl Serve {
+    pub async fn run(self, redactor: Redactor) -> Result<(), Failure> {
+        let config = load(&self.config.config)?;
+        let houston = Houston::start(Options::new(config, &self.state.state, redactor)).await?;
+        tracing::info!("Houston {} is up", env!("CARGO_PKG_VERSION"));
+        asked_to_stop().await;
+        tracing::info!("stopping");
+        houston.stop(GRACE).await;
+        Ok(())
+    }
+}
+
+/// A checked configuration, or every problem of it on standard error and exit code 78.
+pub fn load(dir: &std::path::Path) -> Result<Config, Failure> {
+    let kinds = app::kinds();
+    let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
+    let report = crate::config::load::check(dir, &kinds);
+    for diagnostic in report.diagnostics.sorted() {
+        out::note(diagnostic);
+    }
+    report.config.ok_or_else(|| {
+        Failure::new(format!("the configuration in `{}` is wrong", dir.display()))
+            .hint(format!("`houston check --config {}` shows each problem in its place", dir.display()))
+            .code(EX_CONFIG)
+    })
+}
+
+#[derive(Args, Debug)]
+pub struct Healthcheck {
+    /// Where `http.listen` listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    address: SocketAddr,
+}
+
+impl Healthcheck {
+    pub async fn run(self) -> Result<(), Failure> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
+        let answer = client
+            .get(format!("http://{}/healthz", self.address))
+            .send()
+            .await
+            .map_err(|e| Failure::new(format!("no answer from {}: {e}", self.address)))?;
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err(Failure::new(answer.text().await.unwrap_or_default().trim().to_owned()))
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `houston docs config|steps|commands`: the reference as Markdown, from the same tables and defaults that
+//! the code works with.
+//!
+//! Must not: print or read files.
+
+use std::fmt::Write as _;
+
+use super::Limits;
+use super::approvals::EXPIRES;
+use super::environment::UpdatePolicy;
+use super::yaml::written_duration;
+use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
+use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
+use crate::text;
+
+/// A key, what it takes, and what it means with its default.
+type Row = (&'static str, &'static str, String);
+
+/// All keys of `houston.yaml` and of the environment files.
+pub fn config() -> String {
+    let limits = Limits::default();
+    let update = UpdatePolicy::default();
+    let mut out = String::from(
+        "# Configuration\n\nA folder with `houston.yaml` and `environments/NAME.yaml`. Files in `commands/` and \
+         `playbooks/` are added to the built-in ones; a file of the same name replaces the built-in one. Unknown \
+         keys are errors. Durations are written `30s`, `10m`, `2h`, `1d`. A secret is `{file: PATH}`, `{env: NAME}` \
+         or `{command: [PROGRAM, ARGUMENT]}`, never a value. `houston check` reports everything that is wrong.\n",
+    );
+    let row = |key, takes, doc: &str| -> Row { (key, takes, doc.to_owned()) };
+    table(
+        &mut out,
+        "`houston.yaml`",
+        &[
+            row("rocketchat.url", "address", "The workspace, with its sub-path if it has one. Required."),
+            row(
+                "rocketchat.user_id, token",
+                "text, secret",
+                "A personal access token of the bot's account; or",
+            ),
+            row("rocketchat.username, password", "text, secret", "its name and password."),
+            row("http.listen", "IP:PORT", "Health, metrics and pages. Off when absent."),
+            row("http.public_url", "address", "For links in messages. No links when absent."),
+            row("access.roles.NAME.users", "list", "User names or ids."),
+            row(
+                "access.roles.NAME.rocketchat_roles",
+                "list",
+                "Everybody who has one of these in Rocket.Chat.",
+            ),
+            row(
+                "access.rules",
+                "list",
+                "`- allow: {…}` or `- deny: {…}` with `roles`, `users`, `rooms`, `commands` (names, `changing`, \
+                 `reading`) and `arguments`. The first that matches decides; after them everybody may read, and \
+                 operators and leads may change.",
+            ),
+            (
+                "limits.stale_after",
+                "duration",
+                format!(
+                    "Older commands found after an absence are asked about. Default {}.",
+                    written_duration(limits.stale_after)
+                ),
+            ),
+            (
+                "limits.step_timeout",
+                "duration",
+                format!(
+                    "For steps that say nothing else. Default {}.",
+                    written_duration(limits.step_timeout)
+                ),
+            ),
+            (
+                "limits.commands_per_minute",
+                "number",
+                format!("Of one person. Default {}.", limits.commands_per_minute),
+            ),
+            (
+                "approvals.expires",
+                "duration",
+                format!(
+                    "How long requests wait where no rule says otherwise. Default {}.",
+                    written_duration(EXPIRES)
+                ),
+            ),
+        ],
+    );
+    table(
+        &mut out,
+        "`environments/NAME.yaml`",
+        &[
+            row(
+                "hosts.NAME.ssh",
+                "[user@]address[:port]",
+                "A machine. `hosts.NAME: user@address` is the short form.",
+            ),
+            row("hosts.NAME.identity", "path", "Private key. Default: what ssh uses by itself."),
+            row(
+                "hosts.NAME.known_hosts",
+                "path",
+                "Default: the user's. Unknown and changed keys are refused.",
+            ),
+            row("hosts.NAME.jump", "list", "Hosts to go through, first hop first."),
+            row("swarm.managers", "list of hosts", "Tried in order; or"),
+            row("swarm.socket", "path", "the Docker socket of this machine (with `managers`: of theirs)."),
+            row("services.NAME", "mapping", "See below."),
+            row("variables.NAME", "text", "`{{ variables.NAME }}` in playbooks."),
+            row(
+                "approvals.COMMAND",
+                "`none` or policy",
+                "`{count, from}`, `{all_of: […]}` or `{any_of: […]}`, with `not_requester` (default true), \
+                 `expires` and `reason: required`. `default` stands for all commands that have no line.",
+            ),
+        ],
+    );
+    table(
+        &mut out,
+        "A service",
+        &[
+            row("image", "text", "Without its tag. Required."),
+            row("version", "text", "Tag or digest, in quotes: YAML reads 1.10 as 1.1. Required."),
+            row("replicas", "number or {count, min, max}", "Default 1, from 0 to 20."),
+            row("depends_on", "list of services", "Updated before this one."),
+            row(
+                "health",
+                "{url, expect_status, expect_body, within}",
+                "Asked after an update. Default status 200 within 30s. `{version}` is the one deployed.",
+            ),
+            (
+                "update",
+                "{order, parallelism, delay, monitor, failure_action, max_failure_ratio}",
+                format!(
+                    "Default start-first, {} at a time, monitored for {}, rolled back when more than {} of the tasks fail.",
+                    update.parallelism,
+                    written_duration(update.monitor),
+                    update.max_failure_ratio
+                ),
+            ),
+            row("placement", "list", "Swarm constraints: `node.labels.zone==a`."),
+            row("environment", "mapping", "Environment variables. No secrets: they are visible in Swarm."),
+            row("ports", "list", "`\"8080:80\"`, or `{published, target, mode: ingress or host}`."),
+            row("networks", "list", "Names of overlay networks."),
+            row("command", "list", "In place of the image's own."),
+            row("endpoint_mode", "vip or dnsrr", "Default vip."),
+            row("swarm_name", "text", "Default: the service's name."),
+        ],
+    );
+    out
+}
+
+fn table(out: &mut String, title: &str, rows: &[Row]) {
+    let _ = write!(out, "\n## {title}\n\n| key | takes | |\n|---|---|---|\n");
+    for (key, takes, doc) in rows {
+        let _ = writeln!(out, "| `{key}` | {} | {} |", cell(takes), cell(doc));
+    }
+}
+
+/// A bar would end the cell, a line break the row.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+/// Every step kind with its parameters.
+pub fn steps(kinds: &[&dyn StepKind]) -> String {
+    let mut out = String::from(
+        "# Steps\n\nA step of a playbook has an `id`, one step kind with its parameters, and as needed `when` (an \
+         expression), `undo` (`none`, or another step), `retry` (`attempts`, `backoff`, `max_elapsed`, `then: fail` \
+         or `pause`) and `timeout`. Parameters are templates over the playbook's inputs, `variables`, \
+         `environment`, `command`, `requester` and `reason`; with `each: services` also `service`, `version` and \
+         `declared`, the service as its file declares it. A parameter that is one `{{ … }}` keeps the type of its \
+         value, and is left out when that is none.\n",
+    );
+    for kind in kinds {
+        let undo = match kind.undo_mode(&serde_json::json!({})) {
+            UndoMode::ByKind => "it undoes itself",
+            UndoMode::NotNeeded => "nothing to undo",
+            UndoMode::Impossible => "cannot be undone; name an `undo`",
+        };
+        let _ = write!(out, "\n## `{}`\n\n{} Undo: {undo}.\n", kind.name(), kind.doc());
+        if kind.params().is_empty() {
+            continue;
+        }
+        out.push_str("\n| parameter | takes | |\n|---|---|---|\n");
+        for param in kind.params() {
+            let takes = match param.kind {
+                ParamKind::Text => "text".to_owned(),
+                ParamKind::Integer => "whole number".to_owned(),
+                ParamKind::Boolean => "`true` or `false`".to_owned(),
+                ParamKind::Duration => "duration".to_owned(),
+                ParamKind::Argv => "list of arguments".to_owned(),
+                ParamKind::Enum(words) => text::or_list(words),
+                ParamKind::Map => "mapping".to_owned(),
+            };
+            let need = if param.required { " Required." } else { "" };
+            let _ = writeln!(out, "| `{}` | {} | {}{need} |", param.name, cell(&takes), cell(param.doc));
+        }
+    }
+    out
+}
+
+/// Every command with its arguments.
+pub fn commands(commands: &[CommandSpec]) -> String {
+    let mut out = String::from("# Commands\n");
+    for command in commands {
+        let _ = write!(out, "\n## `{}`\n\n{}\n", usage(command), command.summary);
+        if let Some(details) = &command.details {
+            let _ = write!(out, "\n{details}\n");
+        }
+        let run = match &command.action {
+            Action::Playbook(name) => format!("Runs the playbook `{name}`; shows its plan first."),
+            Action::Builtin(_) if command.changes => "Changes something.".to_owned(),
+            Action::Builtin(_) => "Reads only, or is guarded by the approval policy.".to_owned(),
+        };
+        let _ = write!(out, "\n{run}");
+        if !command.aliases.is_empty() {
+            let _ = write!(out, " Also {}.", text::or_list(&command.aliases));
+        }
+        out.push('\n');
+        let all: Vec<(&Argument, bool)> = (command.arguments.iter().map(|a| (a, false)))
+            .chain(command.flags.iter().map(|f| (f, true)))
+            .collect();
+        if !all.is_empty() {
+            out.push_str("\n| | takes | |\n|---|---|---|\n");
+        }
+        for (argument, flag) in all {
+            let dashes = if flag { "--" } else { "" };
+            let default = argument.default.as_ref().map(|d| format!(" Default `{d}`.")).unwrap_or_default();
+            let takes = takes(&argument.kind);
+            let _ = writeln!(
+                out,
+                "| `{dashes}{}` | {} | {}.{default} |",
+                argument.name,
+                cell(&takes),
+                cell(&argument.doc)
+            );
+        }
+        if !command.examples.is_empty() {
+            let examples: Vec<String> = command.examples.iter().map(|e| format!("`!{e}`")).collect();
+            let _ = write!(out, "\nFor example {}.\n", examples.join(", "));
+        }
+    }
+    out
+}
+
+/// `deploy ENVIRONMENT [SERVICE [VERSION]]`
+fn usage(command: &CommandSpec) -> String {
+    let mut out = command.name.clone();
+    let mut open = 0;
+    for argument in &command.arguments {
+        let name = argument.name.to_uppercase();
+        if argument.required {
+            let _ = write!(out, " {name}");
+        } else {
+            let _ = write!(out, " [{name}");
+            open += 1;
+        }
+    }
+    out.push_str(&"]".repeat(open));
+    out
+}
+
+fn takes(kind: &ArgumentKind) -> String {
+    match kind {
+        ArgumentKind::Environment => "environment".into(),
+        ArgumentKind::Service => "service".into(),
+        ArgumentKind::Version => "tag or digest".into(),
+        ArgumentKind::Integer { min, max: i64::MAX } => format!("whole number from {min}"),
+        ArgumentKind::Integer { min, max } => format!("whole number from {min} to {max}"),
+        ArgumentKind::Duration { min, max } => {
+            let limit = |word: &str, d: &Option<std::time::Duration>| {
+                d.map(|d| format!(" {word} {}", text::duration(d))).unwrap_or_default()
+            };
+            format!("duration{}{}", limit("from", min), limit("to", max))
+        }
+        ArgumentKind::Enum(words) => text::or_list(words),
+        ArgumentKind::Run => "run such as `R-41`".into(),
+        ArgumentKind::User => "user name".into(),
+        ArgumentKind::Text => "text; quotes group words".into(),
+        ArgumentKind::Rest => "all that follows".into(),
+        ArgumentKind::Switch => "nothing: a switch".into(),
+    }
+}

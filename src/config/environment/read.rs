@@ -1,0 +1,78 @@
+//! Reads an environment file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Environment;
+use crate::config::yaml::Node;
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::ids::EnvName;
+
+/// Words that stand where an environment's name stands: `backup list prod`.
+const RESERVED: &[&str] = &["list", "verify"];
+
+/// The longest name of a host, a service or an environment.
+const LONGEST: usize = 63;
+
+/// `file` gives the environment its name; `dir` is what relative paths count from.
+pub(crate) fn read(
+    node: &Node,
+    file: &Path,
+    dir: &Path,
+    expires: Duration,
+    found: &mut Diagnostics,
+) -> Option<Environment> {
+    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let start = Location::new(file, 1, 1);
+    check_name("environment", name, &start, found);
+    if RESERVED.contains(&name) {
+        found.push(
+            Diagnostic::error(start, format!("an environment cannot be called `{name}`"))
+                .hint("`backup list ENV` and `backup verify ENV` are commands: rename the file"),
+        );
+    }
+    let mut map = node.map(found)?;
+    let hosts_node = map.take("hosts");
+    let hosts = hosts_node.map(|node| super::hosts::read(node, dir, found)).unwrap_or_default();
+    let swarm_node = map.take("swarm");
+    let swarm = swarm_node.and_then(|node| super::hosts::swarm(node, hosts_node, found));
+    let services_at = map.key_at("services");
+    let services = map.take("services").map(|node| super::services::read(node, found)).unwrap_or_default();
+    let variables = map.take("variables").map(|node| super::services::variables(node, found));
+    let approvals = map.take("approvals");
+    let approvals = approvals.map(|node| crate::config::approvals::read(node, expires, found));
+    map.finish(found);
+    if !services.is_empty() && swarm_node.is_none() {
+        found.push(
+            Diagnostic::error(services_at, format!("`{name}` has services and no Swarm to run them"))
+                .hint("add swarm: {managers: [HOST]}, or swarm: {socket: /var/run/docker.sock}"),
+        );
+    }
+    Some(Environment {
+        name: EnvName::from(name),
+        at: node.at.clone(),
+        hosts,
+        swarm,
+        services,
+        variables: variables.unwrap_or_default(),
+        approvals: approvals.unwrap_or_default(),
+    })
+}
+
+/// Names are typed in chat, written in templates and given to other programs.
+pub(super) fn check_name(what: &str, name: &str, at: &Location, found: &mut Diagnostics) {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if begins && name.len() <= LONGEST && name.chars().all(good) {
+        return;
+    }
+    found.push(
+        Diagnostic::error(
+            at.clone(),
+            format!("`{}` is not a name for a {what}", crate::text::ellipsis(name, 70)),
+        )
+        .hint(format!(
+            "lower-case letters, digits, `-`, `_` and `.`, at most {LONGEST}, a letter or digit first"
+        )),
+    );
+}

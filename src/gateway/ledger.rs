@@ -1,0 +1,189 @@
+//! Which messages were dealt with: durable, by message id, never by time.
+//!
+//! A message that was handed out and not marked yet holds its room's cursor back, so that it is found
+//! again after a crash. Must not: decide what dealing with a message means.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::ids::{MessageId, RoomId};
+use crate::store::{Batch, Store, StoreError, Tree};
+
+use super::recent::Recent;
+
+/// Entries older than this are dropped by [`Ledger::prune`]; documents older than this are never new.
+pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A consumer that never marks what it was given must not hold a cursor back for ever.
+const LONGEST_OPEN: Duration = Duration::from_secs(600);
+
+/// Ids kept in memory, so that most repetitions are recognised without the store.
+const IN_MEMORY: usize = 100_000;
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    at: Timestamp,
+}
+
+/// Clones share one ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Store,
+    clock: Clock,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    marked: Recent<()>,
+    /// Handed out, not marked.
+    open: HashMap<MessageId, Open>,
+}
+
+struct Open {
+    room: RoomId,
+    /// `_updatedAt` of the document.
+    updated_at: Timestamp,
+    /// By our clock.
+    handed_out: Timestamp,
+}
+
+impl Ledger {
+    pub fn new(store: Store, clock: Clock) -> Self {
+        let shared = Shared { marked: Recent::new(IN_MEMORY), open: HashMap::new() };
+        Self { store, clock, shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// Whether the message was dealt with, ever (within [`KEPT`]). A store that cannot be read counts as
+    /// yes: better a command that must be sent again than one that runs twice.
+    pub fn seen(&self, id: &MessageId) -> bool {
+        if self.lock().marked.contains(id) {
+            return true;
+        }
+        self.store.contains(Tree::Ledger, id.as_str().as_bytes()).unwrap_or_else(|error| {
+            tracing::error!(%error, message = %id, "the ledger cannot be read; the message is left alone");
+            true
+        })
+    }
+
+    /// For what may be dealt with again after a crash: answers to questions, talk that is not addressed
+    /// to Houston. Durable within about half a second.
+    pub fn mark_read_only(&self, id: &MessageId) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        self.batch_for(id, &mut batch);
+        self.store.apply(batch)
+    }
+
+    /// Puts the mark into `batch`, so that it becomes durable together with what the message caused.
+    pub fn batch_for(&self, id: &MessageId, batch: &mut Batch) {
+        batch.put(Tree::Ledger, id.as_str().as_bytes(), &Entry { at: self.clock.now() });
+        let mut shared = self.lock();
+        shared.marked.insert(id.clone(), ());
+        shared.open.remove(id);
+    }
+
+    /// Drops entries older than [`KEPT`]; returns how many. Reads the whole ledger: call it seldom, on a
+    /// blocking thread.
+    pub fn prune(&self) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let mut dropped = 0;
+        let mut batch = Batch::new();
+        for record in self.store.scan::<Entry>(Tree::Ledger, &[]) {
+            let (key, entry) = record?;
+            if entry.at.checked_add(KEPT).is_ok_and(|until| until < now) {
+                batch.delete(Tree::Ledger, &key);
+                dropped += 1;
+            }
+        }
+        if dropped > 0 {
+            self.store.apply(batch)?;
+        }
+        Ok(dropped)
+    }
+
+    /// The message goes out now; until it is marked its room is read again from before it.
+    pub(super) fn handed_out(&self, id: MessageId, room: RoomId, updated_at: Timestamp) {
+        let handed_out = self.clock.now();
+        self.lock().open.insert(id, Open { room, updated_at, handed_out });
+    }
+
+    /// Per room the `_updatedAt` of the oldest message that was handed out and not marked.
+    pub(super) fn open(&self) -> HashMap<RoomId, Timestamp> {
+        let now = self.clock.now();
+        let mut shared = self.lock();
+        shared.open.retain(|_, open| open.handed_out.checked_add(LONGEST_OPEN).is_ok_and(|t| t > now));
+        let mut oldest: HashMap<RoomId, Timestamp> = HashMap::new();
+        for open in shared.open.values() {
+            let at = oldest.entry(open.room.clone()).or_insert(open.updated_at);
+            *at = (*at).min(open.updated_at);
+        }
+        oldest
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open: BTreeSet<_> = self.lock().open.keys().cloned().collect();
+        f.debug_struct("Ledger").field("open", &open).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> (tempfile::TempDir, Clock, Ledger) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let clock = Clock::manual("2026-09-01T00:00:00Z".parse().expect("a time"));
+        let store = Store::open(dir.path()).expect("a store");
+        let ledger = Ledger::new(store, clock.clone());
+        (dir, clock, ledger)
+    }
+
+    #[tokio::test]
+    async fn a_mark_is_found_by_another_process() {
+        let (_dir, clock, ledger) = ledger();
+        let id = MessageId::from("M1");
+        assert!(!ledger.seen(&id));
+        let mut batch = Batch::new();
+        ledger.batch_for(&id, &mut batch);
+        ledger.store.commit(batch).await.expect("written");
+        let next = Ledger::new(ledger.store, clock);
+        assert!(next.seen(&id));
+        assert!(!next.seen(&MessageId::from("M2")));
+    }
+
+    #[test]
+    fn a_message_that_was_handed_out_holds_its_room_back_until_it_is_marked() {
+        let (_dir, clock, ledger) = ledger();
+        let (early, late) = (clock.now(), clock.now() + Duration::from_secs(9));
+        ledger.handed_out("M2".into(), "R".into(), late);
+        ledger.handed_out("M1".into(), "R".into(), early);
+        assert_eq!(ledger.open()[&RoomId::from("R")], early);
+        ledger.mark_read_only(&"M1".into()).expect("written");
+        assert_eq!(ledger.open()[&RoomId::from("R")], late);
+        clock.advance(LONGEST_OPEN);
+        assert!(ledger.open().is_empty(), "not for ever");
+    }
+
+    #[test]
+    fn marks_are_pruned_after_thirty_days() {
+        let (_dir, clock, ledger) = ledger();
+        ledger.mark_read_only(&"old".into()).expect("written");
+        clock.advance(KEPT);
+        ledger.mark_read_only(&"new".into()).expect("written");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(ledger.prune().expect("pruned"), 1);
+        let next = Ledger::new(ledger.store, clock);
+        assert!(!next.seen(&"old".into()));
+        assert!(next.seen(&"new".into()));
+    }
+}

@@ -1,0 +1,298 @@
+//! From a playbook and bound inputs to a plan: expanded, rendered, looked at against the world. Reads only.
+//!
+//! Must not: change anything, or leave a template in a plan: what is pinned is final.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use super::model::{
+    ApprovalPolicy, Digest, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepTemplate,
+    UndoTemplate,
+};
+use super::steps::{Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
+use super::template::{self, Scope, TemplateError};
+use crate::clock::Clock;
+use crate::config::environment::{Environment, Service};
+use crate::ids::{EffectToken, RunId, ServiceName, StepId};
+use crate::secret::Redactor;
+
+/// What is to be planned.
+pub struct Request<'a> {
+    pub playbook: &'a Playbook,
+    /// Canonical, as one would type it.
+    pub command: String,
+    pub command_name: String,
+    pub environment: Option<&'a Environment>,
+    /// The command's values by argument name; absent optional ones are left out.
+    pub inputs: BTreeMap<String, Json>,
+    pub requester: String,
+    pub reason: Option<String>,
+    pub approval: Option<ApprovalPolicy>,
+    pub config_revision: Digest,
+}
+
+/// What planning needs of the outside.
+#[derive(Clone)]
+pub struct Planner {
+    pub kinds: Kinds,
+    pub world: Arc<dyn World>,
+    pub clock: Clock,
+    pub redactor: Redactor,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    pub plan: Plan,
+    /// Services that are as they should be already, with what they run.
+    pub already: Vec<String>,
+}
+
+/// Why there is no plan; for the room.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<StepError> for PlanError {
+    fn from(error: StepError) -> Self {
+        Self { message: error.message, hint: error.hint }
+    }
+}
+impl From<TemplateError> for PlanError {
+    fn from(error: TemplateError) -> Self {
+        Self { message: error.what, hint: error.hint }
+    }
+}
+
+/// One expansion of the playbook's steps.
+struct Round<'a> {
+    scope: Scope,
+    service: Option<&'a Service>,
+    version: Option<String>,
+}
+
+impl Planner {
+    pub async fn plan(&self, request: Request<'_>) -> Result<Planned, PlanError> {
+        let rounds = rounds(&request)?;
+        let many = rounds.len() > 1;
+        let mut steps: Vec<PlannedStep> = Vec::new();
+        let mut already = Vec::new();
+        for round in &rounds {
+            let mut group = Vec::new();
+            // An empty preview of every declarative step, and no other that acts: nothing to do.
+            let mut something_to_do = false;
+            for template in &request.playbook.steps {
+                if let Some(when) = &template.when
+                    && !template::is_true(when, &round.scope)?
+                {
+                    continue;
+                }
+                let (step, acts) = self.step(&request, template, round, many).await?;
+                something_to_do |= acts;
+                group.push(step);
+            }
+            if something_to_do {
+                steps.extend(group);
+            } else if let Some(service) = round.service {
+                let version = round.version.as_deref().unwrap_or(&service.version);
+                already.push(format!("{} is at {version}", service.name));
+            }
+        }
+        let locks = locks(request.environment, &steps);
+        let plan = Plan {
+            command: request.command,
+            command_name: request.command_name,
+            playbook: request.playbook.name.clone(),
+            playbook_digest: request.playbook.digest.clone(),
+            config_revision: request.config_revision,
+            environment: request.environment.map(|environment| environment.name.clone()),
+            locks,
+            steps,
+            on_failure: request.playbook.on_failure,
+            approval: request.approval,
+            reason: request.reason,
+        };
+        Ok(Planned { plan, already })
+    }
+
+    /// One step, and whether it would change something.
+    async fn step(
+        &self,
+        request: &Request<'_>,
+        template: &StepTemplate,
+        round: &Round<'_>,
+        many: bool,
+    ) -> Result<(PlannedStep, bool), PlanError> {
+        let kind = self.kind(&template.kind)?;
+        let params = template::render_params(&template.params, kind.params(), &round.scope)?;
+        let id = match round.service {
+            Some(service) if many => StepId::new(format!("{}-{}", template.id, service.name)),
+            _ => template.id.clone(),
+        };
+        let service = round.service.map(|service| service.name.clone());
+        let context = StepContext {
+            world: Arc::clone(&self.world),
+            environment: request.environment.map(|environment| environment.name.clone()),
+            service: service.clone(),
+            clock: self.clock.clone(),
+            redactor: self.redactor.clone(),
+            cancel: CancellationToken::new(),
+            progress: Arc::new(Silent),
+            token: EffectToken::new(RunId(0), 0),
+            outputs: Arc::default(),
+            planned: Preview::default(),
+        };
+        let preview = kind.preview(&context, &params).await?;
+        let acts = if kind.declarative() {
+            !preview.changes.is_empty()
+        } else {
+            kind.repeat(&params) != Repeat::Safe && kind.undo_mode(&params) != UndoMode::NotNeeded
+        };
+        let undo = match &template.undo {
+            Some(UndoTemplate::Step { kind, params }) => {
+                let by = self.kind(kind)?;
+                PlannedUndo::Step {
+                    kind: kind.clone(),
+                    params: template::render_params(params, by.params(), &round.scope)?,
+                }
+            }
+            declared => match (kind.undo_mode(&params), declared) {
+                (UndoMode::NotNeeded, _) => PlannedUndo::NotNeeded,
+                (UndoMode::ByKind, None) => PlannedUndo::ByKind,
+                _ => PlannedUndo::Impossible,
+            },
+        };
+        let step = PlannedStep {
+            id,
+            kind: template.kind.clone(),
+            title: kind.title(&params),
+            params,
+            preview,
+            undo,
+            retry: template.retry.clone(),
+            timeout: template.timeout,
+            service,
+        };
+        Ok((step, acts))
+    }
+
+    fn kind(&self, name: &str) -> Result<&Arc<dyn StepKind>, PlanError> {
+        self.kinds.get(name).ok_or_else(|| PlanError {
+            message: format!("this Houston knows no step kind `{name}`"),
+            hint: Some("run `houston check` on the configuration".to_owned()),
+        })
+    }
+}
+
+fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
+    let mut scope = Scope::new(request.environment)
+        .with("command", request.command.clone())
+        .with("requester", request.requester.clone())
+        .with("reason", request.reason.clone().unwrap_or_default());
+    // What was not given is none, so that `when: version` works and a wrong name is still an error.
+    for name in request.playbook.inputs.keys() {
+        scope = scope.with(name.clone(), request.inputs.get(name).cloned().unwrap_or(Json::Null));
+    }
+    let text = |name: &str| request.inputs.get(name).and_then(Json::as_str);
+    let named = match (text("service"), request.environment) {
+        (Some(name), Some(environment)) => {
+            let name = ServiceName::from(name);
+            Some(environment.service(&name).ok_or_else(|| PlanError {
+                message: format!("`{}` has no service `{name}`", environment.name),
+                hint: None,
+            })?)
+        }
+        _ => None,
+    };
+    if request.playbook.each.is_none() {
+        let version = text("version").map(str::to_owned);
+        let scope = match (named, &version) {
+            (Some(service), version) => {
+                let version = version.clone().unwrap_or_else(|| service.version.clone());
+                scope.with_service(service, &version)
+            }
+            (None, _) => scope,
+        };
+        return Ok(vec![Round { scope, service: named, version }]);
+    }
+    let Some(Each::Services) = request.playbook.each else { return Ok(Vec::new()) };
+    let Some(environment) = request.environment else {
+        return Err(PlanError {
+            message: format!(
+                "playbook `{}` goes through services, and no environment was named",
+                request.playbook.name
+            ),
+            hint: None,
+        });
+    };
+    let services = match named {
+        Some(service) => vec![service],
+        None => in_order(environment),
+    };
+    Ok(services
+        .into_iter()
+        .map(|service| {
+            let version = text("version").unwrap_or(&service.version).to_owned();
+            Round {
+                scope: scope.clone().with_service(service, &version),
+                service: Some(service),
+                version: Some(version),
+            }
+        })
+        .collect())
+}
+
+/// The services of an environment, each after those that it depends on; otherwise in the file's order.
+/// Cycles are refused when the file is loaded; should one come here, its services keep the file's order.
+pub fn in_order(environment: &Environment) -> Vec<&Service> {
+    fn visit<'e>(
+        environment: &'e Environment,
+        service: &'e Service,
+        on_the_way: &mut Vec<&'e ServiceName>,
+        ordered: &mut Vec<&'e Service>,
+    ) {
+        if ordered.iter().any(|done| done.name == service.name) || on_the_way.contains(&&service.name) {
+            return;
+        }
+        on_the_way.push(&service.name);
+        for needed in service.depends_on.iter().filter_map(|name| environment.service(name)) {
+            visit(environment, needed, on_the_way, ordered);
+        }
+        on_the_way.pop();
+        ordered.push(service);
+    }
+    let mut ordered = Vec::new();
+    for service in &environment.services {
+        visit(environment, service, &mut Vec::new(), &mut ordered);
+    }
+    ordered
+}
+
+/// Each service that a step is about; the whole environment when a step is about none.
+fn locks(environment: Option<&Environment>, steps: &[PlannedStep]) -> Vec<LockName> {
+    let Some(environment) = environment else { return Vec::new() };
+    let whole = LockName { environment: environment.name.clone(), service: None };
+    if steps.iter().any(|step| step.service.is_none()) {
+        return vec![whole];
+    }
+    let mut locks: Vec<LockName> = steps
+        .iter()
+        .map(|step| LockName { environment: environment.name.clone(), service: step.service.clone() })
+        .collect();
+    locks.sort();
+    locks.dedup();
+    locks
+}
+
+/// A plan is made without telling anybody.
+struct Silent;
+
+impl Progress for Silent {
+    fn status(&self, _line: &str) {}
+    fn output(&self, _line: &str) {}
+}

@@ -1,0 +1,208 @@
+//! What can happen to a run: the journal's vocabulary. Additive only; every record carries its version.
+//!
+//! Must not: decide anything. `state` folds these, `next` decides, `engine` acts.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::approvals::Vote;
+use crate::gateway::events::{Actor, Room};
+use crate::ids::{EffectToken, MessageId, RunId, UserId};
+use crate::playbook::model::{Change, Digest, Plan};
+use crate::playbook::steps::{Pause, StepError};
+
+/// Of [`Event`] as written by this build.
+pub const EVENT_VERSION: u32 = 1;
+
+/// One line of a run's log, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub v: u32,
+    pub run: RunId,
+    /// From 0, without gaps.
+    pub seq: u32,
+    pub at: Timestamp,
+    pub event: Event,
+}
+
+/// Where a run was asked for, and where it reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    pub room: Room,
+    /// The thread in which it was asked for, if any.
+    pub thread: Option<MessageId>,
+    /// The command's own message.
+    pub message: MessageId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The plan is pinned here; a run never reads a playbook again.
+    Created {
+        plan: Box<Plan>,
+        digest: Digest,
+        by: Actor,
+        origin: Origin,
+        /// Houston's version.
+        engine: String,
+        /// The message that asks for approval; made here, so that sending it twice is sending it once.
+        card: MessageId,
+        /// The message that shows progress and, at last, the result.
+        progress: MessageId,
+        /// Until when it may be approved; absent when the plan needs no approval.
+        expires_at: Option<Timestamp>,
+    },
+    Voted {
+        vote: Vote,
+        /// The plan that was voted on.
+        digest: Digest,
+    },
+    VoteWithdrawn {
+        by: Actor,
+        /// The name vanished from the reactions: not proof of a withdrawal, but it counts no more.
+        vanished: bool,
+    },
+    /// Somebody whose vote cannot count was told so; not again.
+    Told {
+        who: UserId,
+    },
+    /// The approval message was deleted; this is its successor.
+    CardReplaced {
+        card: MessageId,
+    },
+    Approved,
+    Denied {
+        by: Actor,
+        reason: Option<String>,
+    },
+    /// The denier's line, asked for after the denial.
+    DenialExplained {
+        reason: String,
+    },
+    Expired,
+    /// The world or the configuration is not what the plan was approved for.
+    Voided {
+        differences: Vec<Change>,
+    },
+    /// Other work holds what this run needs. `behind` is for people.
+    Queued {
+        behind: Vec<String>,
+    },
+    /// From here the run holds its locks.
+    Started,
+    StepStarted {
+        step: usize,
+        /// From 1.
+        attempt: u32,
+        token: EffectToken,
+    },
+    StepSucceeded {
+        step: usize,
+        output: Json,
+        /// A probe found that it had happened.
+        #[serde(default)]
+        adopted: bool,
+    },
+    StepFailed {
+        step: usize,
+        error: StepError,
+    },
+    RetryAt {
+        step: usize,
+        at: Timestamp,
+    },
+    /// The step waits for time or for a person.
+    StepWaiting {
+        step: usize,
+        pause: Pause,
+        until: Option<Timestamp>,
+    },
+    /// A wait for time is over.
+    WaitEnded {
+        step: usize,
+    },
+    Answered {
+        step: usize,
+        by: Actor,
+        answer: String,
+    },
+    /// It was started, its outcome was not recorded, and nobody can tell by looking.
+    OutcomeUnknown {
+        step: usize,
+        why: String,
+    },
+    Resolved {
+        step: usize,
+        by: Actor,
+        resolution: Resolution,
+    },
+    /// Attempts are used up; a person decides.
+    Paused {
+        step: usize,
+    },
+    /// `retry R-1`
+    RetryRequested {
+        by: Actor,
+    },
+    CancelRequested {
+        by: Actor,
+    },
+    UndoStarted {
+        step: usize,
+        attempt: u32,
+    },
+    UndoSucceeded {
+        step: usize,
+    },
+    UndoFailed {
+        step: usize,
+        error: StepError,
+    },
+    /// An undo failed for good: a person has to finish by hand.
+    Stuck,
+    Finished {
+        outcome: Outcome,
+    },
+    Abandoned {
+        by: Actor,
+        reason: String,
+    },
+}
+
+/// What a person says about a step whose outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    Happened,
+    DidNotHappen,
+    Undo,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+    Denied,
+    Expired,
+    /// The approval did not fit the world any more.
+    Void,
+    Abandoned,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Void => "void",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}

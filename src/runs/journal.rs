@@ -1,0 +1,291 @@
+//! The runs' log in the store: events, a header per run written with them, and what has to be said about
+//! them, in one batch.
+//!
+//! Must not: act. Whoever acts does so after [`Journal::append`] has returned *and* the store has synced.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::event::{EVENT_VERSION, Event, Recorded};
+use super::locks::{Held, Holder, ManualLock};
+use super::outbox::{Notice, OutboxEntry};
+use super::state::{Illegal, RunState};
+use crate::ids::{EnvName, RunId};
+use crate::playbook::model::LockName;
+use crate::store::{Batch, Store, StoreError, Tree};
+
+/// What a list shows of a run, without folding its log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub run: RunId,
+    pub command: String,
+    pub by: String,
+    pub environment: Option<EnvName>,
+    /// As [`super::state::Phase::word`].
+    pub state: String,
+    pub done: bool,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Header {
+    fn of(state: &RunState) -> Self {
+        Self {
+            run: state.id,
+            command: state.plan.command.clone(),
+            by: state.by.username.clone(),
+            environment: state.plan.environment.clone(),
+            state: state.phase.word().to_owned(),
+            done: state.is_done(),
+            created_at: state.created_at,
+            ended_at: state.ended_at,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("there is no run {0}")]
+    NoSuchRun(RunId),
+}
+
+/// Unfinished runs in memory, everything in the store.
+pub struct Journal {
+    store: Store,
+    /// Those that are not done.
+    open: HashMap<RunId, RunState>,
+    next_run: u64,
+    next_notice: u64,
+    manual: Vec<ManualLock>,
+    /// Logs that this build cannot fold; shown, never touched.
+    unreadable: Vec<(RunId, String)>,
+}
+
+impl Journal {
+    /// Reads headers, and the logs of runs that are not done.
+    pub fn load(store: Store) -> Result<Self, StoreError> {
+        let mut open = HashMap::new();
+        let mut unreadable = Vec::new();
+        let mut last_run = 0;
+        for entry in store.scan::<Header>(Tree::Runs, &[]) {
+            let (_, header) = entry?;
+            last_run = last_run.max(header.run.0);
+            if header.done {
+                continue;
+            }
+            match read_log(&store, header.run)
+                .map_err(|e| e.to_string())
+                .and_then(|log| RunState::fold(&log).map_err(|e| e.to_string()))
+            {
+                Ok(Some(state)) => {
+                    open.insert(header.run, state);
+                }
+                Ok(None) => unreadable.push((header.run, "its log is empty".to_owned())),
+                Err(why) => unreadable.push((header.run, why)),
+            }
+        }
+        let last_notice = store.last::<OutboxEntry>(Tree::Outbox)?.map_or(0, |(_, entry)| entry.id);
+        let next_notice: Option<u64> = store.get(Tree::Meta, b"next_notice")?;
+        let manual = store
+            .scan::<ManualLock>(Tree::Locks, &[])
+            .map(|entry| entry.map(|(_, lock)| lock))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            store,
+            open,
+            next_run: last_run + 1,
+            next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
+            manual,
+            unreadable,
+        })
+    }
+
+    pub fn open_runs(&self) -> impl Iterator<Item = &RunState> {
+        self.open.values()
+    }
+
+    pub fn unreadable(&self) -> &[(RunId, String)] {
+        &self.unreadable
+    }
+
+    /// The run's state, from memory or by folding its log.
+    pub fn state(&self, run: RunId) -> Result<RunState, JournalError> {
+        if let Some(state) = self.open.get(&run) {
+            return Ok(state.clone());
+        }
+        let log = read_log(&self.store, run)?;
+        RunState::fold(&log)?.ok_or(JournalError::NoSuchRun(run))
+    }
+
+    /// The id that [`Journal::create`] will give to the next run.
+    pub fn next_run(&self) -> RunId {
+        RunId(self.next_run)
+    }
+
+    /// Begins a run. `with` goes into the same batch (the mark that the command's message was obeyed).
+    pub fn create(
+        &mut self,
+        event: Event,
+        notices: Vec<Notice>,
+        with: Batch,
+        now: Timestamp,
+    ) -> Result<(RunState, u64), JournalError> {
+        let run = RunId(self.next_run);
+        let record = Recorded { v: EVENT_VERSION, run, seq: 0, at: now, event };
+        let state = RunState::begin(&record)?;
+        let mut batch = with;
+        batch.put(Tree::Events, &event_key(run, 0), &record);
+        let last = self.write(&state, notices, batch)?;
+        self.next_run += 1;
+        self.open.insert(run, state.clone());
+        Ok((state, last))
+    }
+
+    /// Adds events to a run; all of them or none. Returns the new state and the number of the last notice
+    /// that is durable once the store has synced.
+    pub fn append(
+        &mut self,
+        run: RunId,
+        events: Vec<Event>,
+        notices: Vec<Notice>,
+        with: Batch,
+        now: Timestamp,
+    ) -> Result<(RunState, u64), JournalError> {
+        let mut state = self.state(run)?;
+        let mut batch = with;
+        for event in events {
+            let record = Recorded { v: EVENT_VERSION, run, seq: state.next_seq, at: now, event };
+            state.apply(&record)?;
+            batch.put(Tree::Events, &event_key(run, record.seq), &record);
+        }
+        let last = self.write(&state, notices, batch)?;
+        if state.is_done() {
+            self.open.remove(&run);
+        } else {
+            self.open.insert(run, state.clone());
+        }
+        Ok((state, last))
+    }
+
+    fn write(&mut self, state: &RunState, notices: Vec<Notice>, mut batch: Batch) -> Result<u64, StoreError> {
+        batch.put(Tree::Runs, &state.id.0.to_be_bytes(), &Header::of(state));
+        let mut next = self.next_notice;
+        for notice in notices {
+            batch.put(Tree::Outbox, &next.to_be_bytes(), &OutboxEntry { id: next, notice });
+            next += 1;
+        }
+        batch.put(Tree::Meta, b"next_notice", &next);
+        self.store.apply(batch)?;
+        self.next_notice = next;
+        Ok(next - 1)
+    }
+
+    /// A message that belongs to no run.
+    pub fn say(&mut self, notice: Notice, with: Batch) -> Result<u64, StoreError> {
+        let mut batch = with;
+        let id = self.next_notice;
+        batch.put(Tree::Outbox, &id.to_be_bytes(), &OutboxEntry { id, notice });
+        batch.put(Tree::Meta, b"next_notice", &(id + 1));
+        self.store.apply(batch)?;
+        self.next_notice = id + 1;
+        Ok(id)
+    }
+
+    /// Every lock that is held now, by runs and by people.
+    pub fn held(&self) -> Vec<Held> {
+        let by_runs = self.open.values().filter(|run| run.holds_locks()).flat_map(|run| {
+            run.plan.locks.iter().map(|name| Held {
+                name: name.clone(),
+                holder: Holder::Run {
+                    run: run.id,
+                    command: run.plan.command.clone(),
+                    by: run.by.clone(),
+                    since: run.started_at.unwrap_or(run.created_at),
+                },
+            })
+        });
+        let by_people = self
+            .manual
+            .iter()
+            .map(|lock| Held { name: lock.name.clone(), holder: Holder::Person(lock.clone()) });
+        let mut held: Vec<Held> = by_runs.chain(by_people).collect();
+        held.sort_by(|a, b| a.name.cmp(&b.name));
+        held
+    }
+
+    /// Runs that want locks and came before `run`: nobody jumps the queue.
+    pub fn ahead_of(&self, run: &RunState) -> Vec<Held> {
+        let mut ahead: Vec<&RunState> = self
+            .open
+            .values()
+            .filter(|other| {
+                other.id != run.id
+                    && other.wants_locks()
+                    && (other.ready_at, other.id) < (run.ready_at, run.id)
+            })
+            .collect();
+        ahead.sort_by_key(|other| (other.ready_at, other.id));
+        ahead
+            .into_iter()
+            .flat_map(|other| {
+                other.plan.locks.iter().map(|name| Held {
+                    name: name.clone(),
+                    holder: Holder::Run {
+                        run: other.id,
+                        command: other.plan.command.clone(),
+                        by: other.by.clone(),
+                        since: other.ready_at,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// The newest notice that was written.
+    pub fn last_notice(&self) -> u64 {
+        self.next_notice - 1
+    }
+
+    pub fn manual_locks(&self) -> &[ManualLock] {
+        &self.manual
+    }
+
+    pub fn put_lock(&mut self, lock: ManualLock) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.put(Tree::Locks, lock.name.to_string().as_bytes(), &lock);
+        self.store.apply(batch)?;
+        self.manual.retain(|held| held.name != lock.name);
+        self.manual.push(lock);
+        Ok(())
+    }
+
+    pub fn remove_lock(&mut self, name: &LockName) -> Result<Option<ManualLock>, StoreError> {
+        let Some(index) = self.manual.iter().position(|held| &held.name == name) else { return Ok(None) };
+        let mut batch = Batch::new();
+        batch.delete(Tree::Locks, name.to_string().as_bytes());
+        self.store.apply(batch)?;
+        Ok(Some(self.manual.remove(index)))
+    }
+}
+
+/// Newest first.
+pub fn headers(store: &Store) -> impl Iterator<Item = Result<Header, StoreError>> + use<'_> {
+    store.scan::<Header>(Tree::Runs, &[]).rev().map(|entry| entry.map(|(_, header)| header))
+}
+
+pub fn read_log(store: &Store, run: RunId) -> Result<Vec<Recorded>, StoreError> {
+    store.scan::<Recorded>(Tree::Events, &run.0.to_be_bytes()).map(|entry| entry.map(|(_, r)| r)).collect()
+}
+
+fn event_key(run: RunId, seq: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&run.0.to_be_bytes());
+    key[8..].copy_from_slice(&seq.to_be_bytes());
+    key
+}

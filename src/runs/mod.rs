@@ -1,0 +1,15 @@
+//! Runs: one execution of one plan each, journaled so that nothing is lost, repeated or forgotten.
+//!
+//! Must not: know Rocket.Chat or how things are said in chat.
+
+pub mod engine;
+pub mod event;
+pub mod journal;
+pub mod locks;
+pub mod next;
+pub mod outbox;
+pub mod releases;
+pub mod state;
+pub mod transcripts;
+
+pub use engine::{ActError, Engine, LiveStatus, NewRun, Parts, RunMessage, Voted};

@@ -1,0 +1,203 @@
+//! What a run does next: a pure decision over its state. The executor carries it out and records it;
+//! after a crash the same decision is made again, from the same log.
+//!
+//! Must not: read the clock, the store or the world.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::event::Outcome;
+use super::state::{Phase, RunState, StepState};
+use crate::playbook::model::{AfterRetries, OnFailure, PlannedUndo};
+use crate::playbook::steps::{Effects, Repeat};
+
+/// How often an undo is tried before the run is stuck.
+const UNDO_ATTEMPTS: u32 = 3;
+
+/// Backoff never grows beyond this.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing until an event comes from outside.
+    Rest,
+    /// The approval's time is over.
+    Expire,
+    /// Nothing until then.
+    Sleep(Timestamp),
+    /// Append `step_started`, perform, append the outcome.
+    Step {
+        step: usize,
+        attempt: u32,
+    },
+    /// Started by a process that is gone; what now depends on what a repeat means.
+    Recover {
+        step: usize,
+        attempt: u32,
+    },
+    /// Append `retry_at`.
+    ScheduleRetry {
+        step: usize,
+        at: Timestamp,
+    },
+    /// Attempts are used up and the playbook wants a person.
+    Pause {
+        step: usize,
+    },
+    /// A wait for time is over.
+    EndWait {
+        step: usize,
+    },
+    Undo {
+        step: usize,
+        attempt: u32,
+    },
+    Stuck,
+    Finish(Outcome),
+}
+
+pub fn next(run: &RunState, now: Timestamp) -> Next {
+    match &run.phase {
+        Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
+        Phase::Deciding { expires_at } => Next::Sleep(*expires_at),
+        Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck | Phase::Done { .. } => {
+            Next::Rest
+        }
+        Phase::Paused { .. } => {
+            if run.cancel.is_some() {
+                after_failure(run, Outcome::Cancelled)
+            } else {
+                Next::Rest
+            }
+        }
+        Phase::Waiting { step, until, .. } => {
+            if run.cancel.is_some() {
+                return after_failure(run, Outcome::Cancelled);
+            }
+            match until {
+                Some(until) if *until <= now => Next::EndWait { step: *step },
+                Some(until) => Next::Sleep(*until),
+                None => Next::Rest,
+            }
+        }
+        Phase::Running => running(run, now),
+        Phase::Undoing => undoing(run),
+    }
+}
+
+fn running(run: &RunState, now: Timestamp) -> Next {
+    for (index, record) in run.steps.iter().enumerate() {
+        match &record.state {
+            StepState::Succeeded { .. } => {}
+            StepState::Pending => {
+                if run.cancel.is_some() {
+                    return after_failure(run, Outcome::Cancelled);
+                }
+                return Next::Step { step: index, attempt: 1 };
+            }
+            StepState::Running { attempt, .. } => return Next::Recover { step: index, attempt: *attempt },
+            // Resolved as "did not happen".
+            StepState::Unknown { attempt } => return Next::Step { step: index, attempt: attempt + 1 },
+            StepState::RetryAt { at, attempt, .. } => {
+                if run.cancel.is_some() {
+                    return after_failure(run, Outcome::Cancelled);
+                }
+                return if *at <= now {
+                    Next::Step { step: index, attempt: attempt + 1 }
+                } else {
+                    Next::Sleep(*at)
+                };
+            }
+            StepState::Failed { attempt, error } => {
+                if error.cancelled || run.cancel.is_some() {
+                    return after_failure(run, Outcome::Cancelled);
+                }
+                let retry = &run.plan.steps[index].retry;
+                let first = record.started_at.unwrap_or(now);
+                let in_time = retry
+                    .max_elapsed
+                    .is_none_or(|max| first.checked_add(max).is_ok_and(|deadline| now < deadline));
+                if error.transient && *attempt < retry.attempts && in_time {
+                    let doubled = retry.backoff.saturating_mul(1 << (attempt - 1).min(16));
+                    let failed_at = record.ended_at.unwrap_or(now);
+                    let at = failed_at.checked_add(doubled.min(LONGEST_BACKOFF)).unwrap_or(now);
+                    return Next::ScheduleRetry { step: index, at };
+                }
+                if retry.then == AfterRetries::Pause && error.transient {
+                    return Next::Pause { step: index };
+                }
+                return after_failure(run, Outcome::Failed);
+            }
+            StepState::Waiting { .. }
+            | StepState::Undoing { .. }
+            | StepState::UndoFailed { .. }
+            | StepState::Undone => return after_failure(run, Outcome::Failed),
+        }
+    }
+    Next::Finish(Outcome::Succeeded)
+}
+
+/// Stop where it is, or undo: the playbook says.
+fn after_failure(run: &RunState, outcome: Outcome) -> Next {
+    match run.plan.on_failure {
+        OnFailure::Stop => Next::Finish(outcome),
+        OnFailure::Undo => match undo_step(run) {
+            Some((step, attempt)) => Next::Undo { step, attempt },
+            None => Next::Finish(outcome),
+        },
+    }
+}
+
+fn undoing(run: &RunState) -> Next {
+    let given_up = run
+        .steps
+        .iter()
+        .any(|record| matches!(&record.state, StepState::UndoFailed { attempt, .. } if attempt % UNDO_ATTEMPTS == 0));
+    if given_up {
+        return Next::Stuck;
+    }
+    match undo_step(run) {
+        Some((step, attempt)) => Next::Undo { step, attempt },
+        None => Next::Finish(if run.cancel.is_some() { Outcome::Cancelled } else { Outcome::Failed }),
+    }
+}
+
+/// The last step that is still to be undone, and the attempt: succeeded ones, and failed ones that may
+/// have left something behind.
+fn undo_step(run: &RunState) -> Option<(usize, u32)> {
+    run.steps.iter().enumerate().rev().find_map(|(index, record)| {
+        match run.plan.steps[index].undo {
+            PlannedUndo::NotNeeded | PlannedUndo::Impossible => return None,
+            PlannedUndo::ByKind | PlannedUndo::Step { .. } => {}
+        }
+        match &record.state {
+            StepState::Succeeded { .. } => Some((index, 1)),
+            StepState::Failed { error, .. } | StepState::RetryAt { error, .. }
+                if error.effects == Effects::Possible =>
+            {
+                Some((index, 1))
+            }
+            StepState::Undoing { attempt, .. } | StepState::UndoFailed { attempt, .. } => {
+                Some((index, attempt + 1))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// What to do with a step that an earlier process started and did not see the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterCrash {
+    RunAgain,
+    Probe,
+    AskAPerson,
+}
+
+pub fn after_crash(repeat: Repeat) -> AfterCrash {
+    match repeat {
+        Repeat::Safe | Repeat::Idempotent => AfterCrash::RunAgain,
+        Repeat::Keyed => AfterCrash::Probe,
+        Repeat::Once => AfterCrash::AskAPerson,
+    }
+}

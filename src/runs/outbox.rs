@@ -1,0 +1,59 @@
+//! What has to be said, written with the event that it announces. Delivered in order, as often as it
+//! takes, under ids that make a second delivery no second message.
+//!
+//! Must not: hold texts of runs. They are rendered at delivery, from what is true then.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::events::Post;
+use crate::ids::{MessageId, RunId, derived_id};
+use crate::store::{Batch, Store, StoreError, Tree};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutboxEntry {
+    /// Counts up; the order of delivery.
+    pub id: u64,
+    pub notice: Notice,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// The approval message of a run: posted if it is not there yet, else edited to what is so now.
+    Card { run: RunId },
+    /// The progress message, likewise.
+    Progress { run: RunId },
+    /// The result, to whoever asked, in the thread.
+    Result { run: RunId, id: MessageId },
+    /// Something only a person can say, in the thread.
+    Question { run: RunId, id: MessageId },
+    /// To the denier: why?
+    AskWhyDenied { run: RunId, id: MessageId },
+    /// A sentence of its own.
+    Say { post: Post },
+}
+
+impl Notice {
+    pub fn result(run: RunId) -> Self {
+        Self::Result { run, id: derived_id(&format!("{run}/result")).into() }
+    }
+    /// `seq` of the event that asks, so that each question is a message of its own.
+    pub fn question(run: RunId, seq: u32) -> Self {
+        Self::Question { run, id: derived_id(&format!("{run}/question/{seq}")).into() }
+    }
+    pub fn ask_why_denied(run: RunId) -> Self {
+        Self::AskWhyDenied { run, id: derived_id(&format!("{run}/why")).into() }
+    }
+}
+
+/// What waits to be said, oldest first.
+pub fn waiting(store: &Store) -> Result<Vec<OutboxEntry>, StoreError> {
+    store.scan::<OutboxEntry>(Tree::Outbox, &[]).map(|entry| entry.map(|(_, e)| e)).collect()
+}
+
+/// It was said. Lazily: saying it again is harmless.
+pub fn delivered(store: &Store, entry: &OutboxEntry) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    batch.delete(Tree::Outbox, &entry.id.to_be_bytes());
+    store.apply(batch)
+}

@@ -1,0 +1,590 @@
+//! A run's state: a pure fold of its events. An illegal transition is an error that names run, sequence,
+//! state and event.
+//!
+//! Must not: read the clock, the store or the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::event::{Event, Origin, Outcome, Recorded, Resolution};
+use crate::approvals::{self, Choice, Tally, Vote};
+use crate::gateway::events::Actor;
+use crate::ids::{MessageId, RunId, UserId};
+use crate::playbook::model::{Change, Digest, Plan};
+use crate::playbook::steps::{Pause, StepError};
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Waits for approval. Holds no lock.
+    Deciding {
+        expires_at: Timestamp,
+    },
+    /// May start as soon as its locks are free.
+    Ready,
+    /// Waits for others' work to end. Holds no lock.
+    Queued {
+        behind: Vec<String>,
+    },
+    /// Moves; holds its locks. So do the ones below.
+    Running,
+    Waiting {
+        step: usize,
+        pause: Pause,
+        until: Option<Timestamp>,
+    },
+    Paused {
+        step: usize,
+    },
+    Unknown {
+        step: usize,
+        why: String,
+    },
+    Undoing,
+    Stuck,
+    Done {
+        outcome: Outcome,
+    },
+}
+
+impl Phase {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Deciding { .. } => "waits for approval",
+            Self::Ready => "about to start",
+            Self::Queued { .. } => "queued",
+            Self::Running => "running",
+            Self::Waiting { .. } => "waiting",
+            Self::Paused { .. } => "paused",
+            Self::Unknown { .. } => "needs a person",
+            Self::Undoing => "undoing",
+            Self::Stuck => "stuck",
+            Self::Done { outcome } => outcome.word(),
+        }
+    }
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum StepState {
+    #[default]
+    Pending,
+    Running {
+        attempt: u32,
+        since: Timestamp,
+    },
+    /// The last attempt failed; whether there is another one is for `next` to say.
+    Failed {
+        attempt: u32,
+        error: StepError,
+    },
+    RetryAt {
+        attempt: u32,
+        at: Timestamp,
+        error: StepError,
+    },
+    Waiting {
+        since: Timestamp,
+    },
+    Unknown {
+        attempt: u32,
+    },
+    Succeeded {
+        output: Json,
+    },
+    Undoing {
+        attempt: u32,
+        output: Option<Json>,
+    },
+    UndoFailed {
+        attempt: u32,
+        output: Option<Json>,
+        error: StepError,
+    },
+    Undone,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    pub state: StepState,
+    /// Of the first attempt.
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// An earlier process started it and did not live to see its outcome.
+    #[serde(default)]
+    pub resumed: bool,
+    /// The error of the step, kept when it is undone afterwards.
+    pub error: Option<StepError>,
+}
+
+/// How the approval ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    Approved { by: Vec<Actor>, at: Timestamp },
+    Denied { by: Actor, reason: Option<String>, at: Timestamp },
+    Expired { at: Timestamp },
+    Voided { differences: Vec<Change>, at: Timestamp },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunState {
+    pub id: RunId,
+    pub plan: Arc<Plan>,
+    pub digest: Digest,
+    pub by: Actor,
+    pub origin: Origin,
+    pub card: MessageId,
+    pub progress: MessageId,
+    pub phase: Phase,
+    /// The latest vote of each person that counts now.
+    pub votes: BTreeMap<UserId, Vote>,
+    /// Whose reaction vanished without a withdrawal by text, latest last.
+    pub vanished: Vec<Actor>,
+    pub told: BTreeSet<UserId>,
+    pub decision: Option<Decision>,
+    pub steps: Vec<StepRecord>,
+    pub cancel: Option<Actor>,
+    pub abandoned: Option<(Actor, String)>,
+    pub created_at: Timestamp,
+    /// Since when it may start: its place in the queue.
+    pub ready_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// Of the next event.
+    pub next_seq: u32,
+}
+
+/// A record that cannot follow what stands before it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{run} event {seq}: `{event}` cannot happen to a run that is {state}: {why}")]
+pub struct Illegal {
+    pub run: RunId,
+    pub seq: u32,
+    pub state: String,
+    pub event: String,
+    pub why: &'static str,
+}
+
+impl RunState {
+    /// Folds a whole log.
+    pub fn fold<'r>(records: impl IntoIterator<Item = &'r Recorded>) -> Result<Option<Self>, Illegal> {
+        let mut state: Option<Self> = None;
+        for record in records {
+            match &mut state {
+                None => state = Some(Self::begin(record)?),
+                Some(state) => state.apply(record)?,
+            }
+        }
+        Ok(state)
+    }
+
+    /// The first event.
+    pub fn begin(record: &Recorded) -> Result<Self, Illegal> {
+        let Event::Created { plan, digest, by, origin, card, progress, expires_at, .. } = &record.event
+        else {
+            return Err(illegal(record, "nothing", "a run begins with `created`"));
+        };
+        if record.seq != 0 {
+            return Err(illegal(record, "nothing", "a run begins with event 0"));
+        }
+        let phase = match (&plan.approval, expires_at) {
+            (None, _) => Phase::Ready,
+            (Some(_), Some(expires_at)) => Phase::Deciding { expires_at: *expires_at },
+            (Some(_), None) => return Err(illegal(record, "nothing", "an approval needs a deadline")),
+        };
+        let blank = StepRecord {
+            state: StepState::Pending,
+            started_at: None,
+            ended_at: None,
+            resumed: false,
+            error: None,
+        };
+        Ok(Self {
+            id: record.run,
+            digest: digest.clone(),
+            by: by.clone(),
+            origin: origin.clone(),
+            card: card.clone(),
+            progress: progress.clone(),
+            phase,
+            votes: BTreeMap::new(),
+            vanished: Vec::new(),
+            told: BTreeSet::new(),
+            decision: None,
+            steps: vec![blank; plan.steps.len()],
+            plan: Arc::new((**plan).clone()),
+            cancel: None,
+            abandoned: None,
+            created_at: record.at,
+            ready_at: record.at,
+            started_at: None,
+            ended_at: None,
+            next_seq: 1,
+        })
+    }
+
+    pub fn tally(&self) -> Option<Tally> {
+        let policy = self.plan.approval.as_ref()?;
+        Some(approvals::tally(policy, &self.by.id, self.votes.values()))
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done { .. })
+    }
+
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Done { outcome } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whether the run holds the locks of its plan now.
+    pub fn holds_locks(&self) -> bool {
+        !matches!(
+            self.phase,
+            Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. } | Phase::Done { .. }
+        )
+    }
+
+    /// Whether it waits for its locks.
+    pub fn wants_locks(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Queued { .. })
+    }
+
+    /// Outputs of the steps that succeeded, by step id.
+    pub fn outputs(&self) -> BTreeMap<String, Json> {
+        self.plan
+            .steps
+            .iter()
+            .zip(&self.steps)
+            .filter_map(|(step, record)| match &record.state {
+                StepState::Succeeded { output } => Some((step.id.to_string(), output.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Adds one event, or says why it cannot follow.
+    pub fn apply(&mut self, record: &Recorded) -> Result<(), Illegal> {
+        let word = self.phase.word();
+        let refuse = move |why| illegal(record, word, why);
+        if record.run != self.id {
+            return Err(refuse("it belongs to another run"));
+        }
+        if record.seq != self.next_seq {
+            return Err(refuse("the sequence has a gap"));
+        }
+        if self.is_done() && !matches!(record.event, Event::DenialExplained { .. }) {
+            return Err(refuse("the run has ended"));
+        }
+        let before_start = matches!(self.phase, Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. });
+        let at = record.at;
+        match &record.event {
+            Event::Created { .. } => return Err(refuse("a run is created once")),
+            Event::Voted { vote, digest } => {
+                if !before_start {
+                    return Err(refuse("votes count until the start"));
+                }
+                if *digest != self.digest {
+                    return Err(refuse("the vote is for another plan"));
+                }
+                self.vanished.retain(|who| who.id != vote.by.id);
+                self.votes.insert(vote.by.id.clone(), vote.clone());
+            }
+            Event::VoteWithdrawn { by, vanished } => {
+                if !before_start {
+                    return Err(refuse("votes can be withdrawn until the start"));
+                }
+                if self.votes.remove(&by.id).is_none() {
+                    return Err(refuse("there is no vote of this person"));
+                }
+                if *vanished {
+                    self.vanished.push(by.clone());
+                }
+                if !matches!(self.phase, Phase::Deciding { .. })
+                    && let Some(tally) = self.tally()
+                    && !tally.met
+                {
+                    // The deadline of a decision that fell back is what is left of the policy's time.
+                    let expires =
+                        self.plan.approval.as_ref().map_or(std::time::Duration::ZERO, |p| p.expires);
+                    let expires_at = self.created_at.checked_add(expires).unwrap_or(Timestamp::MAX);
+                    self.phase = Phase::Deciding { expires_at };
+                    self.decision = None;
+                }
+            }
+            Event::Told { who } => {
+                self.told.insert(who.clone());
+            }
+            Event::CardReplaced { card } => self.card = card.clone(),
+            Event::Approved => {
+                let Phase::Deciding { .. } = self.phase else {
+                    return Err(refuse("it waits for no approval"));
+                };
+                let Some(tally) = self.tally().filter(|tally| tally.met) else {
+                    return Err(refuse("the policy is not met"));
+                };
+                let by = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
+                self.decision = Some(Decision::Approved { by, at });
+                self.ready_at = at;
+                self.phase = Phase::Ready;
+            }
+            Event::Denied { by, reason } => {
+                if !before_start {
+                    return Err(refuse("it has started"));
+                }
+                self.decision = Some(Decision::Denied { by: by.clone(), reason: reason.clone(), at });
+                self.end(Outcome::Denied, at);
+            }
+            Event::DenialExplained { reason } => match &mut self.decision {
+                Some(Decision::Denied { reason: slot, .. }) => *slot = Some(reason.clone()),
+                _ => return Err(refuse("it was not denied")),
+            },
+            Event::Expired => {
+                if !matches!(self.phase, Phase::Deciding { .. }) {
+                    return Err(refuse("it waits for no approval"));
+                }
+                self.decision = Some(Decision::Expired { at });
+                self.end(Outcome::Expired, at);
+            }
+            Event::Voided { differences } => {
+                if !before_start {
+                    return Err(refuse("it has started"));
+                }
+                self.decision = Some(Decision::Voided { differences: differences.clone(), at });
+                self.end(Outcome::Void, at);
+            }
+            Event::Queued { behind } => {
+                if !self.wants_locks() {
+                    return Err(refuse("it wants no lock"));
+                }
+                self.phase = Phase::Queued { behind: behind.clone() };
+            }
+            Event::Started => {
+                if !self.wants_locks() {
+                    return Err(refuse("it is not ready"));
+                }
+                self.started_at = Some(at);
+                self.phase = Phase::Running;
+            }
+            Event::StepStarted { step, attempt, .. } => {
+                let running = matches!(self.phase, Phase::Running);
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let legal = match &slot.state {
+                    StepState::Pending => *attempt == 1,
+                    // After a crash the same step is started again.
+                    StepState::Running { attempt: last, .. }
+                    | StepState::Failed { attempt: last, .. }
+                    | StepState::RetryAt { attempt: last, .. }
+                    | StepState::Unknown { attempt: last } => *attempt == last + 1,
+                    _ => false,
+                };
+                if !running || !legal {
+                    return Err(refuse("the step cannot be started now"));
+                }
+                slot.resumed |= matches!(slot.state, StepState::Running { .. });
+                slot.started_at.get_or_insert(at);
+                slot.state = StepState::Running { attempt: *attempt, since: at };
+            }
+            Event::StepSucceeded { step, output, adopted } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                if !matches!(slot.state, StepState::Running { .. }) {
+                    return Err(refuse("the step does not run"));
+                }
+                slot.resumed |= *adopted;
+                slot.ended_at = Some(at);
+                slot.state = StepState::Succeeded { output: output.clone() };
+            }
+            Event::StepFailed { step, error } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let StepState::Running { attempt, .. } = slot.state else {
+                    return Err(refuse("the step does not run"));
+                };
+                slot.ended_at = Some(at);
+                slot.error = Some(error.clone());
+                slot.state = StepState::Failed { attempt, error: error.clone() };
+            }
+            Event::RetryAt { step, at: when } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let StepState::Failed { attempt, error } = &slot.state else {
+                    return Err(refuse("the step has not failed"));
+                };
+                slot.state = StepState::RetryAt { attempt: *attempt, at: *when, error: error.clone() };
+            }
+            Event::StepWaiting { step, pause, until } => {
+                if !matches!(self.phase, Phase::Running) {
+                    return Err(refuse("it does not run"));
+                }
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                if !matches!(slot.state, StepState::Pending) {
+                    return Err(refuse("the step has begun"));
+                }
+                slot.started_at = Some(at);
+                slot.state = StepState::Waiting { since: at };
+                self.phase = Phase::Waiting { step: *step, pause: pause.clone(), until: *until };
+            }
+            Event::WaitEnded { step } => {
+                self.end_wait(*step, Json::Null, at).map_err(refuse_owned(record))?;
+            }
+            Event::Answered { step, by, answer } => {
+                let output = serde_json::json!({ "answer": answer, "by": by.id });
+                self.end_wait(*step, output, at).map_err(refuse_owned(record))?;
+            }
+            Event::OutcomeUnknown { step, why } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let StepState::Running { attempt, .. } = slot.state else {
+                    return Err(refuse("the step does not run"));
+                };
+                slot.state = StepState::Unknown { attempt };
+                self.phase = Phase::Unknown { step: *step, why: why.clone() };
+            }
+            Event::Resolved { step, resolution, .. } => {
+                if !matches!(&self.phase, Phase::Unknown { step: asked, .. } if asked == step) {
+                    return Err(refuse("nothing is unknown about that step"));
+                }
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let StepState::Unknown { attempt } = slot.state else {
+                    return Err(refuse("nothing is unknown about that step"));
+                };
+                self.phase = Phase::Running;
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                match resolution {
+                    Resolution::Happened => {
+                        slot.ended_at = Some(at);
+                        slot.state = StepState::Succeeded { output: Json::Null };
+                    }
+                    Resolution::DidNotHappen => {}
+                    Resolution::Undo => {
+                        let error = StepError::new("its outcome is unknown; it is undone").with_effects();
+                        slot.error = Some(error.clone());
+                        slot.state = StepState::Failed { attempt, error };
+                        self.phase = Phase::Undoing;
+                    }
+                }
+            }
+            Event::Paused { step } => {
+                if !matches!(self.phase, Phase::Running) {
+                    return Err(refuse("it does not run"));
+                }
+                self.phase = Phase::Paused { step: *step };
+            }
+            Event::RetryRequested { .. } => match self.phase {
+                Phase::Paused { step } => {
+                    self.phase = Phase::Running;
+                    if let Some(slot) = self.slot(step)
+                        && let StepState::Failed { attempt, error } = &slot.state
+                    {
+                        slot.state = StepState::RetryAt { attempt: *attempt, at, error: error.clone() };
+                    }
+                }
+                Phase::Stuck => {
+                    self.phase = Phase::Undoing;
+                    for slot in &mut self.steps {
+                        if let StepState::UndoFailed { attempt, output, .. } = &slot.state {
+                            slot.state = StepState::Undoing { attempt: *attempt, output: output.clone() };
+                        }
+                    }
+                }
+                _ => return Err(refuse("it is neither paused nor stuck")),
+            },
+            Event::CancelRequested { by } => {
+                self.cancel.get_or_insert_with(|| by.clone());
+            }
+            Event::UndoStarted { step, attempt } => {
+                if !matches!(
+                    self.phase,
+                    Phase::Running | Phase::Undoing | Phase::Waiting { .. } | Phase::Paused { .. }
+                ) {
+                    return Err(refuse("nothing is to be undone"));
+                }
+                self.phase = Phase::Undoing;
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let output = match &slot.state {
+                    StepState::Succeeded { output } => Some(output.clone()),
+                    StepState::Undoing { output, .. } | StepState::UndoFailed { output, .. } => {
+                        output.clone()
+                    }
+                    StepState::Failed { .. } => None,
+                    _ => return Err(refuse("the step was not done")),
+                };
+                slot.state = StepState::Undoing { attempt: *attempt, output };
+            }
+            Event::UndoSucceeded { step } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                if !matches!(slot.state, StepState::Undoing { .. }) {
+                    return Err(refuse("the step is not being undone"));
+                }
+                slot.state = StepState::Undone;
+            }
+            Event::UndoFailed { step, error } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                let StepState::Undoing { attempt, output } = &slot.state else {
+                    return Err(refuse("the step is not being undone"));
+                };
+                slot.state =
+                    StepState::UndoFailed { attempt: *attempt, output: output.clone(), error: error.clone() };
+            }
+            Event::Stuck => {
+                if !matches!(self.phase, Phase::Undoing) {
+                    return Err(refuse("nothing is being undone"));
+                }
+                self.phase = Phase::Stuck;
+            }
+            Event::Finished { outcome } => {
+                // A wait for time ends with the run, too.
+                self.end(*outcome, at);
+            }
+            Event::Abandoned { by, reason } => {
+                self.abandoned = Some((by.clone(), reason.clone()));
+                self.end(Outcome::Abandoned, at);
+            }
+        }
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    fn end_wait(&mut self, step: usize, output: Json, at: Timestamp) -> Result<(), &'static str> {
+        if !matches!(self.phase, Phase::Waiting { step: waiting, .. } if waiting == step) {
+            return Err("it waits for no answer");
+        }
+        let slot = self.slot(step).ok_or("there is no such step")?;
+        slot.ended_at = Some(at);
+        slot.state = StepState::Succeeded { output };
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    fn slot(&mut self, step: usize) -> Option<&mut StepRecord> {
+        self.steps.get_mut(step)
+    }
+
+    fn end(&mut self, outcome: Outcome, at: Timestamp) {
+        self.ended_at = Some(at);
+        self.phase = Phase::Done { outcome };
+    }
+
+    /// Denials that count now; one is enough.
+    pub fn denial(&self) -> Option<&Vote> {
+        self.votes.values().find(|vote| vote.choice == Choice::Deny)
+    }
+}
+
+fn refuse_owned(record: &Recorded) -> impl FnOnce(&'static str) -> Illegal + '_ {
+    move |why| illegal(record, "not waiting", why)
+}
+
+fn illegal(record: &Recorded, state: &str, why: &'static str) -> Illegal {
+    let event = serde_json::to_value(&record.event)
+        .ok()
+        .and_then(|value| value.get("type").and_then(Json::as_str).map(str::to_owned))
+        .unwrap_or_else(|| "event".to_owned());
+    Illegal { run: record.run, seq: record.seq, state: state.to_owned(), event, why }
+}

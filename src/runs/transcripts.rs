@@ -1,0 +1,70 @@
+//! The whole output of each run, in a file of its own; chat shows head and tail.
+//!
+//! Must not: decide what of it is shown.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::exec::transcript::{self, HeadAndTail, Transcript};
+use crate::ids::RunId;
+use crate::secret::Redactor;
+
+/// Clones write to the same files.
+#[derive(Clone)]
+pub struct Transcripts(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    redactor: Redactor,
+    open: Mutex<HashMap<RunId, Transcript>>,
+}
+
+impl Transcripts {
+    pub fn new(dir: impl Into<PathBuf>, redactor: Redactor) -> Self {
+        Self(Arc::new(Inner { dir: dir.into(), redactor, open: Mutex::default() }))
+    }
+
+    /// Adds a line. A transcript that cannot be written does not stop the run; the log says so.
+    pub fn line(&self, run: RunId, line: &str) {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let transcript = match open.entry(run) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                match Transcript::open(&self.0.dir, &run.to_string(), self.0.redactor.clone()) {
+                    Ok(transcript) => entry.insert(transcript),
+                    Err(error) => {
+                        tracing::error!(run.id = %run, "the transcript of {run} cannot be opened: {error}");
+                        return;
+                    }
+                }
+            }
+        };
+        if let Err(error) = transcript.line(line) {
+            tracing::error!(run.id = %run, "the transcript of {run} cannot be written: {error}");
+        }
+    }
+
+    /// The run has ended: its file is closed.
+    pub fn close(&self, run: RunId) {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// `None`: nothing was ever written.
+    pub fn read(&self, run: RunId, head: usize, tail: usize) -> io::Result<Option<HeadAndTail>> {
+        match transcript::head_and_tail(&self.path(run), head, tail) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn path(&self, run: RunId) -> PathBuf {
+        transcript::path(&self.0.dir, &run.to_string())
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+}
