@@ -158,7 +158,7 @@ impl Dispatcher {
         match event {
             Event::Message(message) => self.message(message, lane),
             Event::Reactions { message, added, removed, .. } => {
-                send(Act::Reactions { message, added, removed })
+                send(Act::Reactions { message, added, removed });
             }
             Event::Deleted { message, .. } => send(Act::Deleted(message)),
             Event::Edited { id, room, thread, by, text } => {
