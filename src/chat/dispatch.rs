@@ -211,6 +211,14 @@ impl Dispatcher {
                 if self.too_fast(&message) {
                     return;
                 }
+                // Nothing of it is kept: not in the journal, not in the audit log, not in ours.
+                if let Some(what) = crate::secret::looks_like_a_secret(&message.text) {
+                    let text = format!(
+                        "That looks like {what}, so I did nothing with it. Delete the message and replace the secret: it is known to everybody in this room now."
+                    );
+                    self.answer(message, text);
+                    return;
+                }
                 self.command(message, &line, lane);
             }
             Some(Addressed::Unknown(unknown)) => {
@@ -537,6 +545,7 @@ impl Dispatcher {
         if state.votes.get(&reaction.by.id).is_some_and(|vote| vote.choice == choice) {
             return;
         }
+        self.look_at_votes_again(run).await;
         let person = self.people.person(&reaction.by).await;
         let vote = Vote {
             by: reaction.by.clone(),
@@ -553,6 +562,27 @@ impl Dispatcher {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(run.id = %run, "a vote was not taken: {error}"),
+        }
+    }
+
+    /// Who gave a vote earlier may have left or lost the role since; before another vote is counted with it,
+    /// it is looked at again.
+    pub async fn look_at_votes_again(&self, run: RunId) {
+        let Ok(state) = self.parts.engine.state(run).await else { return };
+        let Some(policy) = &state.plan.approval else { return };
+        for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
+            let gone = match self.parts.chat.user(crate::gateway::Who::Id(&vote.by.id)).await {
+                Ok(found) => found.is_none_or(|user| !user.active),
+                // Who cannot be looked up keeps the vote that was checked when it was given.
+                Err(_) => continue,
+            };
+            let person = self.people.person(&vote.by).await;
+            let roles = self.people.roles(&person);
+            if (gone || approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err())
+                && let Err(error) = self.parts.engine.withdraw(run, &vote.by, false).await
+            {
+                tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
+            }
         }
     }
 
