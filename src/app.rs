@@ -198,7 +198,7 @@ impl Houston {
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
         tasks.spawn(dispatcher.run(events, stop.clone()));
-        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), stop.clone()));
+        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), chat.clone(), stop.clone()));
         if let Some(listener) = http {
             tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
         }

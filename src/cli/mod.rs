@@ -180,6 +180,7 @@ async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Fa
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
+        .timeout(std::time::Duration::from_secs(30))
         .build()
         .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
     let response = match client.get(format!("http://houston{path}")).send().await {

@@ -72,10 +72,11 @@ impl Holder {
             ),
             Self::Unreadable { run, command, by, .. } => unreadable(*run, command, by),
             Self::Person(lock) => format!(
-                "{} has locked `{}` for {}: {}",
-                crate::text::defuse(&lock.by.username),
+                "`{}` is locked by {} since {} ({}): {}",
                 lock.name,
-                age(lock.at),
+                crate::text::defuse(&lock.by.username),
+                lock.at.strftime("%H:%M UTC"),
+                crate::text::ago(lock.at, now),
                 crate::text::defuse(&lock.reason)
             ),
         }

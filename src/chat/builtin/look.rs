@@ -281,21 +281,16 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
         let event = &entry.event;
         let _ = write!(
             out,
-            "{} {} {} {}",
-            entry.time.strftime("%F %H:%M:%SZ"),
-            event.who.name,
+            "{} {:<5} {:<9} {} ({})",
+            entry.time.strftime("%m-%d %H:%M:%SZ"),
+            event.run.map(|run| run.to_string()).unwrap_or_default(),
             event.action,
-            event.command
+            event.command,
+            event.who.name,
         );
-        if let Some(run) = event.run {
-            let _ = write!(out, " [{run}]");
-        }
-        if let Some(approval) = &event.approval {
-            let by: Vec<&str> = approval.by.iter().map(|who| who.name.as_str()).collect();
-            let _ = write!(out, " approved by {}", by.join(", "));
-        }
-        if let Some(result) = &event.result {
-            let _ = write!(out, ": {result}");
+        if let Some(result) = event.result.as_ref().filter(|result| **result != event.action) {
+            let _ =
+                write!(out, ": {}", result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result));
         }
         out.push('\n');
     }
@@ -308,7 +303,12 @@ pub(super) async fn locks(call: &Call<'_>) -> String {
     let now = parts.clock.now();
     let mut lines: Vec<String> = held
         .iter()
-        .map(|held| format!("- {}: {}", code(&held.name.to_string()), held.holder.describe(now)))
+        .map(|held| match &held.holder {
+            crate::runs::locks::Holder::Person(_) => format!("- {}", held.holder.describe(now)),
+            crate::runs::locks::Holder::Run { .. } => {
+                format!("- {} is held by {}", code(&held.name.to_string()), held.holder.describe(now))
+            }
+        })
         .collect();
     for run in parts.engine.open_runs().await {
         if let crate::runs::state::Phase::Queued { behind } = &run.phase {

@@ -13,7 +13,7 @@ use super::swarm_change::{Done, Target};
 use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, EnvName, ServiceName};
-use crate::playbook::model::Preview;
+use crate::playbook::model::{Change, Preview};
 use crate::providers::swarm::{Service, Swarm, UpdateState, spec};
 use crate::text::{self, code};
 
@@ -226,6 +226,10 @@ impl StepKind for SwarmService {
         true
     }
 
+    fn declarative(&self) -> bool {
+        true
+    }
+
     fn title(&self, given: &Json) -> String {
         let service = code(params::text(given, "service").unwrap_or("the service"));
         let version = params::text(given, "version").map(code);
@@ -288,6 +292,16 @@ impl StepKind for SwarmService {
                 preview.notes.push("the settings of that release come back with it".to_owned());
             }
             let state = current.as_ref().and_then(|s| s.update.as_ref()).map(|u| &u.state);
+            // Sent again, the same spec makes Swarm go on: that is something to do.
+            if let Some(paused @ (UpdateState::Paused | UpdateState::RollbackPaused)) = state
+                && preview.changes.is_empty()
+            {
+                preview.changes.push(Change {
+                    what: "update".to_owned(),
+                    from: Some(paused.to_string()),
+                    to: Some("resumed".to_owned()),
+                });
+            }
             if let Some(
                 state @ (UpdateState::Updating
                 | UpdateState::Paused

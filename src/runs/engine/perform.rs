@@ -76,6 +76,10 @@ impl Engine {
         };
         if let Event::StepFailed { error, .. } = &event {
             self.0.parts.transcripts.line(run, &format!("failed: {}", error.message));
+            // What the room is shown stands in the whole output too.
+            for line in error.tail.iter().flat_map(|tail| tail.lines()) {
+                self.0.parts.transcripts.line(run, &format!("  {line}"));
+            }
             if let Some(detail) = &error.detail {
                 tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
             }
