@@ -65,3 +65,21 @@ impl StepKind for Notify {
         Box::pin(async { Ok(Probed::UnderWay) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::{Lines, Scripted, context};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_notice_is_sent_under_the_steps_token_without_secrets() {
+        let (script, lines) = (Arc::new(Scripted::default()), Arc::new(Lines::default()));
+        let given = json!({ "room": "ops", "text": "the secret-word works" });
+        Notify.run(&context(&script, &lines), &given).await.expect("sent");
+        let sent = script.notices.lock().expect("not poisoned").clone();
+        let expected = ("ops".to_owned(), "the [redacted] works".to_owned(), "houston-R-7-2".to_owned());
+        assert_eq!(sent, [expected]);
+    }
+}
