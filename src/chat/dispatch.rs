@@ -158,7 +158,7 @@ impl Dispatcher {
         match event {
             Event::Message(message) => self.message(message, lane),
             Event::Reactions { message, added, removed, .. } => {
-                send(Act::Reactions { message, added, removed })
+                send(Act::Reactions { message, added, removed });
             }
             Event::Deleted { message, .. } => send(Act::Deleted(message)),
             Event::Edited { id, room, thread, by, text } => {
@@ -173,9 +173,17 @@ impl Dispatcher {
             Event::CaughtUp => tracing::info!("caught up"),
             Event::Offline { reason } => tracing::warn!("offline: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
-            Event::Left(room) => tracing::info!(room.id = %room, "left {room}"),
-            Event::Encrypted(room) => {
+            Event::Left(room) => {
+                tracing::info!(room.id = %room, "left {room}");
+                let dispatcher = self.clone();
+                self.tasks.spawn(async move { dispatcher.left(&room).await });
+            }
+            Event::Encrypted { room, by } => {
                 tracing::warn!(room.id = %room.id, "{} is encrypted end to end: nothing in it can be read", room_name(&room));
+                if let Some(by) = by {
+                    let dispatcher = self.clone();
+                    self.tasks.spawn(async move { dispatcher.encrypted(&room, &by).await });
+                }
             }
         }
     }
@@ -201,6 +209,14 @@ impl Dispatcher {
             }
             Some(Addressed::Command(line)) => {
                 if self.too_fast(&message) {
+                    return;
+                }
+                // Nothing of it is kept: not in the journal, not in the audit log, not in ours.
+                if let Some(what) = crate::secret::looks_like_a_secret(&message.text) {
+                    let text = format!(
+                        "That looks like {what}, so I did nothing with it. Delete the message and replace the secret: it is known to everybody in this room now."
+                    );
+                    self.answer(message, text);
                     return;
                 }
                 self.command(message, &line, lane);
@@ -529,6 +545,7 @@ impl Dispatcher {
         if state.votes.get(&reaction.by.id).is_some_and(|vote| vote.choice == choice) {
             return;
         }
+        self.look_at_votes_again(run).await;
         let person = self.people.person(&reaction.by).await;
         let vote = Vote {
             by: reaction.by.clone(),
@@ -545,6 +562,27 @@ impl Dispatcher {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(run.id = %run, "a vote was not taken: {error}"),
+        }
+    }
+
+    /// Who gave a vote earlier may have left or lost the role since; before another vote is counted with it,
+    /// it is looked at again.
+    pub async fn look_at_votes_again(&self, run: RunId) {
+        let Ok(state) = self.parts.engine.state(run).await else { return };
+        let Some(policy) = &state.plan.approval else { return };
+        for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
+            let gone = match self.parts.chat.user(crate::gateway::Who::Id(&vote.by.id)).await {
+                Ok(found) => found.is_none_or(|user| !user.active),
+                // Who cannot be looked up keeps the vote that was checked when it was given.
+                Err(_) => continue,
+            };
+            let person = self.people.person(&vote.by).await;
+            let roles = self.people.roles(&person);
+            if (gone || approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err())
+                && let Err(error) = self.parts.engine.withdraw(run, &vote.by, false).await
+            {
+                tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
+            }
         }
     }
 
@@ -608,6 +646,43 @@ impl Dispatcher {
             && let Err(error) = self.parts.engine.replace_card(run).await
         {
             tracing::warn!(run.id = %run, "the deleted card of {run} was not replaced: {error}");
+        }
+    }
+
+    /// Whoever speaks in an encrypted room is told, in a direct message, that nothing of it arrives.
+    async fn encrypted(&self, room: &Room, by: &Actor) {
+        let text = format!(
+            "{} is encrypted end to end, so I can read nothing of what is said there. Give me commands in another room, or here.",
+            room_name(room)
+        );
+        self.tell(by, &format!("encrypted/{}/{}", room.id, by.id), text).await;
+    }
+
+    /// Whoever waits for an approval in a room that Houston is no longer in hears how it goes on.
+    async fn left(&self, room: &crate::ids::RoomId) {
+        for run in self.parts.engine.open_runs().await {
+            if run.origin.room.id == *room && !run.is_done() {
+                let text = format!(
+                    "I am no longer in the room where you asked for {} {}. {} Say `!show {}` here or in another room to follow it.",
+                    run.id,
+                    code(&run.plan.command),
+                    match run.phase {
+                        Phase::Deciding { .. } =>
+                            format!("It can still be approved by text in any room: `!approve {}`.", run.id),
+                        _ => "It goes on.".to_owned(),
+                    },
+                    run.id
+                );
+                self.tell(&run.by, &format!("left/{room}/{}", run.id), text).await;
+            }
+        }
+    }
+
+    /// In a direct message, once per `seed`.
+    async fn tell(&self, who: &Actor, seed: &str, text: String) {
+        match self.parts.chat.direct(&who.id).await {
+            Ok(room) => self.post(Post { id: derived_id(seed).into(), room, thread: None, text }).await,
+            Err(error) => tracing::warn!(user.id = %who.id, "{} was not told: {error}", who.username),
         }
     }
 

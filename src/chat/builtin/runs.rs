@@ -22,6 +22,7 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
         Err(text) => return Some(text),
     };
     let parts = &call.dispatcher.parts;
+    call.dispatcher.look_at_votes_again(run).await;
     let person = call.dispatcher.people.person(&call.cause.by).await;
     let vote = Vote {
         by: call.cause.by.clone(),

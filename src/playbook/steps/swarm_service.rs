@@ -222,6 +222,9 @@ impl StepKind for SwarmService {
     fn undo_mode(&self, _params: &Json) -> UndoMode {
         UndoMode::ByKind
     }
+    fn declarative(&self) -> bool {
+        true
+    }
 
     fn title(&self, given: &Json) -> String {
         let service = code(params::text(given, "service").unwrap_or("the service"));

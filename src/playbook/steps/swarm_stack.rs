@@ -132,6 +132,9 @@ impl StepKind for SwarmStack {
     fn undo_mode(&self, _params: &Json) -> UndoMode {
         UndoMode::ByKind
     }
+    fn declarative(&self) -> bool {
+        true
+    }
     fn title(&self, given: &Json) -> String {
         format!("bring stack {} to its declaration", code(params::text(given, "name").unwrap_or("?")))
     }
