@@ -45,12 +45,13 @@ struct Story {
     sandbox: Sandbox,
     /// Straight to the engine: what is true, whatever Houston says.
     swarm: Arc<Swarm>,
+    /// Its files lie in `dir`, so it goes first.
+    sshd: Option<Sshd>,
     dir: tempfile::TempDir,
     /// Before the Swarm's names of this story's services.
     prefix: String,
     services: &'static [Declared],
     houston: Option<Houston>,
-    sshd: Option<Sshd>,
     _turn: tokio::sync::SemaphorePermit<'static>,
 }
 
@@ -65,11 +66,11 @@ impl Story {
         let story = Self {
             sandbox,
             swarm: Arc::new(Swarm::local(&docker)),
+            sshd: None,
             dir,
             prefix: format!("houston-story-{}", rand::random::<u32>()),
             services,
             houston: None,
-            sshd: None,
             _turn: turn,
         };
         story.write_config(&docker);
@@ -389,7 +390,8 @@ async fn a_whole_environment_is_deployed_in_order_with_one_approval() {
     for service in ["db", "api", "web"] {
         let (wanted, running) = if service == "web" { (2, 2) } else { (1, 1) };
         assert_eq!(story.world("prod", service).await, ("app:v2".into(), wanted, running));
-        let found = story.swarm.service(&story.swarm_name("prod", service)).await.unwrap().unwrap();
+        let found = story.swarm.service(&story.swarm_name("prod", service)).await;
+        let found = found.expect("the engine answers").expect("it exists");
         let update = found.update.expect("an update");
         assert!(ended <= update.started_at, "{service} was begun before what it depends on had ended");
         ended = update.completed_at;
@@ -516,15 +518,13 @@ impl Sshd {
         format!("{{ssh: \"127.0.0.1:{port}\", identity: {base}/id, known_hosts: {base}/known_hosts}}")
     }
 
-    /// Kills the processes that serve connections, as a crash or a cut would. How many there were.
-    fn kill_connections(&self) -> usize {
+    /// Kills the processes that serve connections, as a crash or a cut would, and names them.
+    fn kill_connections(&self) -> Vec<i32> {
         let master: i32 = self.file("pid").parse().expect("a process id");
-        let mut killed = 0;
-        for child in children(master) {
-            // Gone by itself is as good.
-            killed += usize::from(kill(Pid::from_raw(child), Signal::SIGKILL).is_ok());
-        }
-        killed
+        let mut serving = children(master);
+        // One that is gone by itself is as good.
+        serving.retain(|child| kill(Pid::from_raw(*child), Signal::SIGKILL).is_ok());
+        serving
     }
 }
 
@@ -571,10 +571,11 @@ async fn a_deployment_over_ssh_survives_the_loss_of_its_connection() {
     story.say("alice", "!deploy far web v2").await;
     story.in_the_middle("far", "web").await;
     let sshd = story.sshd.as_ref().expect("it runs");
-    assert!(sshd.kill_connections() > 0, "there is a connection");
+    let first = sshd.kill_connections();
+    assert!(!first.is_empty(), "there is a connection");
     // A second time, when it has come back.
     let deadline = Instant::now() + PATIENCE;
-    while sshd.kill_connections() == 0 {
+    while sshd.kill_connections().iter().all(|process| first.contains(process)) {
         assert!(Instant::now() < deadline, "it never connected again; {:#?}", story.texts());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -603,6 +604,17 @@ impl Story {
         command.kill_on_drop(true).spawn().expect("the program starts")
     }
 
+    /// A Houston that starts for the first time obeys nothing that was said before.
+    async fn serve_and_listen(&self) -> tokio::process::Child {
+        let child = self.serve();
+        self.until("it listens", async || {
+            self.sandbox.say("alice", "general", "!ping").await.expect("said");
+            self.sandbox.messages("general").iter().any(|message| message["u"]["username"] == "houston")
+        })
+        .await;
+        child
+    }
+
     async fn verify_audit(&self) {
         let mut command = program(env!("CARGO_BIN_EXE_houston"));
         let command = command.arg("audit").arg("--state").arg(self.state_dir()).arg("verify");
@@ -629,7 +641,7 @@ fn signal(child: &tokio::process::Child, signal: Signal) {
 async fn a_houston_that_is_killed_in_the_middle_goes_on_in_the_same_message() {
     let Some(story) = Story::prepare("killed", &[WEB]).await else { return };
     story.create("prod", "web").await;
-    let mut first = story.serve();
+    let mut first = story.serve_and_listen().await;
     story.ask_and_approve("!deploy prod web v2", "R-1").await;
     story.in_the_middle("prod", "web").await;
     let under_way = story.see("the progress", |text| text.starts_with(":arrow_forward: *R-1*")).await;
@@ -654,7 +666,7 @@ async fn a_houston_that_is_killed_in_the_middle_goes_on_in_the_same_message() {
 async fn sigterm_in_the_middle_of_an_update_ends_within_ten_seconds_and_the_next_start_goes_on() {
     let Some(story) = Story::prepare("sigterm", &[WEB]).await else { return };
     story.create("prod", "web").await;
-    let mut first = story.serve();
+    let mut first = story.serve_and_listen().await;
     story.ask_and_approve("!deploy prod web v2", "R-1").await;
     story.in_the_middle("prod", "web").await;
     signal(&first, Signal::SIGTERM);
