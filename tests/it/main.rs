@@ -11,3 +11,4 @@ mod sandbox;
 mod ssh;
 mod support;
 mod swarm;
+mod swarm_story;
