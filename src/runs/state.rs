@@ -158,6 +158,8 @@ pub struct RunState {
     pub votes: BTreeMap<UserId, Vote>,
     /// Whose reaction vanished without a withdrawal by text, latest last.
     pub vanished: Vec<Actor>,
+    /// Who took a vote back by text: a reaction of theirs that still stands means nothing any more.
+    pub withdrawn: BTreeSet<UserId>,
     pub told: BTreeSet<UserId>,
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
@@ -231,6 +233,7 @@ impl RunState {
             phase,
             votes: BTreeMap::new(),
             vanished: Vec::new(),
+            withdrawn: BTreeSet::new(),
             told: BTreeSet::new(),
             decision: None,
             steps: vec![blank; plan.steps.len()],
@@ -322,6 +325,7 @@ impl RunState {
                     return Err(refuse("the vote is for another plan"));
                 }
                 self.vanished.retain(|who| who.id != vote.by.id);
+                self.withdrawn.remove(&vote.by.id);
                 self.votes.insert(vote.by.id.clone(), vote.clone());
             }
             Event::VoteWithdrawn { by, vanished } => {
@@ -333,6 +337,8 @@ impl RunState {
                 }
                 if *vanished {
                     self.vanished.push(by.clone());
+                } else {
+                    self.withdrawn.insert(by.id.clone());
                 }
                 if !matches!(self.phase, Phase::Deciding { .. })
                     && let Some(tally) = self.tally()

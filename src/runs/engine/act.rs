@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::write::who;
 use super::{ActError, Engine, NewRun, Voted, own_message};
-use crate::approvals::{self, Choice, Vote};
+use crate::approvals::{self, Choice, Via, Vote};
 use crate::audit;
 use crate::gateway::events::{Actor, Post};
 use crate::ids::{RunId, random_id};
@@ -62,6 +62,10 @@ impl Engine {
                 state.phase.word()
             }));
         };
+        // Reactions are told anew after a restart; one that was withdrawn by text is not a new vote.
+        if matches!(vote.via, Via::Reaction(_)) && state.withdrawn.contains(&vote.by.id) {
+            return Ok(Voted::Withdrawn);
+        }
         // The requester may always deny: that is a cancel.
         let own_denial = vote.choice == Choice::Deny && vote.by.id == state.by.id;
         if !own_denial && let Err(why) = approvals::may_vote(policy, &state.by.id, &vote.by.id, &vote.roles) {

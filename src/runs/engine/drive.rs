@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Work, own_message};
+use super::{Engine, Objection, Work, own_message};
 use crate::ids::RunId;
 use crate::playbook::model::Change;
 use crate::playbook::steps::StepError;
@@ -177,6 +177,9 @@ impl Engine {
             let queued = self.decide(state, vec![Event::Queued { behind }], vec![Notice::Progress { run }]);
             return if queued.await.is_some() { Turn::Rest } else { Turn::Moved };
         }
+        if let Some(turn) = self.consent_again(state).await {
+            return turn;
+        }
         // Reads only, so it may happen before the locks are held; a change between here and the start is
         // caught by the engine's own compare-and-set.
         let differences = match self.drift(state).await {
@@ -194,6 +197,10 @@ impl Engine {
         if !differences.is_empty() {
             self.decide(state, vec![Event::Voided { differences }], vec![own_message(state)]).await;
             return Turn::Moved;
+        }
+        // Nothing is changed that the audit log cannot be told of first.
+        if !self.audit(state, "started", None).await {
+            return Turn::NotNow;
         }
         let mut journal = self.0.journal.lock().await;
         // A vote may have been withdrawn, or somebody may have been quicker.
@@ -217,6 +224,41 @@ impl Engine {
             }
         }
         Turn::Moved
+    }
+
+    /// `None`: the consent that the run was approved with still stands.
+    async fn consent_again(&self, state: &RunState) -> Option<Turn> {
+        let run = state.id;
+        if state.plan.approval.is_none() {
+            return None;
+        }
+        let objections = match self.0.consent.get()?.look_again(state).await {
+            Ok(objections) => objections,
+            Err(why) => {
+                tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");
+                return Some(Turn::NotNow);
+            }
+        };
+        let mut events = Vec::new();
+        for objection in objections {
+            events.push(match objection {
+                Objection::Vote { by, vanished } => Event::VoteWithdrawn { by, vanished },
+                Objection::Requester(why) => {
+                    let differences = vec![Change {
+                        what: "the requester's right to do this".to_owned(),
+                        from: Some(state.by.username.clone()),
+                        to: Some(why),
+                    }];
+                    events = vec![Event::Voided { differences }];
+                    break;
+                }
+            });
+        }
+        if events.is_empty() {
+            return None;
+        }
+        self.decide(state, events, vec![own_message(state)]).await;
+        Some(Turn::Moved)
     }
 
     /// How often the world could not be looked at before this run's start, this time included.

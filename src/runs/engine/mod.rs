@@ -11,9 +11,10 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    consent: OnceLock<Arc<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
     live: Mutex<HashMap<RunId, Live>>,
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
@@ -72,6 +74,21 @@ struct Inner {
     outbox_changed: Notify,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Looks at consent again, just before a run starts: people leave, lose roles, take reactions back.
+pub trait Consent: Send + Sync {
+    /// What counts no more. `Err`: it cannot be looked at now.
+    fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>>;
+}
+
+/// Why a run that was approved may not start as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Objection {
+    /// This person's vote counts no more.
+    Vote { by: Actor, vanished: bool },
+    /// The requester may not do this any more: the text says why.
+    Requester(String),
 }
 
 /// What this process does for a run that moves right now.
@@ -121,6 +138,8 @@ pub enum Voted {
     Decided,
     /// It cannot count. `first` is false when the person was told already.
     Ineligible { why: Ineligible, first: bool },
+    /// The person withdrew by text: only text counts from them now.
+    Withdrawn,
     /// Too late, or no approval is asked for: the state, for people.
     Closed(&'static str),
 }
@@ -174,9 +193,15 @@ impl Engine {
             outbox_changed: Notify::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            consent: OnceLock::new(),
             parts,
         }));
         Ok(engine)
+    }
+
+    /// Who looks at consent again before a start. Set once, before [`Engine::start`].
+    pub fn set_consent(&self, consent: Arc<dyn Consent>) {
+        let _ = self.0.consent.set(consent);
     }
 
     /// Resumes what was interrupted and wakes what waits, until [`Engine::shutdown`]. Returns what was

@@ -163,8 +163,8 @@ impl Engine {
         self.0.outbox_changed.notify_one();
     }
 
-    /// An act or its result, in the audit log.
-    pub(super) async fn audit(&self, state: &RunState, what: &str, by: Option<&Actor>) {
+    /// An act or its result, in the audit log. Whether it could be written.
+    pub(super) async fn audit(&self, state: &RunState, what: &str, by: Option<&Actor>) -> bool {
         let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
         let approval = match &state.decision {
             Some(Decision::Approved { by, .. }) => {
@@ -188,15 +188,20 @@ impl Engine {
             approval,
             result,
         })
-        .await;
+        .await
     }
 
-    /// What cannot be written is an error of its own, loudly, and stops nothing: an operator who puts
-    /// things right on a full disk needs the bot, and the journal has it all the same.
-    pub(super) async fn audit_event(&self, event: audit::Event) {
+    /// What cannot be written is an error of its own, loudly. It keeps runs from starting; it does not keep
+    /// people from ending what runs: an operator who puts things right on a full disk needs that, and the
+    /// journal has it all the same.
+    pub(super) async fn audit_event(&self, event: audit::Event) -> bool {
         let run = event.run;
-        if let Err(error) = self.0.parts.audit.append(&self.0.parts.clock, event).await {
-            tracing::error!(run.id = ?run, "the audit log cannot be written: {error}");
+        match self.0.parts.audit.append(&self.0.parts.clock, event).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(run.id = ?run, "the audit log cannot be written: {error}");
+                false
+            }
         }
     }
 }
