@@ -37,8 +37,11 @@ use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
 
-/// How long a cancelled or timed-out step may take to say what is so now.
+/// How long a step that took too long may take to say what is so now.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a cancelled step may take to put back what it did, if its own time limit is not shorter.
+const CANCEL_GRACE: Duration = Duration::from_secs(600);
 
 /// Between attempts to write when the store refuses; there is no correct way on without it.
 const WRITE_RETRY: Duration = Duration::from_secs(2);
@@ -338,13 +341,18 @@ impl Engine {
     }
 }
 
-/// Where a run that has not started shows itself.
-fn own_message(state: &RunState) -> Notice {
+/// Where a run that has not started shows itself: on its card, and on the progress message once it was
+/// queued.
+fn own_messages(state: &RunState) -> Vec<Notice> {
+    let run = state.id;
+    let mut notices = Vec::new();
     if state.started_at.is_none() && state.plan.approval.is_some() {
-        Notice::Card { run: state.id }
-    } else {
-        Notice::Progress { run: state.id }
+        notices.push(Notice::Card { run });
     }
+    if state.was_queued || notices.is_empty() {
+        notices.push(Notice::Progress { run });
+    }
+    notices
 }
 
 /// What message of a run a reaction or a reply is about.
