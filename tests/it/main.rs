@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic: that is how it fails")]
 
 mod architecture;
+mod cli;
 mod config;
 mod config_support;
 mod engine;
 mod gateway;
+mod page;
 mod rocketchat;
 mod sandbox;
 mod ssh;
