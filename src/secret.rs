@@ -129,6 +129,40 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// Beginnings by which well-known services mark their secrets, and whose they are. Each is followed by at
+/// least sixteen characters of the secret itself.
+const TELLTALE: [(&str, &str); 12] = [
+    ("ghp_", "a GitHub token"),
+    ("gho_", "a GitHub token"),
+    ("ghs_", "a GitHub token"),
+    ("github_pat_", "a GitHub token"),
+    ("glpat-", "a GitLab token"),
+    ("xoxb-", "a Slack token"),
+    ("xoxp-", "a Slack token"),
+    ("AKIA", "an AWS access key"),
+    ("gsk_", "a Groq key"),
+    ("sk-", "an API key"),
+    ("dckr_pat_", "a Docker Hub token"),
+    ("hvs.", "a Vault token"),
+];
+
+/// What in a text that people typed looks like a secret, if anything does. Errs on the quiet side: a word
+/// counts only when it begins as a known kind of secret does and is long enough to be one.
+pub fn looks_like_a_secret(text: &str) -> Option<&'static str> {
+    if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----") {
+        return Some("a private key");
+    }
+    let of_a_secret = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    text.split(|c: char| !of_a_secret(c)).find_map(|word| {
+        TELLTALE.iter().find_map(|(beginning, whose)| {
+            let rest = word.strip_prefix(beginning)?;
+            let mixed =
+                rest.chars().any(|c| c.is_ascii_digit()) && rest.chars().any(|c| c.is_ascii_alphabetic());
+            (rest.len() >= 16 && mixed).then_some(*whose)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +176,19 @@ mod tests {
         assert_eq!(redactor.redact(r#"{"t":"s3cr\"et/value"}"#), r#"{"t":"[redacted]"}"#);
         assert_eq!(redactor.redact("?t=s3cr%22et%2Fvalue"), "?t=[redacted]");
         assert!(matches!(redactor.redact("nothing here"), std::borrow::Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn secrets_that_people_type_are_noticed_and_ordinary_words_are_not() {
+        let token = format!("deploy prod web --reason ghp_{}", "a1B2".repeat(9));
+        assert_eq!(looks_like_a_secret(&token), Some("a GitHub token"));
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl";
+        assert_eq!(looks_like_a_secret(key), Some("a private key"));
+        for innocent in
+            ["deploy prod web 1.8", "sk-", "sk-learn-is-a-library", "AKIA", "ghp_short1", "task-1"]
+        {
+            assert_eq!(looks_like_a_secret(innocent), None, "{innocent}");
+        }
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let redactor = Redactor::new();
+    // Through the log, and so through the redactor.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("this is a bug in Houston: {panic}")));
     log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -61,7 +61,7 @@ pub(super) fn built_in(environment: &EnvName, command: &str, expires: Duration) 
     };
     let either = &[OPERATOR, LEAD];
     let groups = match command {
-        "restore" | "nodes remove" => vec![group(2, either), group(1, &[LEAD])],
+        "restore" | "nodes remove" => vec![group(1, &[LEAD]), group(1, either)],
         _ => vec![group(1, either)],
     };
     Some(ApprovalPolicy {

@@ -100,7 +100,11 @@ pub enum Event {
     /// Houston was removed from a room, or the room is gone.
     Left(RoomId),
     /// The room is encrypted end to end: Houston cannot read it.
-    Encrypted(Room),
+    Encrypted {
+        room: Room,
+        /// Who spoke there; absent when Houston has only seen that the room is so.
+        by: Option<Actor>,
+    },
 }
 
 /// A message to post. `id` is made by the caller, so that a resend is not a second message.

@@ -53,7 +53,8 @@ pub struct Listener {
     /// When they are let go although the gap was not read.
     hold_until: Option<Instant>,
     /// Rooms whose encryption was told.
-    encrypted: HashSet<RoomId>,
+    /// Rooms that were reported, and whether somebody was seen to speak there.
+    encrypted: HashMap<RoomId, bool>,
     catch_up: Option<CatchUp>,
     generation: u64,
     online_since: Instant,
@@ -73,7 +74,7 @@ impl Listener {
             asked: HashSet::new(),
             holding: true,
             hold_until: None,
-            encrypted: HashSet::new(),
+            encrypted: HashMap::new(),
             catch_up: None,
             generation: 0,
             online_since: Instant::now(),
@@ -323,7 +324,7 @@ impl Listener {
         self.shared.hear_deletions();
         self.emit(Event::Joined(room.clone())).await;
         if encrypted {
-            self.encrypted(&room).await;
+            self.encrypted(&room, None).await;
         }
     }
 
@@ -342,9 +343,12 @@ impl Listener {
         self.emit(Event::Left(room.clone())).await;
     }
 
-    async fn encrypted(&mut self, room: &Room) {
-        if self.encrypted.insert(room.id.clone()) {
-            self.emit(Event::Encrypted(room.clone())).await;
+    /// Once when the room is seen to be so, and once with the first who speaks there.
+    async fn encrypted(&mut self, room: &Room, by: Option<Actor>) {
+        let known = self.encrypted.get(&room.id).copied();
+        if known.is_none() || (known == Some(false) && by.is_some()) {
+            self.encrypted.insert(room.id.clone(), by.is_some());
+            self.emit(Event::Encrypted { room: room.clone(), by }).await;
         }
     }
 
@@ -497,7 +501,7 @@ impl Listener {
                     self.shared.read_again([doc.id.clone()]);
                 }
             }
-            Sight::Encrypted => self.encrypted(room).await,
+            Sight::Encrypted => self.encrypted(room, doc.by.clone()).await,
             Sight::Nothing(why) => tracing::trace!(message = %doc.id, ?why, "a frame means nothing"),
         }
     }

@@ -132,7 +132,7 @@ fn approval_is_needed_in_prod_unless_the_file_says_otherwise() {
         r#"[[ApprovalGroup { count: 1, from: ["operator", "lead"] }]]"#
     );
     let restore = approval("prod", "restore").expect("prod needs approval");
-    assert_eq!(restore.any_of[0].iter().map(|group| group.count).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(restore.any_of[0].iter().map(|group| group.count).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(restore.any_of, approval("prod", "nodes remove").expect("approval").any_of);
     assert_eq!(approval("prod", "scale"), None);
     assert_eq!(approval("prod", "status"), None);

@@ -613,7 +613,7 @@ async fn an_encrypted_room_is_told_once() {
             bot.control("send", json!({"message": sealed})).await;
         }
         let events = bot.everything().await;
-        assert!(matches!(&events[..], [Event::Encrypted(room)] if room.id == bot.room("ops")), "{events:?}");
+        assert!(matches!(&events[..], [Event::Encrypted { room, by: Some(by) }] if room.id == bot.room("ops") && by.username == "alice"), "{events:?}");
     })
     .await;
 }

@@ -1,8 +1,6 @@
 //! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
 //! them and sets these.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic: that is how it fails")]
-
 mod architecture;
 mod cli;
 mod config;
@@ -15,3 +13,4 @@ mod sandbox;
 mod ssh;
 mod support;
 mod swarm;
+mod swarm_story;

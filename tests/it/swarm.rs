@@ -2,6 +2,7 @@
 //! `tests/parts/images.sh`; its socket's path stands in `HOUSTON_TEST_DOCKER`.
 //!
 //! Every test has services of its own, so that all run side by side, and removes them whatever happens.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use houston::clock::Clock;
 use houston::config::environment::{
-    EndpointMode, Environment, Port, PortMode, Replicas, Service as Declared, UpdatePolicy,
+    EndpointMode, Environment, Host, Port, PortMode, Replicas, Service as Declared, SwarmAccess, UpdatePolicy,
 };
 use houston::diagnostic::Location;
+use houston::exec::ssh::{SshOptions, SshPool};
 use houston::ids::{EffectToken, EnvName, RunId, ServiceName};
 use houston::playbook::model::Preview;
 use houston::playbook::steps::{
@@ -27,7 +29,7 @@ use houston::providers::swarm::{Manager, Swarm, SwarmError, status};
 use houston::secret::Redactor;
 
 /// The socket of the test engine; `None` (said loudly) where there is none and that is allowed.
-fn engine(test: &str) -> Option<PathBuf> {
+pub fn engine(test: &str) -> Option<PathBuf> {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     #[expect(clippy::disallowed_methods, reason = "the tests' own switches are no configuration of Houston")]
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
@@ -88,7 +90,7 @@ impl Progress for Lines {
 
 /// How many tests load the engine at once: with more of them two cores are so busy that an engine notices
 /// the end of a container only seconds later, after the time in which Swarm watches it.
-static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
+pub static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
 
 /// One test's part of the Swarm.
 struct Bench {
@@ -493,7 +495,7 @@ async fn a_stack_is_made_in_order_and_undone_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
     let (web, gone) = (declared("web"), declared("gone"));
-    let Some(bench) = Bench::new("status", &[web.clone()]).await else { return };
+    let Some(bench) = Bench::new("status", std::slice::from_ref(&web)).await else { return };
     bench.deploy("v2").await.expect("created");
     let environment = Environment {
         name: EnvName::from("prod"),
@@ -521,6 +523,59 @@ async fn the_next_manager_is_asked_when_one_is_of_no_use() {
     let swarm = Swarm::over(vec![Manager::socket("/nonexistent/docker.sock"), Manager::socket(&socket)]);
     assert!(!swarm.nodes().await.expect("the second answers").is_empty());
     assert_eq!(swarm.manager(), socket.display().to_string(), "it is remembered");
+}
+
+/// The environment's managers over SSH: a host that is down, then the test machine itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_are_reached_over_ssh_in_their_order() {
+    let Some(socket) = engine("managers_over_ssh") else { return };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    #[expect(clippy::disallowed_methods, reason = "the tests' own switches are no configuration of Houston")]
+    let Ok(base) = std::env::var("HOUSTON_TEST_SSHD").map(PathBuf::from) else {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "HOUSTON_TEST_SSHD is not set");
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("SKIPPED: swarm::managers_over_ssh because HOUSTON_TEST_SSHD is not set");
+        }
+        return;
+    };
+    let host = |name: &str, port: u16| Host {
+        name: name.into(),
+        address: "127.0.0.1".into(),
+        user: None,
+        port,
+        identity: Some(base.join("id")),
+        known_hosts: Some(base.join("known_hosts")),
+        jump: vec![],
+        at: Location::new("environments/prod.yaml", 1, 1),
+    };
+    let port = std::fs::read_to_string(base.join("port")).unwrap().trim().parse().unwrap();
+    let hosts = [("down", 1), ("up", port)].map(|(name, port)| (name.to_owned(), host(name, port)));
+    let mut environment = Environment {
+        name: EnvName::from("prod"),
+        at: Location::new("environments/prod.yaml", 1, 1),
+        hosts: hosts.into(),
+        swarm: Some(SwarmAccess::Managers {
+            hosts: vec!["down".into(), "up".into()],
+            socket: socket.clone(),
+        }),
+        services: Vec::new(),
+        variables: BTreeMap::new(),
+        approvals: BTreeMap::new(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pool = SshPool::new(dir.path(), SshOptions::default(), Redactor::new()).unwrap();
+    let swarm = Swarm::of(&environment, &pool).expect("it names managers");
+    assert!(!swarm.nodes().await.expect("the second answers").is_empty());
+    assert!(swarm.manager().starts_with("up"), "{}", swarm.manager());
+    // The connection is lost, and made again.
+    pool.close().await;
+    assert!(!swarm.nodes().await.expect("a new connection").is_empty());
+    environment.swarm = Some(SwarmAccess::Managers { hosts: vec!["down".into()], socket });
+    let alone = Swarm::of(&environment, &pool).expect("it names a manager");
+    let error = alone.nodes().await.expect_err("it is down");
+    assert!(error.to_string().contains("down") && error.is_transient() && error.hint().is_some(), "{error}");
+    pool.close().await;
 }
 
 /// Networks are free only once the last task has left them.

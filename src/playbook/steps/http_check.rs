@@ -208,3 +208,72 @@ impl StepKind for HttpCheck {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::testing::{Lines, Scripted, context};
+    use super::*;
+
+    /// Answers one request after the other with these, the last one for ever.
+    async fn server(answers: &'static [(u16, &'static str)]) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let mut next = 0;
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.read(&mut [0; 4096]).await;
+                let (status, body) = answers[next.min(answers.len() - 1)];
+                next += 1;
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close", body.len());
+                let _ = socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+            }
+        });
+        format!("http://{address}/health")
+    }
+
+    async fn run(given: Json, outputs: Json) -> Result<Json, StepError> {
+        let mut context = context(&Arc::new(Scripted::default()), &Arc::new(Lines::default()));
+        context.outputs = Arc::new(BTreeMap::from([("update".to_owned(), outputs)]));
+        HttpCheck.run(&context, &given).await
+    }
+
+    #[tokio::test]
+    async fn it_asks_until_the_answer_is_as_expected() {
+        let url = server(&[(503, ""), (200, "v1"), (200, "v2 is here")]).await;
+        let given =
+            json!({ "url": url, "expect_status": "200", "expect_body": "{version} is", "within": "10s" });
+        let output = run(given, json!({ "service": "web", "version": "v2" })).await.expect("healthy");
+        assert_eq!(output["attempts"], 3);
+    }
+
+    #[tokio::test]
+    async fn it_says_in_what_the_last_answer_differs() {
+        let url = server(&[(200, "the secret-word @all")]).await;
+        let given = json!({ "url": url, "expect_body": "v2", "within": "300ms" });
+        let error = run(given, Json::Null).await.expect_err("never v2");
+        assert!(error.message.contains("without `v2` in `the [redacted] @\u{200b}all`"), "{}", error.message);
+        let given = json!({ "url": url, "expect_status": 204, "within": "300ms" });
+        let error = run(given, Json::Null).await.expect_err("never 204");
+        assert!(error.message.ends_with("it answered 200 and not 204"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_it_is_cancelled() {
+        let context = context(&Arc::new(Scripted::default()), &Arc::new(Lines::default()));
+        context.cancel.cancel();
+        let given = json!({ "url": "http://127.0.0.1:1/", "within": "1h" });
+        assert!(HttpCheck.run(&context, &given).await.expect_err("cancelled").cancelled);
+    }
+
+    #[test]
+    fn an_address_is_checked_before_anything_runs() {
+        assert_eq!(HttpCheck.check(&json!({ "url": "ftp://x" })).len(), 1);
+        assert_eq!(HttpCheck.check(&json!({ "url": "{{ declared.health.url }}" })).len(), 0);
+    }
+}

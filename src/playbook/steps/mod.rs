@@ -11,6 +11,8 @@ mod ssh;
 mod swarm_change;
 mod swarm_service;
 mod swarm_stack;
+#[cfg(test)]
+mod testing;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -300,4 +302,47 @@ pub enum Pause {
         /// Who may answer; empty: whoever may run the command.
         from: Vec<crate::ids::RoleName>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_registered_under_its_word_and_documented() {
+        let kinds = registry();
+        let words: Vec<_> = kinds.keys().copied().collect();
+        let expected = ["ask", "http_check", "notify", "ssh", "swarm_service", "swarm_stack", "wait"];
+        assert_eq!(words, expected);
+        for (word, kind) in kinds {
+            assert_eq!(kind.name(), word);
+            assert!(kind.doc().ends_with('.'), "{word}");
+            assert!(kind.params().iter().all(|p| !p.doc.is_empty()), "{word}");
+        }
+    }
+
+    #[test]
+    fn waiting_steps_pause_instead_of_running() {
+        let kinds = registry();
+        let pause = kinds["wait"].pause(&serde_json::json!({ "for": "5m" }));
+        assert_eq!(pause, Some(Pause::For(std::time::Duration::from_secs(300))));
+        let pause = kinds["ask"].pause(&serde_json::json!({
+            "question": "which?", "choices": ["a", "b"], "from": ["lead"],
+        }));
+        let Some(Pause::Answer { question, choices, from }) = pause else { panic!("it asks") };
+        assert_eq!((question.as_str(), choices.len()), ("which?", 2));
+        assert_eq!(from, ["lead".into()]);
+    }
+
+    #[test]
+    fn swarm_service_says_what_its_parameters_contradict() {
+        let kind = &registry()["swarm_service"];
+        let check = |params| kind.check(&params).len();
+        assert_eq!(check(serde_json::json!({ "action": "scale", "service": "web" })), 1);
+        assert_eq!(check(serde_json::json!({ "action": "update", "service": "web", "replicas": 2 })), 1);
+        assert_eq!(check(serde_json::json!({ "action": "update", "service": "web", "version": "1" })), 0);
+        let title =
+            kind.title(&serde_json::json!({ "action": "update", "service": "web", "version": "1.8" }));
+        assert_eq!(title, "update `web` to `1.8`");
+    }
 }

@@ -55,7 +55,11 @@ impl StepKind for Notify {
     ) -> BoxFuture<'a, Result<Json, StepError>> {
         Box::pin(async move {
             let room = params::required(given, "room")?;
-            let text = context.redactor.redact(params::required(given, "text")?).into_owned();
+            // Inputs of the command stand in it: nobody is to be able to call a whole room with them.
+            let text = params::required(given, "text")?
+                .replace("@all", "@\u{200b}all")
+                .replace("@here", "@\u{200b}here");
+            let text = context.redactor.redact(&text).into_owned();
             context.world.notify(room, &text, &context.token).await?;
             Ok(json!({ "room": room }))
         })
@@ -63,5 +67,23 @@ impl StepKind for Notify {
     /// Sending again is looking: the same token makes no second message.
     fn probe<'a>(&'a self, _: &'a StepContext, _: &'a Json) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async { Ok(Probed::UnderWay) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::{Lines, Scripted, context};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_notice_is_sent_under_the_steps_token_without_secrets() {
+        let (script, lines) = (Arc::new(Scripted::default()), Arc::new(Lines::default()));
+        let given = json!({ "room": "ops", "text": "the secret-word works" });
+        Notify.run(&context(&script, &lines), &given).await.expect("sent");
+        let sent = script.notices.lock().expect("not poisoned").clone();
+        let expected = ("ops".to_owned(), "the [redacted] works".to_owned(), "houston-R-7-2".to_owned());
+        assert_eq!(sent, [expected]);
     }
 }

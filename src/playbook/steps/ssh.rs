@@ -152,3 +152,61 @@ fn explain(error: &ExecError, reads_only: bool) -> StepError {
     };
     if reads_only { out } else { out.with_effects() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Effects;
+    use super::super::testing::{Lines, Scripted, context};
+    use super::*;
+    use crate::exec::Exit;
+
+    async fn run(
+        given: Json,
+        exit: Result<Exit, ExecError>,
+    ) -> (Result<Json, StepError>, Vec<String>, Command) {
+        let (script, lines) = (Arc::new(Scripted::default()), Arc::new(Lines::default()));
+        script.exits.lock().expect("not poisoned").push_back(exit);
+        let result = Ssh.run(&context(&script, &lines), &given).await;
+        let lines = lines.0.lock().expect("not poisoned").clone();
+        let command = script.commands.lock().expect("not poisoned")[0].clone();
+        (result, lines, command)
+    }
+
+    fn exit(code: i32) -> Result<Exit, ExecError> {
+        Ok(Exit { code: Some(code), tail: "the secret-word is out".into() })
+    }
+
+    #[tokio::test]
+    async fn words_stay_words_and_output_is_redacted() {
+        let given = json!({ "host": "node1", "command": ["echo", "a b; rm -rf /"] });
+        let (result, lines, command) = run(given, exit(0)).await;
+        assert_eq!(result, Ok(json!({ "exit": 0, "tail": "the [redacted] is out" })));
+        assert_eq!(lines, ["one line of [redacted]"]);
+        assert_eq!((command.program.as_str(), command.args), ("echo", vec!["a b; rm -rf /".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn another_status_is_a_failure_that_may_have_done_something() {
+        let given = json!({ "host": "node1", "command": ["make"] });
+        let error = run(given, exit(2)).await.0.expect_err("status 2");
+        assert_eq!(error.message, "`make` on `node1 (deploy@\u{200b}10.0.0.2)` ended with status 2");
+        assert_eq!(
+            (error.effects, error.tail.as_deref()),
+            (Effects::Possible, Some("the [redacted] is out"))
+        );
+        let given = json!({ "host": "node1", "command": ["test"], "expect_exit": "2", "repeat": "safe" });
+        assert!(run(given, exit(2)).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_not_taken_for_a_failure_without_effects() {
+        let lost = || Err(ExecError::Lost { what: "node1".into(), reason: "reset".into() });
+        let once = json!({ "host": "node1", "command": ["make"] });
+        let error = run(once, lost()).await.0.expect_err("lost");
+        assert!(error.transient && error.effects == Effects::Possible);
+        let reads = json!({ "host": "node1", "command": ["uptime"], "repeat": "safe" });
+        assert_eq!(run(reads, lost()).await.0.expect_err("lost").effects, Effects::None);
+    }
+}

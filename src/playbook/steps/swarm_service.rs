@@ -222,7 +222,6 @@ impl StepKind for SwarmService {
     fn undo_mode(&self, _params: &Json) -> UndoMode {
         UndoMode::ByKind
     }
-
     fn declarative(&self) -> bool {
         true
     }
@@ -276,6 +275,11 @@ impl StepKind for SwarmService {
                 ..Preview::default()
             };
             target.observe(current.as_ref(), &mut preview);
+            if let (Action::Rollback { .. }, Some(service)) = (&action, &current) {
+                // The release that is gone back to is the engine's memory of it: part of what is approved.
+                let remembered = service.previous_spec.as_ref().map(|spec| spec::digest(spec).to_string());
+                preview.observed.insert("release before".to_owned(), remembered.unwrap_or_default());
+            }
             match (&current, &action) {
                 (None, _) => preview.notes.push("it does not exist yet and will be created".to_owned()),
                 (Some(_), Action::Scale { .. }) => {}

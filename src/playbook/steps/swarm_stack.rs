@@ -12,7 +12,7 @@ use super::swarm_service::environment;
 use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, ServiceName};
-use crate::playbook::model::{Change, Preview};
+use crate::playbook::model::Preview;
 use crate::providers::swarm::{Service, Swarm, spec};
 use crate::text::{self, code};
 
@@ -135,7 +135,6 @@ impl StepKind for SwarmStack {
     fn declarative(&self) -> bool {
         true
     }
-
     fn title(&self, given: &Json) -> String {
         format!("bring stack {} to its declaration", code(params::text(given, "name").unwrap_or("?")))
     }
@@ -153,7 +152,7 @@ impl StepKind for SwarmStack {
             let subject = Subject::of(context, given)?;
             let mut preview = Preview::default();
             for network in subject.missing_networks().await? {
-                preview.changes.push(Change { what: "network".to_owned(), from: None, to: Some(network) });
+                preview.notes.push(format!("network {} will be created", code(&network)));
             }
             let networks = subject.known_networks().await?;
             for declared in &subject.services {

@@ -256,3 +256,66 @@ impl<'a> Request<'a> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// An engine that answers every request with this.
+    fn engine(dir: &std::path::Path, name: &str, status: u16, body: &'static str) -> Manager {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let path = dir.join(name);
+        let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.read(&mut [0; 4096]).await;
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close", body.len());
+                let _ = socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+            }
+        });
+        Manager::socket(path)
+    }
+
+    const NO_MANAGER: &str = r#"{"message":"This node is not a swarm manager. Use \"docker swarm init\"."}"#;
+    const NO_LEADER: &str =
+        r#"{"message":"rpc error: code = Unknown desc = The swarm does not have a leader."}"#;
+
+    #[tokio::test]
+    async fn the_first_manager_that_is_of_use_is_asked_and_remembered() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let swarm = Swarm::over(vec![
+            Manager::socket(dir.path().join("nobody")),
+            engine(dir.path(), "worker", 503, NO_MANAGER),
+            engine(dir.path(), "manager", 200, "[]"),
+        ]);
+        assert_eq!(swarm.nodes().await, Ok(Vec::new()));
+        assert!(swarm.manager().ends_with("/manager"), "{}", swarm.manager());
+    }
+
+    #[tokio::test]
+    async fn when_none_is_of_use_each_is_told_with_its_own_reason() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let swarm = Swarm::over(vec![
+            engine(dir.path(), "worker", 503, NO_MANAGER),
+            engine(dir.path(), "alone", 500, NO_LEADER),
+            Manager::socket(dir.path().join("nobody")),
+        ]);
+        let Err(SwarmError::NoManager { tried }) = swarm.services().await else { panic!("none is of use") };
+        let problems: Vec<_> = tried.iter().map(|t| t.problem.clone()).collect();
+        assert_eq!(problems[..2], [Problem::NotManager, Problem::NoQuorum]);
+        assert!(matches!(&problems[2], Problem::Unreachable(why) if why.contains("No such file")));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_makes_no_sense_is_an_error_and_no_panic() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (name, body) in [("html", "<html>"), ("object", "{}"), ("cut", "[{"), ("odd", r#"[{"ID":7}]"#)] {
+            let swarm = Swarm::over(vec![engine(dir.path(), name, 200, body)]);
+            let read = swarm.services().await;
+            assert!(matches!(read, Err(SwarmError::Unreadable { .. })) || read == Ok(Vec::new()), "{name}");
+        }
+    }
+}

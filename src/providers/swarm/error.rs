@@ -117,3 +117,42 @@ pub(super) fn message_of(body: &[u8]) -> String {
         .map_or(text.as_str(), |(_, t)| t);
     crate::text::ellipsis(text, 500).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_index_is_known_whatever_the_code() {
+        let body = br#"{"message":"rpc error: code = Unknown desc = update out of sequence"}"#;
+        for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::CONFLICT] {
+            let error = SwarmError::refused("service `web`", status, body);
+            assert_eq!(error, SwarmError::Stale { what: "service `web`".into() });
+        }
+    }
+
+    #[test]
+    fn every_manager_that_was_tried_is_named() {
+        let tried = |manager: &str, problem| Tried { manager: manager.into(), problem, hint: None };
+        let error = SwarmError::NoManager {
+            tried: vec![
+                tried("node1", Problem::Unreachable("connection refused".into())),
+                tried("node2", Problem::NoQuorum),
+            ],
+        };
+        assert_eq!(
+            error.to_string(),
+            "no Swarm manager is of use: node1: connection refused; \
+             node2: its Swarm has no leader, too few managers are online"
+        );
+        assert!(error.is_transient() && error.hint().is_some_and(|h| h.contains("half of the managers")));
+        let never = SwarmError::NoManager { tried: vec![tried("node1", Problem::NotManager)] };
+        assert!(!never.is_transient());
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_is_shown_shortened() {
+        let error = SwarmError::refused("x", StatusCode::BAD_GATEWAY, "<html>".repeat(500).as_bytes());
+        assert!(error.is_transient() && error.to_string().len() < 700);
+    }
+}

@@ -95,14 +95,19 @@ impl Swarm {
         Ok(logs::last_lines(&text, lines as usize))
     }
 
-    /// What a task's health check last said. Only known to the node that runs it: `None` elsewhere.
-    pub async fn health_output(&self, task: &Task) -> Option<String> {
+    /// What the health check of an unhealthy task last said. Only known to the node that runs it: `None`
+    /// elsewhere, and when it is healthy.
+    pub async fn unhealthy_because(&self, task: &Task) -> Option<String> {
         let container = task.container.as_deref()?;
         let request = Request::get(format!("/containers/{container}/json")).timeout(Duration::from_secs(3));
         let found = self.json("container", request).await.ok()?;
+        if found.pointer("/State/Health/Status")?.as_str()? != "unhealthy" {
+            return None;
+        }
         let last = found.pointer("/State/Health/Log")?.as_array()?.last()?;
         let output = last.get("Output")?.as_str()?.trim();
-        (!output.is_empty()).then(|| logs::last_lines(output, 3))
+        let exit = last.get("ExitCode").and_then(Json::as_i64).unwrap_or_default();
+        Some(if output.is_empty() { format!("status {exit}") } else { logs::last_lines(output, 3) })
     }
 
     /// Creates a service. A service of that name is [`SwarmError::Conflict`].

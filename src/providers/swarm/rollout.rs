@@ -99,6 +99,9 @@ impl Failure {
         if self.error.contains("No such image") || self.error.contains("no such image") {
             return "found no such image".to_owned();
         }
+        if self.error.starts_with("ended early") {
+            return self.error.clone();
+        }
         match self.error.split_once("non-zero exit (") {
             Some((_, rest)) => format!("exited with {}", rest.split(')').next().unwrap_or("an error")),
             None => format!("failed: {}", text::ellipsis(&self.error, 200)),
@@ -172,20 +175,13 @@ impl Swarm {
             let now = Instant::now();
             memory.reached(now);
             for task in new_failures(watch, &service, &tasks, &failures) {
-                let log = if failures.len() < LOGS_READ { self.last_words(task).await } else { None };
-                let error = task.error.clone().unwrap_or_else(|| task.state.clone());
-                let failure = Failure { slot: task.slot, node: task.node_id.clone(), error, log };
+                let failure = self.autopsy(task, failures.len() < LOGS_READ).await;
                 failures.push((task.id.clone(), failure));
             }
             if failures.is_empty()
                 && let Some(task) = blamed(&service).and_then(|id| tasks.iter().find(|t| t.id == id))
             {
-                let error = task.error.clone().unwrap_or_else(|| format!("it ended early ({})", task.state));
-                let log = self.last_words(task).await;
-                failures.push((
-                    task.id.clone(),
-                    Failure { slot: task.slot, node: task.node_id.clone(), error, log },
-                ));
+                failures.push((task.id.clone(), self.autopsy(task, true).await));
             }
             let picture = Picture::of(&service, &tasks);
             if let Some(verdict) = memory.decide(watch, &service, &picture, failures.len(), now) {
@@ -208,19 +204,28 @@ impl Swarm {
         }
     }
 
-    /// The last lines of a failed task's log, and of its health check where that is known.
-    async fn last_words(&self, task: &Task) -> Option<String> {
-        let mut words = self.task_log(task, LOG_LINES).await.unwrap_or_default();
-        if task.error.as_deref().is_some_and(|e| e.contains("unhealthy"))
-            && let Some(check) = self.health_output(task).await
-        {
-            if !words.is_empty() {
-                words.push('\n');
+    /// Why a task failed and what it said last. A task that ends cleanly when it is stopped for being
+    /// unhealthy is only told apart by its container.
+    async fn autopsy(&self, task: &Task, read_log: bool) -> Failure {
+        let mut error = task.error.clone().unwrap_or_else(|| format!("ended early ({})", task.state));
+        let mut log = String::new();
+        if read_log {
+            log = self.task_log(task, LOG_LINES).await.unwrap_or_default();
+            if (task.error.is_none() || error.contains("unhealthy"))
+                && let Some(said) = self.unhealthy_because(task).await
+            {
+                if task.error.is_none() {
+                    "unhealthy container".clone_into(&mut error);
+                }
+                if !log.is_empty() {
+                    log.push('\n');
+                }
+                log.push_str("health check: ");
+                log.push_str(&said);
             }
-            words.push_str("health check: ");
-            words.push_str(&check);
         }
-        (!words.is_empty()).then_some(words)
+        let log = (!log.is_empty()).then_some(log);
+        Failure { slot: task.slot, node: task.node_id.clone(), error, log }
     }
 }
 

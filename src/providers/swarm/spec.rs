@@ -338,7 +338,9 @@ pub fn changes(from: Option<&Json>, to: &Json, networks: &[(String, String)]) ->
 /// Variables whose values are not shown, in case somebody put a secret where none belongs.
 fn is_secretive(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "DSN", "AUTH"].iter().any(|w| name.contains(w))
+    ["PASS", "PWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "DSN", "AUTH", "URL", "URI"]
+        .iter()
+        .any(|w| name.contains(w))
 }
 
 /// `start-first, 1 at a time, watched for 5 s, then rollback on failure`
@@ -397,6 +399,8 @@ fn canonical(value: &Json) -> Json {
             sorted.into_iter().map(|(k, v)| (k.clone(), v)).collect::<Map<_, _>>().into()
         }
         Json::Array(items) => items.iter().map(canonical).collect(),
+        // Engines write the ratio 0.0 as 0.
+        Json::Number(n) if n.as_f64() == Some(0.0) => 0.into(),
         other => other.clone(),
     }
 }
@@ -424,4 +428,183 @@ fn object_in<'v>(root: &'v mut Map<String, Json>, path: &[&str]) -> &'v mut Map<
         at = next.as_object_mut().expect("made an object above");
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::diagnostic::Location;
+
+    fn declared() -> env::Service {
+        env::Service {
+            name: "web".into(),
+            swarm_name: "shop_web".into(),
+            image: "registry.example.com:5000/web".into(),
+            version: "1.8".into(),
+            replicas: env::Replicas { count: 3, min: 1, max: 5 },
+            depends_on: Vec::new(),
+            health: None,
+            update: UpdatePolicy::default(),
+            placement: Vec::new(),
+            environment: [("MODE".to_owned(), "fast".to_owned())].into(),
+            ports: Vec::new(),
+            networks: vec!["back".into()],
+            command: None,
+            endpoint_mode: EndpointMode::Vip,
+            at: Location::new("environments/prod.yaml", 1, 1),
+        }
+    }
+
+    /// As a newer engine may give it back.
+    fn running() -> Json {
+        json!({
+            "Name": "shop_web",
+            "Labels": { "com.docker.stack.namespace": "shop", "houston.variables": "GONE" },
+            "TaskTemplate": {
+                "ContainerSpec": {
+                    "Image": "registry.example.com:5000/web:1.7@sha256:abc",
+                    "Env": ["GONE=1", "DB_PASSWORD=hunter2", "MODE=slow"],
+                    "OomScoreAdj": -5,
+                    "Secrets": [{ "SecretName": "tok" }],
+                },
+                "Placement": {},
+                "Networks": [{ "Target": "net1", "Aliases": ["web"] }],
+                "FutureField": { "a": 1 },
+            },
+            "Mode": { "Replicated": { "Replicas": 4 } },
+            "UpdateConfig": { "Parallelism": 2, "FutureField": true },
+            "EndpointSpec": { "Mode": "vip" },
+            "FutureField": [1, 2],
+        })
+    }
+
+    fn networks() -> Vec<(String, String)> {
+        vec![("net1".to_owned(), "back".to_owned())]
+    }
+
+    #[test]
+    fn what_is_not_declared_goes_back_as_it_came() {
+        let mut spec = running();
+        declare(&mut spec, &declared(), "1.8", &networks());
+        for path in [
+            "/FutureField",
+            "/TaskTemplate/FutureField",
+            "/TaskTemplate/Networks",
+            "/TaskTemplate/ContainerSpec/OomScoreAdj",
+            "/TaskTemplate/ContainerSpec/Secrets",
+            "/UpdateConfig/FutureField",
+            "/Mode",
+            "/Labels/com.docker.stack.namespace",
+        ] {
+            assert_eq!(spec.pointer(path), running().pointer(path), "{path}");
+        }
+        assert_eq!(image(&spec), "registry.example.com:5000/web:1.8");
+        assert_eq!(spec.pointer("/UpdateConfig/FailureAction"), Some(&json!("rollback")));
+        assert_eq!(spec.pointer("/RollbackConfig/FailureAction"), Some(&json!("pause")));
+    }
+
+    #[test]
+    fn only_variables_that_came_from_the_file_are_taken_out_with_it() {
+        let mut spec = running();
+        declare(&mut spec, &declared(), "1.8", &networks());
+        let env = spec.pointer("/TaskTemplate/ContainerSpec/Env");
+        assert_eq!(env, Some(&json!(["DB_PASSWORD=hunter2", "MODE=fast"])));
+    }
+
+    #[test]
+    fn declaring_again_changes_nothing() {
+        let mut once = running();
+        declare(&mut once, &declared(), "1.8", &networks());
+        let mut twice = once.clone();
+        declare(&mut twice, &declared(), "1.8", &networks());
+        assert_eq!(digest(&once), digest(&twice));
+        assert_eq!(changes(Some(&once), &twice, &networks()), []);
+    }
+
+    #[test]
+    fn a_digest_ignores_order_empty_things_and_our_own_labels() {
+        let a = json!({ "A": 1, "B": {}, "Labels": { "houston.run": "x", "k": "v" }, "R": 0.0 });
+        let b = json!({ "R": 0, "Labels": { "k": "v" }, "A": 1, "C": [] });
+        assert_eq!(digest(&a), digest(&b));
+        assert_ne!(digest(&a), digest(&json!({ "A": 2, "Labels": { "k": "v" }, "R": 0 })));
+    }
+
+    #[test]
+    fn changes_read_like_sentences_and_show_no_secret() {
+        let mut wanted = running();
+        declare(&mut wanted, &declared(), "1.8", &networks());
+        set_replicas(&mut wanted, 5);
+        let mut rotated = wanted.clone();
+        *rotated.pointer_mut("/TaskTemplate/ContainerSpec/Env/0").expect("a variable") =
+            json!("DB_PASSWORD=hunter3");
+        let shown = changes(Some(&running()), &rotated, &networks());
+        let text = format!("{shown:?}");
+        assert!(!text.contains("hunter"), "{text}");
+        let find = |what: &str| {
+            let change = shown.iter().find(|c| c.what == what).unwrap_or_else(|| panic!("{what}: {text}"));
+            (change.from.as_deref(), change.to.as_deref())
+        };
+        assert_eq!(
+            find("image"),
+            (Some("registry.example.com:5000/web:1.7"), Some("registry.example.com:5000/web:1.8"))
+        );
+        assert_eq!(find("replicas"), (Some("4"), Some("5")));
+        assert_eq!(find("environment variable GONE"), (Some("`1`"), None));
+        assert_eq!(find("environment variable DB_PASSWORD"), (Some("[redacted]"), Some("[redacted]")));
+        assert!(!shown.iter().any(|c| c.what == "networks"), "{text}");
+    }
+
+    #[test]
+    fn versions_are_read_from_images() {
+        for (image, expected) in [
+            ("web:1.7", "1.7"),
+            ("web:1.7@sha256:abc", "1.7"),
+            ("web@sha256:abc", "sha256:abc"),
+            ("registry.example.com:5000/web", "latest"),
+            ("registry.example.com:5000/web:2", "2"),
+            ("registry.example.com:5000/web@sha256:abc", "sha256:abc"),
+        ] {
+            assert_eq!(version(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn containers_are_marked_only_where_they_are_replaced_anyway() {
+        let before = running();
+        let mut scaled = before.clone();
+        set_replicas(&mut scaled, 9);
+        mark(&mut scaled, Some(&before), "houston-R-1-0");
+        assert_eq!(scaled.get("TaskTemplate"), before.get("TaskTemplate"));
+        assert_eq!(label(&scaled, LABEL_RUN), Some("houston-R-1-0"));
+        let mut updated = before.clone();
+        set_image(&mut updated, "web:2");
+        mark(&mut updated, Some(&before), "houston-R-1-0");
+        assert_eq!(task_token(&updated["TaskTemplate"]), Some("houston-R-1-0"));
+    }
+
+    #[test]
+    fn a_policy_is_told_in_one_sentence() {
+        let mut spec = json!({});
+        let policy = UpdatePolicy { monitor: Duration::from_secs(5), ..UpdatePolicy::default() };
+        set_update_policy(&mut spec, &policy);
+        assert_eq!(
+            update_note(&spec),
+            "start-first, one task at a time; rolls back by itself if a task fails within 5 s"
+        );
+    }
+
+    #[test]
+    fn a_hostile_spec_does_not_panic() {
+        for mut spec in [
+            json!(null),
+            json!([]),
+            json!({ "TaskTemplate": 3, "Labels": [], "Mode": "x", "EndpointSpec": 1 }),
+        ] {
+            declare(&mut spec, &declared(), "1.8", &[]);
+            set_replicas(&mut spec, 2);
+            assert_eq!(image(&spec), "registry.example.com:5000/web:1.8");
+        }
+    }
 }
