@@ -178,7 +178,7 @@ impl Dispatcher {
                 self.tasks.spawn(async move { dispatcher.people.pin().await });
             }
             Event::CaughtUp => tracing::info!("caught up"),
-            Event::Offline { reason } => tracing::warn!("offline: {reason}"),
+            Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
                 tracing::info!(room.id = %room, "left {room}");

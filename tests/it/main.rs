@@ -2,10 +2,12 @@
 //! them and sets these.
 
 mod architecture;
+mod cli;
 mod config;
 mod config_support;
 mod engine;
 mod gateway;
+mod page;
 mod rocketchat;
 mod sandbox;
 mod ssh;
