@@ -46,7 +46,7 @@ pub const SLASH_WORDS: &[&str] = &[
 pub const TYPES: &[&str] =
     &["environment", "service", "version", "integer", "duration", "run", "user", "text", "rest", "switch"];
 
-/// Flags that every command with a playbook has.
+/// Flags that every command with a playbook has; `bind` reads them, so that no declaration can.
 pub const AUTOMATIC_FLAGS: &[&str] = &["dry-run", "reason"];
 
 /// All commands of a file, those with mistakes left out.
@@ -95,14 +95,11 @@ fn command(key: &Key, node: &Node, found: &mut Diagnostics) -> Option<CommandSpe
         );
     }
     let arguments = arguments(map.take("arguments"), Place::Positional, found);
-    let mut flags = arguments_of_flags(map.take("flags"), found);
+    let flags = arguments_of_flags(map.take("flags"), found);
     map.finish(found);
     check_order(&arguments, found);
     check_names(&arguments, &flags, by_playbook, found);
     check_services(&arguments, &flags, found);
-    if by_playbook {
-        flags.extend(automatic_flags(&key.at));
-    }
     Some(CommandSpec {
         name: key.name.to_string(),
         aliases: aliases.into_iter().map(|(alias, _)| alias).collect(),
@@ -382,21 +379,6 @@ fn check_services(arguments: &[Argument], flags: &[Argument], found: &mut Diagno
                 .hint("put the environment first: people type `deploy prod web`"),
         );
     }
-}
-
-fn automatic_flags(at: &Location) -> [Argument; 2] {
-    let flag = |name: &str, kind, doc: &str| Argument {
-        name: name.into(),
-        kind,
-        required: false,
-        default: None,
-        doc: doc.into(),
-        at: at.clone(),
-    };
-    [
-        flag("dry-run", ArgumentKind::Switch, "show the plan and change nothing"),
-        flag("reason", ArgumentKind::Text, "why; shown to those who approve, and kept"),
-    ]
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::{Access, Rule};
 use crate::assets::BUILT_IN;
 use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
-use crate::chat::spec_parse::{AUTOMATIC_FLAGS, SLASH_WORDS};
+use crate::chat::spec_parse::SLASH_WORDS;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
 use crate::playbook::check::VariableUse;
@@ -151,11 +151,7 @@ fn command_and_playbook(command: &CommandSpec, all: &Everything<'_>, found: &mut
         }
         return;
     };
-    let given: Vec<&Argument> = command
-        .arguments
-        .iter()
-        .chain(command.flags.iter().filter(|flag| !AUTOMATIC_FLAGS.contains(&flag.name.as_str())))
-        .collect();
+    let given: Vec<&Argument> = command.arguments.iter().chain(&command.flags).collect();
     for argument in &given {
         let Some(input) = playbook.inputs.get(&argument.name) else {
             let finding = Diagnostic::error(

@@ -201,8 +201,10 @@ impl Engine {
     // ----- what people do -------------------------------------------------------------------------
 
     /// Begins a run; durable when it returns.
-    pub async fn create(&self, new: NewRun) -> Result<RunState, ActError> {
+    pub async fn create(&self, mut new: NewRun) -> Result<RunState, ActError> {
         let now = self.now();
+        new.plan.command = self.clean(new.plan.command);
+        new.plan.reason = new.plan.reason.map(|reason| self.clean(reason));
         let digest = new.plan.digest();
         let expires_at = new
             .plan
@@ -233,6 +235,7 @@ impl Engine {
 
     /// Takes a vote, by reaction or by command.
     pub async fn vote(&self, run: RunId, vote: Vote, reason: Option<String>) -> Result<Voted, ActError> {
+        let reason = reason.map(|reason| self.clean(reason));
         let journal = self.0.journal.lock().await;
         let state = journal.state(run)?;
         let open = matches!(state.phase, Phase::Deciding { .. })
@@ -291,6 +294,7 @@ impl Engine {
     }
 
     pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
+        let reason = self.clean(reason);
         let journal = self.0.journal.lock().await;
         self.append_locked(journal, run, vec![Event::DenialExplained { reason }], vec![Notice::Card { run }])
             .await?;
@@ -358,7 +362,7 @@ impl Engine {
                 why: format!("has a step under way: `cancel {run}` it, and abandon it if that fails"),
             });
         }
-        let event = Event::Abandoned { by: by.clone(), reason };
+        let event = Event::Abandoned { by: by.clone(), reason: self.clean(reason) };
         let state = self.append_locked(journal, run, vec![event], vec![own_message(&state)]).await?;
         self.audit(&state, "abandoned", Some(by)).await;
         self.nudge_waiting().await;
@@ -371,7 +375,7 @@ impl Engine {
         let Phase::Waiting { step, pause: Pause::Answer { .. }, .. } = journal.state(run)?.phase else {
             return Err(ActError::NotNow { run, why: "waits for no answer".to_owned() });
         };
-        let event = Event::Answered { step, by: by.clone(), answer };
+        let event = Event::Answered { step, by: by.clone(), answer: self.clean(answer) };
         self.append_locked(journal, run, vec![event], vec![Notice::Progress { run }]).await?;
         self.nudge(run);
         Ok(())
@@ -385,7 +389,8 @@ impl Engine {
         Ok(())
     }
 
-    pub async fn lock(&self, lock: ManualLock) -> Result<(), ActError> {
+    pub async fn lock(&self, mut lock: ManualLock) -> Result<(), ActError> {
+        lock.reason = self.clean(lock.reason);
         self.0.journal.lock().await.put_lock(lock)?;
         Ok(self.0.parts.store.sync().await?)
     }
@@ -581,7 +586,7 @@ impl Engine {
                 let differences = vec![Change {
                     what: "the world cannot be looked at".into(),
                     from: None,
-                    to: Some(error.message),
+                    to: Some(self.clean(error.message)),
                 }];
                 self.append(run, vec![Event::Voided { differences }], vec![own_message(state)]).await;
                 return false;
@@ -892,6 +897,11 @@ impl Engine {
             entry.performing = None;
             entry.status = None;
         }
+    }
+
+    /// What people type is kept, too, and may hold a secret that Houston knows.
+    fn clean(&self, text: String) -> String {
+        self.0.parts.redactor.redact(&text).into_owned()
     }
 
     fn redact(&self, mut error: StepError) -> StepError {

@@ -42,7 +42,7 @@ async fn an_argument_is_a_declared_name_or_an_error() {
         ("!deploy prod \"web; rm -rf /\"", &["web; rm -rf /", "^"][..]),
         ("!deploy prod --force", &["There is no flag `--force`"][..]),
         ("!deploy prod web \"1.8 && reboot\"", &["1.8 && reboot"][..]),
-        ("!deploy prod w\u{200b}eb 1.8", &["^"][..]),
+        ("!deploy prod w\u{0435}b 1.8", &["w\u{0435}b"][..]),
         ("!scale prod web 3.5", &["3.5"][..]),
         ("!scale prod web -1", &["-1"][..]),
         ("!deplyo prod", &["deplyo", "deploy"][..]),

@@ -61,12 +61,20 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
 
 #[test]
 fn commands_that_change_something_take_a_dry_run_and_a_reason() {
+    use houston::chat::bind::{Known, Outcome, bind};
     let (config, _) = Config::sample(&kinds());
-    for command in config.expect("a configuration").commands {
-        let flags: Vec<&str> = command.flags.iter().map(|flag| flag.name.as_str()).collect();
-        let expected = matches!(command.name.as_str(), "deploy" | "rollback" | "scale");
-        assert_eq!(flags.ends_with(&["dry-run", "reason"]), expected, "{}", command.name);
+    let config = config.expect("a configuration");
+    let known = Known::of(&config.environments);
+    for typed in ["deploy prod web", "rollback prod web", "scale prod web 2", "lock prod why not"] {
+        let line = houston::chat::parse::command_line(&typed.replacen(' ', " --dry-run ", 1));
+        let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("{typed}") };
+        assert!(bound.dry_run, "{typed}");
+        let names: Vec<&str> = bound.values.iter().map(|(name, _)| name).collect();
+        assert!(!names.contains(&"dry-run"), "{typed}: a flag is no input: {names:?}");
     }
+    let line = houston::chat::parse::command_line("deploy prod web --reason 'a new logo'");
+    let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("it binds") };
+    assert_eq!(bound.reason.as_deref(), Some("a new logo"));
 }
 
 #[test]

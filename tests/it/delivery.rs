@@ -122,6 +122,7 @@ async fn a_reconnect_runs_nothing_again() {
     both(|t| async move {
         t.say("alice", "ops", DEPLOY).await;
         t.wait("the run", || (!t.runs().is_empty()).then_some(())).await;
+        t.control("refuse", json!({"ms": 150})).await;
         t.control("drop", json!({})).await;
         t.wait("the socket to be gone", || (!t.bot().chat.health().online).then_some(())).await;
         t.wait("the next one", || t.bot().chat.health().caught_up.then_some(())).await;
@@ -156,29 +157,22 @@ async fn a_command_that_is_sent_while_houston_does_not_run_is_carried_out_once()
 /// A command that waited for longer than `limits.stale_after`.
 async fn stale(t: &mut House) -> String {
     t.stop().await;
-    let ts = json!({"$date": Timestamp::now().as_millisecond() - 15_000});
-    // From before, but after Houston was last there.
-    let old = json!({"room": "ops", "u": "alice", "msg": DEPLOY, "ts": ts});
-    let ids = t.control("send", json!({"message": old})).await;
-    let looked = json!({"room": "ops", "u": "alice", "msg": "!ping only-looks", "ts": ts});
-    t.control("send", json!({"message": looked})).await;
+    let id = t.say("alice", "ops", DEPLOY).await;
+    t.say("alice", "ops", "!ping only-looks").await;
+    t.clock.advance(Duration::from_secs(180));
     t.start_again().await;
     t.expect("ops", &["pong only-looks"]).await;
-    ids["ids"][0].as_str().expect("an id").to_owned()
+    id
 }
 
-async fn house_with_patience_of_ten_seconds() -> House {
-    let setup = Setup {
-        services: vec![("staging-web", 1)],
-        houston: "limits: {stale_after: 10s}\n".to_owned(),
-        ..Setup::default()
-    };
-    House::with(setup).await
+async fn house_with_a_clock() -> House {
+    let clock = Clock::manual(Timestamp::now());
+    House::with(Setup { services: vec![("staging-web", 1)], clock, ..Setup::default() }).await
 }
 
 #[tokio::test]
 async fn stale_commands_are_asked_about() {
-    let mut t = house_with_patience_of_ten_seconds().await;
+    let mut t = house_with_a_clock().await;
     let id = stale(&mut t).await;
     let question = t.expect("ops", &["You asked for `deploy staging web 1.8`", "Is it still meant?"]).await;
     assert_eq!(question.thread.as_deref(), Some(id.as_str()));
@@ -205,7 +199,7 @@ async fn stale_commands_are_asked_about() {
 
 #[tokio::test]
 async fn a_stale_command_that_is_not_meant_any_more_is_left_alone() {
-    let mut t = house_with_patience_of_ten_seconds().await;
+    let mut t = house_with_a_clock().await;
     let id = stale(&mut t).await;
     t.expect("ops", &["Is it still meant?"]).await;
     t.reply("alice", "ops", &id, "no").await;

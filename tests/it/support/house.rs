@@ -113,8 +113,13 @@ impl House {
             let bot = seed.people.iter_mut().find(|person| person.username == "houston");
             bot.expect("the bot's account").password = Some(password.clone());
         }
-        let options =
-            sandbox::Options { dialect: setup.dialect, seed, rate_limits: false, ..Default::default() };
+        let options = sandbox::Options {
+            dialect: setup.dialect,
+            seed,
+            clock: setup.clock.clone(),
+            rate_limits: false,
+            ..Default::default()
+        };
         let sandbox = sandbox::start(options).await.expect("the sandbox starts");
         let docker = docker(dir.path(), &setup.services).await;
         write_config(dir.path(), &sandbox, &setup);
