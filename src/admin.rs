@@ -74,13 +74,14 @@ struct Most {
 }
 
 /// Until `stop`.
-pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, stop: CancellationToken) {
+pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, chat: Chat, stop: CancellationToken) {
     let router = Router::new()
         .route("/runs", get(list))
         .route("/runs/{run}", get(show))
         .route("/runs/{run}/logs", get(logs))
         .route("/store", get(stat))
-        .with_state(Admin { engine, store });
+        .with_state(Admin { engine, store })
+        .merge(health(chat));
     let Socket { listener, file } = socket;
     let served =
         axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
@@ -152,11 +153,16 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
     Ok(RunLog { header, events })
 }
 
+/// The same over HTTP and over the socket.
+fn health(chat: Chat) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(chat)
+}
+
 /// `GET /healthz` and `GET /readyz`, until `stop`.
 pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationToken) {
-    let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(chat);
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served = axum::serve(listener, health(chat))
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
     if let Err(error) = served {
         tracing::error!("HTTP ended: {error}");
     }

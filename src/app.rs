@@ -112,8 +112,8 @@ pub fn http_client() -> Result<reqwest::Client, StartError> {
     reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::custom(|attempt| {
-            let elsewhere =
-                attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
+            let first = attempt.previous().first();
+            let elsewhere = first.is_some_and(|first| first.origin() != attempt.url().origin());
             if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
         }))
         .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))
@@ -139,6 +139,7 @@ impl Houston {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config, state, clock, redactor, timings } = options;
         let config = Arc::new(config);
+        private_folder(&state)?;
         let store = {
             let dir = state.join("journal");
             tokio::task::spawn_blocking(move || Store::open(&dir))
@@ -195,10 +196,11 @@ impl Houston {
             audit: audit.clone(),
             clock: clock.clone(),
         })?;
+        engine.set_consent(Arc::new(dispatcher.clone()));
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
         tasks.spawn(dispatcher.run(events, stop.clone()));
-        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), stop.clone()));
+        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), chat.clone(), stop.clone()));
         if let Some(listener) = http {
             tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
         }
@@ -225,6 +227,20 @@ impl Houston {
             tracing::error!("the store cannot be synced: {error}");
         }
     }
+}
+
+/// The state is for Houston's own user: it holds what was said and done in private rooms too.
+fn private_folder(state: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let failed = |e: std::io::Error| {
+        StartError::new(format!("the state folder `{}` cannot be used: {e}", state.display()))
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(failed)?;
+    let mode = std::fs::metadata(state).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(state, std::fs::Permissions::from_mode(mode & 0o7700)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 async fn resolve_auth(config: &Config, redactor: &Redactor) -> Result<gateway::Auth, StartError> {

@@ -129,6 +129,10 @@ impl EffectToken {
     pub fn new(run: RunId, step: usize) -> Self {
         Self(format!("houston-{run}-{step}"))
     }
+    /// Of the step that undoes `step`: what is done and what reverses it must not be taken for each other.
+    pub fn of_undo(run: RunId, step: usize) -> Self {
+        Self(format!("houston-{run}-undo{step}"))
+    }
     pub fn as_str(&self) -> &str {
         &self.0
     }

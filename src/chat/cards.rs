@@ -51,15 +51,17 @@ fn change(change: &Change) -> String {
 pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
     let mut out = String::new();
     for (index, step) in plan.steps.iter().take(MOST_STEPS).enumerate() {
-        let _ = writeln!(out, "*{}.* {}", index + 1, defuse(&step.title));
+        // A number says something only where there is an order.
+        let number = if plan.steps.len() > 1 { format!("*{}.* ", index + 1) } else { String::new() };
+        let _ = writeln!(out, "{number}{}", defuse(&step.title));
         for line in &step.preview.changes {
-            let _ = writeln!(out, "  • {}", change(line));
+            let _ = writeln!(out, "• {}", change(line));
         }
         for note in &step.preview.notes {
-            let _ = writeln!(out, "  • {}", defuse(note));
+            let _ = writeln!(out, "• {}", defuse(note));
         }
         if step.undo == PlannedUndo::Impossible {
-            let _ = writeln!(out, "  • :warning: cannot be undone");
+            let _ = writeln!(out, "• :warning: cannot be undone");
         }
     }
     if plan.steps.len() > MOST_STEPS {
@@ -215,7 +217,7 @@ fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
         clock_time(at)
     );
     for difference in differences.iter().take(MOST_STEPS) {
-        let _ = writeln!(out, "  • {}", change(difference));
+        let _ = writeln!(out, "• {}", change(difference));
     }
     let _ = write!(out, "Nothing was changed. Look again with {}.", code(&format!("!{}", run.plan.command)));
     out

@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,18 +20,19 @@ use super::dialogue::{Answer, Pending};
 use super::parse::{Addressed, CommandLine, addressed};
 use super::people::People;
 use super::spec::{Action as SpecAction, CommandSpec};
-use crate::access::{Action, Authorized, Person, RateLimit};
+use crate::access::{Access, Action, Authorized, Denied, Person, RateLimit};
 use crate::approvals::{self, Choice, Ineligible, Via, Vote};
 use crate::audit::{Audit, Event as AuditEvent, Who as AuditWho};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind};
+use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
-use crate::ids::{MessageId, RunId, derived_id};
+use crate::ids::{MessageId, RoleName, RunId, derived_id};
+use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::Pause;
-use crate::runs::state::{Decision, Phase};
-use crate::runs::{Engine, RunMessage, Voted};
+use crate::runs::state::{Decision, Phase, RunState};
+use crate::runs::{Consent, Engine, Objection, RunMessage, Voted};
 use crate::store::{Batch, Store, StoreError, Tree};
 use crate::text::{self, code, defuse};
 
@@ -75,7 +77,7 @@ enum Dialogue {
     /// For an argument that is missing.
     Argument { pending: Pending },
     /// Whether an old command is still meant.
-    Stale { text: String, thread: MessageId },
+    Stale { text: String, thread: MessageId, asked_at: jiff::Timestamp },
 }
 
 /// A command, bound and to be carried out. `cause` is the message that made it complete.
@@ -115,6 +117,7 @@ impl Dispatcher {
             parts.store.clone(),
             parts.clock.clone(),
             parts.config.access.clone(),
+            parts.config.revision.clone(),
         )?;
         let known = Known::of(&parts.config.environments);
         let rate = Mutex::new(RateLimit::new(parts.config.limits.commands_per_minute));
@@ -162,6 +165,10 @@ impl Dispatcher {
             }
             Event::Deleted { message, .. } => send(Act::Deleted(message)),
             Event::Edited { id, room, thread, by, text } => {
+                let now = self.parts.clock.now();
+                if self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(&by.id, now).is_err() {
+                    return;
+                }
                 let dispatcher = self.clone();
                 self.tasks.spawn(async move { dispatcher.edited(&id, &room, thread, &by, &text).await });
             }
@@ -191,7 +198,10 @@ impl Dispatcher {
     // ----- messages -------------------------------------------------------------------------------
 
     fn message(&self, message: Inbound, lane: &mpsc::UnboundedSender<Act>) {
-        if let Some(dialogue) = self.dialogue(&message) {
+        let dialogue = self.dialogue(&message);
+        if let Some(dialogue) =
+            dialogue.filter(|_| crate::secret::looks_like_a_secret(&message.text).is_none())
+        {
             match self.continue_dialogue(&message, dialogue, lane) {
                 Continued::Taken => return,
                 Continued::NotMeant => {}
@@ -296,7 +306,13 @@ impl Dispatcher {
         let reply = match self.authorize(&cause, spec, &bound).await {
             Err(denied) => Some(denied),
             Ok(authorized) => match &spec.action {
-                SpecAction::Builtin(name) => builtin::run(self, name, &cause, &bound, &authorized).await,
+                SpecAction::Builtin(name) => {
+                    if builtin::acts(name) {
+                        // Before the act, whose own sync makes both durable: after a crash it is not done twice.
+                        self.dealt_with(&cause.id);
+                    }
+                    builtin::run(self, name, &cause, &bound, &authorized).await
+                }
                 SpecAction::Playbook(playbook) => {
                     super::operate::run(self, playbook, spec, &cause, &bound, &authorized).await
                 }
@@ -326,20 +342,14 @@ impl Dispatcher {
         let free = !spec.changes && self.parts.config.access.rules.is_empty();
         let person = if free { Person::new(&cause.by, []) } else { self.people.person(&cause.by).await };
         let access = if free { access } else { self.people.access() };
-        let mut action = action_of(spec, bound, &cause.room);
-        if let Some(run) = bound.values.run("run")
-            && let Ok(state) = self.parts.engine.state(run).await
-        {
-            if let Some(environment) = &state.plan.environment {
-                action.arguments.insert("environment".into(), environment.to_string());
+        let action = action_of(spec, bound, &cause.room);
+        let authorized = match bound.values.run("run") {
+            Some(run) if let Ok(state) = self.parts.engine.state(run).await => {
+                authorize_for(&access, &person, action, &state.plan.locks)
             }
-            if let [lock] = state.plan.locks.as_slice()
-                && let Some(service) = &lock.service
-            {
-                action.arguments.insert("service".into(), service.to_string());
-            }
-        }
-        match access.authorize(&person, action) {
+            _ => access.authorize(&person, action),
+        };
+        match authorized {
             Ok(authorized) => Ok(authorized),
             Err(denied) => {
                 if spec.changes {
@@ -427,8 +437,20 @@ impl Dispatcher {
                     }
                 }
             }
-            Dialogue::Stale { text, thread } => {
-                let here = message.room.kind == RoomKind::Direct || message.thread.as_ref() == Some(&thread);
+            Dialogue::Stale { text, thread, asked_at } => {
+                let now = self.parts.clock.now();
+                let age = std::time::Duration::try_from(now.duration_since(asked_at)).unwrap_or_default();
+                let commands = &self.parts.config.commands;
+                let another = matches!(
+                    addressed(&message.text, &bot, RoomKind::Public, commands),
+                    Some(Addressed::Command(_))
+                );
+                if age > super::dialogue::PATIENCE || another {
+                    self.end_dialogue(message);
+                    return Continued::NotMeant;
+                }
+                let direct = message.room.kind == RoomKind::Direct && message.thread.is_none();
+                let here = direct || message.thread.as_ref() == Some(&thread);
                 let said = message.text.trim().trim_end_matches(['.', '!']).to_lowercase();
                 if !here || !matches!(said.as_str(), "yes" | "y" | "no" | "n") {
                     return Continued::NotMeant;
@@ -453,7 +475,11 @@ impl Dispatcher {
             code(canonical),
             text::duration(message.age)
         );
-        let dialogue = Dialogue::Stale { text: canonical.to_owned(), thread: thread.clone() };
+        let dialogue = Dialogue::Stale {
+            text: canonical.to_owned(),
+            thread: thread.clone(),
+            asked_at: self.parts.clock.now(),
+        };
         self.ask(&message, &dialogue);
         let thread =
             if message.room.kind == RoomKind::Direct { message.thread.clone() } else { Some(thread) };
@@ -469,7 +495,21 @@ impl Dispatcher {
     async fn answer_run(&self, message: &Inbound) {
         let engine = &self.parts.engine;
         let Some(thread) = &message.thread else { return };
-        if let Some((run, RunMessage::Progress)) = engine.run_of_message(thread).await {
+        if crate::secret::looks_like_a_secret(&message.text).is_some() {
+            return;
+        }
+        // A run that was asked for in a thread asks there, since Rocket.Chat has no threads within threads.
+        let of_thread = async || {
+            let open = engine.open_runs().await;
+            let asks =
+                |run: &&RunState| matches!(&run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. });
+            open.iter().filter(asks).find(|run| run.origin.thread.as_ref() == Some(thread)).map(|run| run.id)
+        };
+        let asking = match engine.run_of_message(thread).await {
+            Some((run, RunMessage::Progress)) => Some(run),
+            _ => of_thread().await,
+        };
+        if let Some(run) = asking {
             let Ok(state) = engine.state(run).await else { return };
             let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else {
                 return;
@@ -481,11 +521,20 @@ impl Dispatcher {
             }
             let person = self.people.person(&message.by).await;
             let roles = self.people.roles(&person);
+            let action = Action {
+                command: state.plan.command_name.clone(),
+                changes: true,
+                arguments: std::collections::BTreeMap::new(),
+                room: message.room.clone(),
+            };
             let may = if from.is_empty() {
-                !roles.is_empty()
+                authorize_for(&self.people.access(), &person, action, &state.plan.locks).is_ok()
             } else {
                 from.iter().any(|role| roles.contains(role))
             };
+            if !may && self.too_fast(message) {
+                return;
+            }
             if !may {
                 let who: Vec<&str> = from.iter().map(crate::ids::RoleName::as_str).collect();
                 let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
@@ -547,6 +596,20 @@ impl Dispatcher {
         }
         self.look_at_votes_again(run).await;
         let person = self.people.person(&reaction.by).await;
+        // The same rules as for the words: whoever may not say `approve` may not show it either.
+        let command = if choice == Choice::Approve { "approve" } else { "deny" };
+        let arguments = [("run".to_owned(), run.to_string())].into_iter().collect();
+        let action = Action {
+            command: command.to_owned(),
+            changes: false,
+            arguments,
+            room: state.origin.room.clone(),
+        };
+        if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
+            let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
+            self.under_card(run, id, denied.to_string()).await;
+            return;
+        }
         let vote = Vote {
             by: reaction.by.clone(),
             choice,
@@ -565,20 +628,74 @@ impl Dispatcher {
         }
     }
 
+    /// What of a run's consent stands no more: a reaction that is gone, a person who left or lost a role,
+    /// a requester who may not ask for this any more.
+    async fn consent_of(&self, run: &RunState) -> Result<Vec<Objection>, String> {
+        let Some(policy) = &run.plan.approval else { return Ok(Vec::new()) };
+        let chat = &self.parts.chat;
+        let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
+        let standing = if run.votes.values().any(|vote| by_reaction(&vote)) {
+            match chat.reactions(&run.card).await {
+                Ok(standing) => standing,
+                // Deleted, or in a room that Houston has left: what it cannot see stands no more.
+                Err(SendError::Refused { .. }) => Vec::new(),
+                Err(error) => return Err(error.to_string()),
+            }
+        } else {
+            Vec::new()
+        };
+        let mut objections = Vec::new();
+        for vote in run.votes.values().filter(|vote| vote.choice == Choice::Approve) {
+            let vanished = by_reaction(&vote)
+                && !standing.iter().any(|reaction| {
+                    reaction.by.id == vote.by.id
+                        && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
+                });
+            let roles = self.roles_now(&vote.by).await?;
+            if vanished || approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_err() {
+                objections.push(Objection::Vote { by: vote.by.clone(), vanished });
+            }
+        }
+        let gone = !self.is_active(&run.by).await?;
+        let person = self.people.person(&run.by).await;
+        let action = Action {
+            command: run.plan.command_name.clone(),
+            changes: true,
+            arguments: std::collections::BTreeMap::new(),
+            room: run.origin.room.clone(),
+        };
+        match authorize_for(&self.people.access(), &person, action, &run.plan.locks) {
+            Ok(_) if !gone => {}
+            Ok(_) => objections.push(Objection::Requester("the account is not active".to_owned())),
+            Err(denied) => objections.push(Objection::Requester(denied.rule.clone())),
+        }
+        Ok(objections)
+    }
+
+    async fn is_active(&self, who: &Actor) -> Result<bool, String> {
+        let found = self.parts.chat.user(crate::gateway::Who::Id(&who.id)).await;
+        found.map(|user| user.is_some_and(|user| user.active)).map_err(|error| error.to_string())
+    }
+
+    /// None for somebody who is gone.
+    async fn roles_now(&self, who: &Actor) -> Result<Vec<RoleName>, String> {
+        if !self.is_active(who).await? {
+            return Ok(Vec::new());
+        }
+        let person = self.people.person(who).await;
+        Ok(self.people.roles(&person))
+    }
+
     /// Who gave a vote earlier may have left or lost the role since; before another vote is counted with it,
     /// it is looked at again.
     pub async fn look_at_votes_again(&self, run: RunId) {
         let Ok(state) = self.parts.engine.state(run).await else { return };
         let Some(policy) = &state.plan.approval else { return };
         for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
-            let gone = match self.parts.chat.user(crate::gateway::Who::Id(&vote.by.id)).await {
-                Ok(found) => found.is_none_or(|user| !user.active),
-                // Who cannot be looked up keeps the vote that was checked when it was given.
-                Err(_) => continue,
-            };
-            let person = self.people.person(&vote.by).await;
-            let roles = self.people.roles(&person);
-            if (gone || approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err())
+            // Who cannot be looked up now keeps the vote that was checked when it was given; it is looked at
+            // again before the start.
+            let Ok(roles) = self.roles_now(&vote.by).await else { continue };
+            if approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err()
                 && let Err(error) = self.parts.engine.withdraw(run, &vote.by, false).await
             {
                 tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
@@ -592,7 +709,9 @@ impl Dispatcher {
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return };
         let Some(vote) = state.votes.get(&gone.by.id) else { return };
-        if !matches!(&vote.via, Via::Reaction(emoji) if *emoji == gone.emoji) {
+        // Whichever of several reactions it was that counted: what matters is whether one still stands.
+        let by_reaction = matches!(vote.via, Via::Reaction(_));
+        if !by_reaction || approvals::reading(&gone.emoji) != Some(vote.choice) {
             return;
         }
         if let Ok(now) = self.parts.chat.reactions(message).await {
@@ -615,14 +734,10 @@ impl Dispatcher {
             return;
         }
         let person = self.people.person(by).await;
-        let mut arguments: std::collections::BTreeMap<String, String> =
-            [("run".to_owned(), run.to_string())].into_iter().collect();
-        if let Some(environment) = &state.plan.environment {
-            arguments.insert("environment".into(), environment.to_string());
-        }
+        let arguments = [("run".to_owned(), run.to_string())].into_iter().collect();
         let action =
             Action { command: spec.name.clone(), changes: true, arguments, room: state.origin.room.clone() };
-        let text = match self.people.access().authorize(&person, action) {
+        let text = match authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
             Ok(_) => match self.parts.engine.cancel(run, by).await {
                 Ok(_) => return,
                 Err(error) => error.to_string(),
@@ -699,7 +814,7 @@ impl Dispatcher {
             by.username
         );
         let thread = thread.or_else(|| (room.kind != RoomKind::Direct).then(|| id.clone()));
-        let id = derived_id(&format!("edited/{id}/{new}")).into();
+        let id = derived_id(&format!("edited/{id}")).into();
         self.post(Post { id, room: room.id.clone(), thread, text }).await;
     }
 
@@ -782,6 +897,34 @@ impl Dispatcher {
         if let Err(error) = self.parts.audit.append(&self.parts.clock, event).await {
             tracing::error!("the audit log cannot be written: {error}");
         }
+    }
+}
+
+/// An action on a run is one on everything that the run changes: each service has to be allowed.
+pub fn authorize_for(
+    access: &Access,
+    person: &Person,
+    action: Action,
+    locks: &[LockName],
+) -> Result<Authorized<Action>, Box<Denied>> {
+    let mut last = None;
+    for lock in locks {
+        let mut action = action.clone();
+        action.arguments.insert("environment".into(), lock.environment.to_string());
+        if let Some(service) = &lock.service {
+            action.arguments.insert("service".into(), service.to_string());
+        }
+        last = Some(access.authorize(person, action)?);
+    }
+    match last {
+        Some(authorized) => Ok(authorized),
+        None => access.authorize(person, action),
+    }
+}
+
+impl Consent for Dispatcher {
+    fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>> {
+        Box::pin(self.consent_of(run))
     }
 }
 

@@ -31,7 +31,7 @@ pub fn usage(command: &CommandSpec) -> String {
 pub fn list(commands: &[CommandSpec], may: &dyn Fn(&CommandSpec) -> bool) -> String {
     let (shown, hidden): (Vec<_>, Vec<_>) = commands.iter().partition(|c| may(c));
     let mut out = String::from("*What you can do here*\n");
-    for (title, changes) in [("Look", false), ("Change", true)] {
+    for (title, changes) in [("Look and decide", false), ("Change", true)] {
         let mut group: Vec<&CommandSpec> = shown.iter().copied().filter(|c| c.changes == changes).collect();
         if group.is_empty() {
             continue;
@@ -187,7 +187,10 @@ mod tests {
             "{all}"
         );
         let few = list(commands(), &|c| !c.changes);
-        assert!(few.contains("*Look*") && !few.contains("*Change*") && !few.contains("!deploy"), "{few}");
+        assert!(
+            few.contains("*Look and decide*") && !few.contains("*Change*") && !few.contains("!deploy"),
+            "{few}"
+        );
         assert!(few.contains("6 more commands are for others"), "{few}");
         assert!(!all.contains('|'), "Rocket.Chat shows tables as text");
     }

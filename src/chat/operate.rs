@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::cards;
-use super::dispatch::{Dispatcher, OwnedBound};
+use super::dispatch::{Dispatcher, OwnedBound, authorize_for};
 use super::spec::{CommandSpec, Value};
 use crate::access::{Action, Authorized};
 use crate::config::Config;
@@ -53,6 +53,12 @@ pub async fn run(
     }
     if plan.is_empty() {
         return Some(cards::nothing_to_do(&plan, &already));
+    }
+    // What was left out of the command is in the plan: each service that it changes has to be allowed.
+    let access = dispatcher.people.access();
+    let action = authorized.action().clone();
+    if let Err(denied) = authorize_for(&access, authorized.who(), action, &plan.locks) {
+        return Some(denied.to_string());
     }
     if let Some(text) = missing_reason(&plan) {
         return Some(text);

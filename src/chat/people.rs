@@ -16,6 +16,7 @@ use crate::config;
 use crate::gateway::events::{Actor, SendError};
 use crate::gateway::{Chat, Who};
 use crate::ids::{RoleName, UserId};
+use crate::playbook::model::Digest;
 use crate::store::{Batch, Store, StoreError, Tree};
 
 /// How long Rocket.Chat's roles of a person are believed.
@@ -23,6 +24,9 @@ const ROLES_FOR: Duration = Duration::from_secs(60);
 
 /// Where the pins are kept.
 const PINS: &[u8] = b"pins";
+
+/// The configuration whose names were all looked up once.
+const PINNED_REVISION: &[u8] = b"pinned_revision";
 
 /// Names that cannot be looked up are tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -37,11 +41,19 @@ pub struct People {
     pinned: watch::Sender<bool>,
     /// Whether any rule depends on Rocket.Chat's roles.
     roles_matter: bool,
+    /// Of the configuration that names them.
+    revision: Digest,
     roles: Mutex<HashMap<UserId, (BTreeSet<String>, Timestamp)>>,
 }
 
 impl People {
-    pub fn new(chat: Chat, store: Store, clock: Clock, config: config::Access) -> Result<Self, StoreError> {
+    pub fn new(
+        chat: Chat,
+        store: Store,
+        clock: Clock,
+        config: config::Access,
+        revision: Digest,
+    ) -> Result<Self, StoreError> {
         let pins: Pins = store.get(Tree::Principals, PINS)?.unwrap_or_default();
         let access = Access::new(config.clone(), pins);
         let pinned = access.unpinned().is_empty();
@@ -51,6 +63,7 @@ impl People {
             clock,
             roles_matter: config.roles.values().any(|role| !role.rocketchat_roles.is_empty()),
             config,
+            revision,
             access: RwLock::new(Arc::new(access)),
             pinned: watch::Sender::new(pinned),
             roles: Mutex::default(),
@@ -90,9 +103,18 @@ impl People {
                 return Err(SendError::Unavailable { reason: error.to_string(), retry_after: None });
             }
         };
+        // A name that nobody had when this configuration was first seen is not for whoever takes it later.
+        let seen: Option<Digest> = self.store.get(Tree::Principals, PINNED_REVISION).unwrap_or_default();
+        let first_sight = seen.as_ref() != Some(&self.revision);
         let before = pins.clone();
         let found = futures_util::future::try_join_all(names.iter().map(|name| self.find(name))).await?;
         for (name, found) in names.iter().zip(&found) {
+            if !first_sight && !pins.knows(name) && !found.as_id {
+                tracing::warn!(
+                    "nobody was called `{name}` when this configuration was first seen, so the name gives no rights: write the id, or save the file again"
+                );
+                continue;
+            }
             match pins.learn(name, found) {
                 Learned::Pinned(id) => tracing::info!(user.id = %id, "`{name}` of the configuration is {id}"),
                 Learned::Known => {}
@@ -104,9 +126,9 @@ impl People {
                 }
             }
         }
-        if pins != before {
+        if pins != before || first_sight {
             let mut batch = Batch::new();
-            batch.put(Tree::Principals, PINS, &pins);
+            batch.put(Tree::Principals, PINS, &pins).put(Tree::Principals, PINNED_REVISION, &self.revision);
             self.store
                 .commit(batch)
                 .await

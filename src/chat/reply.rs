@@ -33,6 +33,9 @@ const SHOW_TIME_EVERY: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// For what is left to say when Houston stops.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 pub struct Voice {
     chat: Chat,
     engine: Engine,
@@ -81,7 +84,13 @@ impl Voice {
             };
             let next_edit = self.next_edit();
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // What the last steps left to say. What is not said now is said by the next start.
+                    if self.chat.health().online {
+                        let _ = tokio::time::timeout(LAST_WORDS, self.say_all()).await;
+                    }
+                    return;
+                }
                 () = self.engine.outbox_changed() => {}
                 changed = changes.recv() => match changed {
                     Ok(run) => { self.dirty.insert(run); }

@@ -46,7 +46,7 @@ pub const SLASH_WORDS: &[&str] = &[
 pub const TYPES: &[&str] =
     &["environment", "service", "version", "integer", "duration", "run", "user", "text", "rest", "switch"];
 
-/// Flags that every command with a playbook has; `bind` reads them, so that no declaration can.
+/// Flags that every command that changes something has: `bind` takes them, no file declares them.
 pub const AUTOMATIC_FLAGS: &[&str] = &["dry-run", "reason"];
 
 /// All commands of a file, those with mistakes left out.

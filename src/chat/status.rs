@@ -35,9 +35,9 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
     let well = services.iter().filter(|service| service.is_well()).count();
     let nodes_well = seen.world.nodes.iter().filter(|node| node.is_well()).count();
     let sign = if well == services.len() && nodes_well == seen.world.nodes.len() {
-        ":large_green_circle:"
+        ":green_circle:"
     } else {
-        ":large_yellow_circle:"
+        ":yellow_circle:"
     };
     let mut out = format!(
         "{sign} *{}* {well} of {} well, {nodes_well} of {} ready\n",
@@ -81,11 +81,12 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
     for release in seen.releases.iter().filter(|r| services.iter().any(|s| s.name == r.service.as_str())) {
         let _ = writeln!(
             out,
-            "_{} {} {} by {} in {}_",
+            "_{}: {} {} by {}, {} ({})_",
             defuse(release.service.as_str()),
-            if release.healthy { "got" } else { "did not get" },
             text::ellipsis(&defuse(&release.version), 40),
+            if release.healthy { "released" } else { "tried, not kept," },
             defuse(&release.by.username),
+            text::ago(release.at, now),
             release.run
         );
     }
@@ -131,7 +132,13 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
     if let Some(update) = &service.update
         && update.state != UpdateState::Completed
     {
-        lines.push(format!("its last update: {}", defuse(&update.message)));
+        lines.push(match &update.state {
+            UpdateState::RollbackCompleted => "failed its last update and was rolled back".to_owned(),
+            UpdateState::Updating => "is being updated".to_owned(),
+            state => {
+                format!("its last update is {}: {}", defuse(&state.to_string()), defuse(&update.message))
+            }
+        });
     }
     if let Some(failure) = &service.failure {
         lines.push(format!("a task failed: {}", defuse(failure)));

@@ -122,6 +122,8 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let redactor = Redactor::new();
+    // Through the log, and so through the redactor.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("this is a bug in Houston: {panic}")));
     log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -180,6 +182,7 @@ async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Fa
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
+        .timeout(std::time::Duration::from_secs(30))
         .build()
         .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
     let response = match client.get(format!("http://houston{path}")).send().await {

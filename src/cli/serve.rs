@@ -53,23 +53,33 @@ pub fn load(dir: &std::path::Path) -> Result<Config, Failure> {
 
 #[derive(Args, Debug)]
 pub struct Healthcheck {
-    /// Where `http.listen` listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    address: SocketAddr,
+    #[command(flatten)]
+    state: StateArg,
+    /// Ask over HTTP, where `http.listen` listens; default is the admin socket in the state folder
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<SocketAddr>,
 }
 
 impl Healthcheck {
     pub async fn run(self) -> Result<(), Failure> {
+        let Some(address) = self.address else {
+            let state = &self.state.state;
+            return match super::admin(state, "/healthz").await? {
+                Some(_) => Ok(()),
+                None => Err(Failure::new(format!("no Houston runs on the state in `{}`", state.display()))
+                    .hint("`--state DIR` names the folder that `houston serve` uses")),
+            };
+        };
         let client = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(5))
             .build()
             .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
         let answer = client
-            .get(format!("http://{}/healthz", self.address))
+            .get(format!("http://{address}/healthz"))
             .send()
             .await
-            .map_err(|e| Failure::new(format!("no answer from {}: {e}", self.address)))?;
+            .map_err(|e| Failure::new(format!("no answer from {address}: {e}")))?;
         if answer.status().is_success() {
             Ok(())
         } else {

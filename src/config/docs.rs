@@ -206,8 +206,10 @@ pub fn commands(commands: &[CommandSpec]) -> String {
             let _ = write!(out, "\n{details}\n");
         }
         let run = match &command.action {
-            Action::Playbook(name) => format!("Runs the playbook `{name}`; shows its plan first."),
-            Action::Builtin(_) if command.changes => "Changes something.".to_owned(),
+            Action::Playbook(name) => format!(
+                "Runs the playbook `{name}`; shows its plan first. Takes `--dry-run` and `--reason TEXT`."
+            ),
+            Action::Builtin(_) if command.changes => "Changes something. Takes `--dry-run`.".to_owned(),
             Action::Builtin(_) => "Reads only, or is guarded by the approval policy.".to_owned(),
         };
         let _ = write!(out, "\n{run}");

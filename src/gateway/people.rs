@@ -16,6 +16,9 @@ use crate::rocketchat::{Rest, RestError};
 /// A rename that we were not told of stops mattering after this.
 const NAME_GOOD_FOR: Duration = Duration::from_secs(300);
 
+/// A role that was taken away stops mattering after this.
+const ROLES_FOR: Duration = Duration::from_secs(300);
+
 /// Names and roles kept; past this everything is looked up anew.
 const REMEMBERED: usize = 10_000;
 
@@ -26,7 +29,7 @@ pub struct People(Mutex<Known>);
 struct Known {
     by_name: HashMap<String, (UserId, Instant)>,
     /// As `user-status` told them.
-    roles: HashMap<UserId, Vec<String>>,
+    roles: HashMap<UserId, (Vec<String>, Instant)>,
 }
 
 impl People {
@@ -70,12 +73,13 @@ impl People {
         if known.roles.len() >= REMEMBERED {
             known.roles.clear();
         }
-        known.roles.insert(id, roles);
+        known.roles.insert(id, (roles, Instant::now()));
     }
 
-    /// The roles that were last told of.
+    /// The roles that were told of lately: nobody tells when a role is taken away.
     pub fn roles_of(&self, id: &UserId) -> Option<Vec<String>> {
-        self.lock().roles.get(id).cloned()
+        let known = self.lock();
+        known.roles.get(id).filter(|(_, told)| told.elapsed() < ROLES_FOR).map(|(roles, _)| roles.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

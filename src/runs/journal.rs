@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::{EVENT_VERSION, Event, Recorded};
+use super::event::{EVENT_VERSION, Event, Outcome, Recorded};
 use super::locks::{Held, Holder, ManualLock};
 use super::outbox::{Notice, OutboxEntry};
-use super::state::{Illegal, RunState};
+use super::state::{ABOUT_TO_START, Illegal, QUEUED, RunState, WAITS_FOR_APPROVAL};
 use crate::ids::{EnvName, RunId};
 use crate::playbook::model::LockName;
 use crate::store::{Batch, Store, StoreError, Tree};
@@ -63,8 +63,32 @@ pub struct Journal {
     next_run: u64,
     next_notice: u64,
     manual: Vec<ManualLock>,
-    /// Logs that this build cannot fold; shown, never touched.
-    unreadable: Vec<(RunId, String)>,
+    /// Runs whose log this build cannot fold; shown, never touched, and in everybody's way.
+    unreadable: Vec<Unreadable>,
+}
+
+/// A run that is not done and whose log cannot be folded.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub header: Header,
+    pub why: String,
+}
+
+impl Unreadable {
+    /// What it may have begun to change, as far as the header tells.
+    fn held(&self) -> Option<Held> {
+        let waits = [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED].contains(&self.header.state.as_str());
+        let environment = self.header.environment.clone().filter(|_| !waits)?;
+        Some(Held {
+            name: LockName { environment, service: None },
+            holder: Holder::Unreadable {
+                run: self.header.run,
+                command: self.header.command.clone(),
+                by: self.header.by.clone(),
+                since: self.header.created_at,
+            },
+        })
+    }
 }
 
 impl Journal {
@@ -86,8 +110,8 @@ impl Journal {
                 Ok(Some(state)) => {
                     open.insert(header.run, state);
                 }
-                Ok(None) => unreadable.push((header.run, "its log is empty".to_owned())),
-                Err(why) => unreadable.push((header.run, why)),
+                Ok(None) => unreadable.push(Unreadable { header, why: "its log is empty".to_owned() }),
+                Err(why) => unreadable.push(Unreadable { header, why }),
             }
         }
         let last_notice = store.last::<OutboxEntry>(Tree::Outbox)?.map_or(0, |(_, entry)| entry.id);
@@ -110,8 +134,25 @@ impl Journal {
         self.open.values()
     }
 
-    pub fn unreadable(&self) -> &[(RunId, String)] {
+    pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
+    }
+
+    /// Takes a run that cannot be read out of everybody's way; its events stay as they are. `None`: it can
+    /// be read, or there is no such run.
+    pub fn abandon_unreadable(&mut self, run: RunId, now: Timestamp) -> Result<Option<Header>, StoreError> {
+        let Some(index) = self.unreadable.iter().position(|other| other.header.run == run) else {
+            return Ok(None);
+        };
+        let mut header = self.unreadable[index].header.clone();
+        header.state = Outcome::Abandoned.word().to_owned();
+        header.done = true;
+        header.ended_at = Some(now);
+        let mut batch = Batch::new();
+        batch.put(Tree::Runs, &run.0.to_be_bytes(), &header);
+        self.store.apply(batch)?;
+        self.unreadable.remove(index);
+        Ok(Some(header))
     }
 
     /// The run's state, from memory or by folding its log.
@@ -214,7 +255,8 @@ impl Journal {
             .manual
             .iter()
             .map(|lock| Held { name: lock.name.clone(), holder: Holder::Person(lock.clone()) });
-        let mut held: Vec<Held> = by_runs.chain(by_people).collect();
+        let by_unreadable = self.unreadable.iter().filter_map(Unreadable::held);
+        let mut held: Vec<Held> = by_runs.chain(by_people).chain(by_unreadable).collect();
         held.sort_by(|a, b| a.name.cmp(&b.name));
         held
     }

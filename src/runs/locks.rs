@@ -22,8 +22,21 @@ pub struct ManualLock {
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Holder {
-    Run { run: RunId, command: String, by: Actor, since: Timestamp },
+    Run {
+        run: RunId,
+        command: String,
+        by: Actor,
+        since: Timestamp,
+    },
     Person(ManualLock),
+    /// A run whose log this build cannot read. It may have changed anything in its environment, so nobody
+    /// else does until a person has looked.
+    Unreadable {
+        run: RunId,
+        command: String,
+        by: String,
+        since: Timestamp,
+    },
 }
 
 impl Holder {
@@ -33,6 +46,7 @@ impl Holder {
             Self::Run { run, command, by, .. } => {
                 format!("{run} ({} by {})", crate::text::code(command), crate::text::defuse(&by.username))
             }
+            Self::Unreadable { run, command, by, .. } => unreadable(*run, command, by),
             Self::Person(lock) => format!(
                 "{} has locked `{}`: {}",
                 crate::text::defuse(&lock.by.username),
@@ -56,15 +70,26 @@ impl Holder {
                 crate::text::defuse(&by.username),
                 age(*since)
             ),
+            Self::Unreadable { run, command, by, .. } => unreadable(*run, command, by),
             Self::Person(lock) => format!(
-                "{} has locked `{}` for {}: {}",
-                crate::text::defuse(&lock.by.username),
+                "`{}` is locked by {} since {} ({}): {}",
                 lock.name,
-                age(lock.at),
+                crate::text::defuse(&lock.by.username),
+                lock.at.strftime("%H:%M UTC"),
+                crate::text::ago(lock.at, now),
                 crate::text::defuse(&lock.reason)
             ),
         }
     }
+}
+
+fn unreadable(run: RunId, command: &str, by: &str) -> String {
+    format!(
+        "{run} ({} by {}), whose log this version of Houston cannot read: start the version that wrote it, or \
+         look what it did and `abandon {run} REASON`",
+        crate::text::code(command),
+        crate::text::defuse(by)
+    )
 }
 
 /// A lock that is held now.

@@ -12,4 +12,4 @@ pub mod releases;
 pub mod state;
 pub mod transcripts;
 
-pub use engine::{ActError, Engine, LiveStatus, NewRun, Parts, RunMessage, Voted};
+pub use engine::{ActError, Consent, Engine, LiveStatus, NewRun, Objection, Parts, RunMessage, Voted};

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::event::Outcome;
 use super::state::{Phase, RunState, StepState};
 use crate::playbook::model::{AfterRetries, OnFailure, PlannedUndo};
-use crate::playbook::steps::{Effects, Repeat};
+use crate::playbook::steps::Repeat;
 
 /// How often an undo is tried before the run is stuck.
 const UNDO_ATTEMPTS: u32 = 3;
@@ -97,6 +97,9 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 return Next::Step { step: index, attempt: 1 };
             }
             StepState::Running { attempt, .. } => return Next::Recover { step: index, attempt: *attempt },
+            StepState::Unknown { .. } if run.cancel.is_some() => {
+                return after_failure(run, Outcome::Cancelled);
+            }
             // Resolved as "did not happen".
             StepState::Unknown { attempt } => return Next::Step { step: index, attempt: attempt + 1 },
             StepState::RetryAt { at, attempt, .. } => {
@@ -173,11 +176,7 @@ fn undo_step(run: &RunState) -> Option<(usize, u32)> {
         }
         match &record.state {
             StepState::Succeeded { .. } => Some((index, 1)),
-            StepState::Failed { error, .. } | StepState::RetryAt { error, .. }
-                if error.effects == Effects::Possible =>
-            {
-                Some((index, 1))
-            }
+            StepState::Failed { .. } | StepState::RetryAt { .. } if record.touched => Some((index, 1)),
             StepState::Undoing { attempt, .. } | StepState::UndoFailed { attempt, .. } => {
                 Some((index, attempt + 1))
             }

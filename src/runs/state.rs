@@ -10,12 +10,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::event::{Event, Origin, Outcome, Recorded, Resolution};
+use super::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
 use crate::approvals::{self, Choice, Tally, Vote};
 use crate::gateway::events::Actor;
 use crate::ids::{MessageId, RunId, UserId};
 use crate::playbook::model::{Change, Digest, Plan};
-use crate::playbook::steps::{Pause, StepError};
+use crate::playbook::steps::{Effects, Pause, StepError};
+
+/// [`Phase::word`] of the phases before the start, in which a run holds no lock. They stand in headers.
+pub const WAITS_FOR_APPROVAL: &str = "waits for approval";
+pub const ABOUT_TO_START: &str = "about to start";
+pub const QUEUED: &str = "queued";
+
+const NEWER: &str = "a newer Houston wrote it";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,9 +62,9 @@ pub enum Phase {
 impl Phase {
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Deciding { .. } => "waits for approval",
-            Self::Ready => "about to start",
-            Self::Queued { .. } => "queued",
+            Self::Deciding { .. } => WAITS_FOR_APPROVAL,
+            Self::Ready => ABOUT_TO_START,
+            Self::Queued { .. } => QUEUED,
             Self::Running => "running",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
@@ -121,6 +128,10 @@ pub struct StepRecord {
     pub resumed: bool,
     /// The error of the step, kept when it is undone afterwards.
     pub error: Option<StepError>,
+    /// Some attempt may have left something behind: one that said so, or one whose end nobody saw. A later
+    /// attempt that did nothing does not take that back.
+    #[serde(default)]
+    pub touched: bool,
 }
 
 /// How the approval ended.
@@ -147,6 +158,8 @@ pub struct RunState {
     pub votes: BTreeMap<UserId, Vote>,
     /// Whose reaction vanished without a withdrawal by text, latest last.
     pub vanished: Vec<Actor>,
+    /// Who took a vote back by text: a reaction of theirs that still stands means nothing any more.
+    pub withdrawn: BTreeSet<UserId>,
     pub told: BTreeSet<UserId>,
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
@@ -194,6 +207,9 @@ impl RunState {
         if record.seq != 0 {
             return Err(illegal(record, "nothing", "a run begins with event 0"));
         }
+        if record.v > EVENT_VERSION {
+            return Err(illegal(record, "nothing", NEWER));
+        }
         let phase = match (&plan.approval, expires_at) {
             (None, _) => Phase::Ready,
             (Some(_), Some(expires_at)) => Phase::Deciding { expires_at: *expires_at },
@@ -205,6 +221,7 @@ impl RunState {
             ended_at: None,
             resumed: false,
             error: None,
+            touched: false,
         };
         Ok(Self {
             id: record.run,
@@ -216,6 +233,7 @@ impl RunState {
             phase,
             votes: BTreeMap::new(),
             vanished: Vec::new(),
+            withdrawn: BTreeSet::new(),
             told: BTreeSet::new(),
             decision: None,
             steps: vec![blank; plan.steps.len()],
@@ -272,7 +290,14 @@ impl RunState {
             .collect()
     }
 
-    /// Adds one event, or says why it cannot follow.
+    /// Whether a step or its undo was begun whose end is not recorded.
+    pub fn acts(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step.state, StepState::Running { .. } | StepState::Undoing { .. }))
+    }
+
+    /// Adds one event, or says why it cannot follow; then nothing is changed.
     pub fn apply(&mut self, record: &Recorded) -> Result<(), Illegal> {
         let word = self.phase.word();
         let refuse = move |why| illegal(record, word, why);
@@ -281,6 +306,9 @@ impl RunState {
         }
         if record.seq != self.next_seq {
             return Err(refuse("the sequence has a gap"));
+        }
+        if record.v > EVENT_VERSION {
+            return Err(refuse(NEWER));
         }
         if self.is_done() && !matches!(record.event, Event::DenialExplained { .. }) {
             return Err(refuse("the run has ended"));
@@ -297,6 +325,7 @@ impl RunState {
                     return Err(refuse("the vote is for another plan"));
                 }
                 self.vanished.retain(|who| who.id != vote.by.id);
+                self.withdrawn.remove(&vote.by.id);
                 self.votes.insert(vote.by.id.clone(), vote.clone());
             }
             Event::VoteWithdrawn { by, vanished } => {
@@ -308,6 +337,8 @@ impl RunState {
                 }
                 if *vanished {
                     self.vanished.push(by.clone());
+                } else {
+                    self.withdrawn.insert(by.id.clone());
                 }
                 if !matches!(self.phase, Phase::Deciding { .. })
                     && let Some(tally) = self.tally()
@@ -377,7 +408,7 @@ impl RunState {
                 self.phase = Phase::Running;
             }
             Event::StepStarted { step, attempt, .. } => {
-                let running = matches!(self.phase, Phase::Running);
+                let running = matches!(self.phase, Phase::Running) && self.is_turn_of(*step);
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 let legal = match &slot.state {
                     StepState::Pending => *attempt == 1,
@@ -391,7 +422,9 @@ impl RunState {
                 if !running || !legal {
                     return Err(refuse("the step cannot be started now"));
                 }
-                slot.resumed |= matches!(slot.state, StepState::Running { .. });
+                let resumed = matches!(slot.state, StepState::Running { .. });
+                slot.resumed |= resumed;
+                slot.touched |= resumed;
                 slot.started_at.get_or_insert(at);
                 slot.state = StepState::Running { attempt: *attempt, since: at };
             }
@@ -410,10 +443,14 @@ impl RunState {
                     return Err(refuse("the step does not run"));
                 };
                 slot.ended_at = Some(at);
+                slot.touched |= error.effects == Effects::Possible;
                 slot.error = Some(error.clone());
                 slot.state = StepState::Failed { attempt, error: error.clone() };
             }
             Event::RetryAt { step, at: when } => {
+                if !matches!(self.phase, Phase::Running) {
+                    return Err(refuse("it does not run"));
+                }
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 let StepState::Failed { attempt, error } = &slot.state else {
                     return Err(refuse("the step has not failed"));
@@ -421,8 +458,8 @@ impl RunState {
                 slot.state = StepState::RetryAt { attempt: *attempt, at: *when, error: error.clone() };
             }
             Event::StepWaiting { step, pause, until } => {
-                if !matches!(self.phase, Phase::Running) {
-                    return Err(refuse("it does not run"));
+                if !matches!(self.phase, Phase::Running) || !self.is_turn_of(*step) {
+                    return Err(refuse("it is not the step's turn"));
                 }
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 if !matches!(slot.state, StepState::Pending) {
@@ -455,8 +492,6 @@ impl RunState {
                 let StepState::Unknown { attempt } = slot.state else {
                     return Err(refuse("nothing is unknown about that step"));
                 };
-                self.phase = Phase::Running;
-                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 match resolution {
                     Resolution::Happened => {
                         slot.ended_at = Some(at);
@@ -465,15 +500,17 @@ impl RunState {
                     Resolution::DidNotHappen => {}
                     Resolution::Undo => {
                         let error = StepError::new("its outcome is unknown; it is undone").with_effects();
+                        slot.touched = true;
                         slot.error = Some(error.clone());
                         slot.state = StepState::Failed { attempt, error };
-                        self.phase = Phase::Undoing;
                     }
                 }
+                self.phase = if *resolution == Resolution::Undo { Phase::Undoing } else { Phase::Running };
             }
             Event::Paused { step } => {
-                if !matches!(self.phase, Phase::Running) {
-                    return Err(refuse("it does not run"));
+                let failed = |slot: &StepRecord| matches!(slot.state, StepState::Failed { .. });
+                if !matches!(self.phase, Phase::Running) || !self.steps.get(*step).is_some_and(failed) {
+                    return Err(refuse("the step has not failed"));
                 }
                 self.phase = Phase::Paused { step: *step };
             }
@@ -506,16 +543,22 @@ impl RunState {
                 ) {
                     return Err(refuse("nothing is to be undone"));
                 }
-                self.phase = Phase::Undoing;
+                if self.steps.iter().any(|slot| matches!(slot.state, StepState::Running { .. })) {
+                    return Err(refuse("a step is under way"));
+                }
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
-                let output = match &slot.state {
-                    StepState::Succeeded { output } => Some(output.clone()),
-                    StepState::Undoing { output, .. } | StepState::UndoFailed { output, .. } => {
-                        output.clone()
-                    }
-                    StepState::Failed { .. } => None,
+                let (last, output) = match &slot.state {
+                    StepState::Succeeded { output } => (0, Some(output.clone())),
+                    StepState::Undoing { attempt, output }
+                    | StepState::UndoFailed { attempt, output, .. } => (*attempt, output.clone()),
+                    StepState::Failed { .. } | StepState::RetryAt { .. } => (0, None),
                     _ => return Err(refuse("the step was not done")),
                 };
+                if *attempt != last + 1 {
+                    return Err(refuse("the attempts have a gap"));
+                }
+                self.phase = Phase::Undoing;
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 slot.state = StepState::Undoing { attempt: *attempt, output };
             }
             Event::UndoSucceeded { step } => {
@@ -534,13 +577,14 @@ impl RunState {
                     StepState::UndoFailed { attempt: *attempt, output: output.clone(), error: error.clone() };
             }
             Event::Stuck => {
-                if !matches!(self.phase, Phase::Undoing) {
-                    return Err(refuse("nothing is being undone"));
+                let failed = |slot: &StepRecord| matches!(slot.state, StepState::UndoFailed { .. });
+                if !matches!(self.phase, Phase::Undoing) || !self.steps.iter().any(failed) {
+                    return Err(refuse("no undo has failed"));
                 }
                 self.phase = Phase::Stuck;
             }
             Event::Finished { outcome } => {
-                // A wait for time ends with the run, too.
+                self.may_finish(*outcome, before_start).map_err(refuse)?;
                 self.end(*outcome, at);
             }
             Event::Abandoned { by, reason } => {
@@ -549,6 +593,27 @@ impl RunState {
             }
         }
         self.next_seq += 1;
+        Ok(())
+    }
+
+    /// Everything before the step has succeeded.
+    fn is_turn_of(&self, step: usize) -> bool {
+        self.steps.iter().take(step).all(|before| matches!(before.state, StepState::Succeeded { .. }))
+    }
+
+    fn may_finish(&self, outcome: Outcome, before_start: bool) -> Result<(), &'static str> {
+        let succeeded = self.steps.iter().all(|step| matches!(step.state, StepState::Succeeded { .. }));
+        match outcome {
+            Outcome::Denied | Outcome::Expired | Outcome::Void | Outcome::Abandoned => {
+                return Err("that end has an event of its own");
+            }
+            Outcome::Succeeded if before_start || !succeeded => return Err("not every step has succeeded"),
+            Outcome::Failed if before_start => return Err("it has not started"),
+            Outcome::Succeeded | Outcome::Failed | Outcome::Cancelled => {}
+        }
+        if self.acts() || matches!(self.phase, Phase::Unknown { .. } | Phase::Stuck) {
+            return Err("a step is under way, or its end is not known");
+        }
         Ok(())
     }
 

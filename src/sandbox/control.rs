@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -21,19 +22,10 @@ use super::state::{Doc, Kind, Person, Sending, Via, World, date, text};
 use crate::ids::random_id;
 
 /// The HTTP side of [`perform`].
-pub async fn act(
-    State(shared): State<Arc<Shared>>,
-    Path(act): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub async fn act(State(shared): State<Arc<Shared>>, Path(act): Path<String>, body: Bytes) -> Response {
     let reply = |status: StatusCode, body: &Value| {
         (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
     };
-    if !is_local(&headers) {
-        let error = "the control endpoint answers only programs of this machine";
-        return reply(StatusCode::FORBIDDEN, &json!({"error": error}));
-    }
     let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
     let Ok(body) = body else {
         return reply(StatusCode::BAD_REQUEST, &json!({"error": "the body is not JSON"}));
@@ -44,12 +36,21 @@ pub async fn act(
     }
 }
 
+/// Answers nobody but this machine: a page of another site that a person has open could otherwise act as
+/// Alice, whose password is her name.
+pub async fn only_local(request: Request, next: Next) -> Response {
+    if is_local(request.headers()) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "the sandbox answers only programs and pages of this machine\n").into_response()
+}
+
 /// No page of another site, and no name that merely resolves to this machine.
 fn is_local(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_owned());
     let Some(host) = text(header::HOST) else { return false };
     let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-    let loopback = matches!(name, "127.0.0.1" | "localhost" | "[::1]" | "[");
+    let loopback = matches!(name, "127.0.0.1" | "localhost" | "[::1]");
     let same_site = text(header::ORIGIN).is_none_or(|origin| origin == format!("http://{host}"));
     loopback && same_site
 }

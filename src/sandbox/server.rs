@@ -71,6 +71,7 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
         .route("/page/{*path}", get(file_of_page))
         .fallback(rest::html)
         .layer(axum::middleware::map_response_with_state(shared.clone(), dated))
+        .layer(axum::middleware::from_fn(control::only_local))
         .with_state(shared.clone());
     let listener = listener.tap_io(|socket| {
         // Without it small frames wait for the acknowledgement of the one before. It cannot fail on an

@@ -88,7 +88,7 @@ pub enum StoreError {
 }
 
 /// Changes that become visible and durable together.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Batch {
     ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }

@@ -383,10 +383,7 @@ fn the_reference_names_every_command_step_and_key() {
     let (config, _) = Config::sample(&kinds());
     let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
     assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
-    assert!(
-        commands.contains("| `--dry-run` | nothing: a switch | show the plan and change nothing. |"),
-        "{commands}"
-    );
+    assert!(commands.contains("| `--limit` | whole number from 1 to 50 |"), "{commands}");
     assert!(commands.contains("| `outcome` | `happened`, `did-not-happen` or `undo` |"), "{commands}");
     let steps = houston::config::docs::steps(&kinds());
     assert!(

@@ -80,7 +80,7 @@ async fn a_whole_environment_is_one_plan_in_the_order_of_its_dependencies() {
 async fn services_come_after_those_that_they_depend_on() {
     let t = House::talk().await;
     t.say("alice", "ops", "!deploy prod --dry-run").await;
-    let plan = t.expect("ops", &["*dry run* `deploy prod`"]).await.text;
+    let plan = t.expect("ops", &["*dry run* `deploy prod"]).await.text;
     let at = |service: &str| plan.find(&format!("update `{service}`")).unwrap_or_else(|| panic!("{plan}"));
     assert!(at("api") < at("web") && at("api") < at("worker"), "{plan}");
     assert!(plan.contains("It would need the approval of 1 operator or lead"), "{plan}");

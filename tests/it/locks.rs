@@ -36,7 +36,7 @@ async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
     let third = t.progress("R-3").await;
     t.until(&third, &["is queued", "behind R-1", "R-2"]).await;
     t.say("alice", "ops", "!locks").await;
-    t.expect("ops", &["`prod/web`: R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"])
+    t.expect("ops", &["`prod/web` is held by R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"])
         .await;
     t.say("carol", "ops", "!cancel R-3").await;
     t.expect("ops", &["R-3 is cancelled. Nothing was changed."]).await;
@@ -64,7 +64,7 @@ async fn a_locked_environment_refuses_with_holder_reason_and_age() {
     t.say("alice", "ops", "!unlock prod/web").await;
     t.expect("ops", &["`prod/web`"]).await;
     t.say("bob", "ops", "!locks").await;
-    t.expect("ops", &["`prod`: carol has locked", "database maintenance"]).await;
+    t.expect("ops", &["carol has locked `prod`", "database maintenance"]).await;
     assert!(t.runs().is_empty());
     t.say("bob", "ops", "!unlock prod").await;
     t.expect("ops", &[":unlock: `prod` is free. @carol, it was yours."]).await;

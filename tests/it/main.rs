@@ -18,3 +18,4 @@ mod secrets;
 mod ssh;
 mod support;
 mod swarm;
+mod swarm_story;

@@ -29,7 +29,7 @@ use houston::providers::swarm::{Manager, Swarm, SwarmError, status};
 use houston::secret::Redactor;
 
 /// The socket of the test engine; `None` (said loudly) where there is none and that is allowed.
-fn engine(test: &str) -> Option<PathBuf> {
+pub fn engine(test: &str) -> Option<PathBuf> {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     #[expect(clippy::disallowed_methods, reason = "the tests' own switches are no configuration of Houston")]
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
@@ -90,7 +90,7 @@ impl Progress for Lines {
 
 /// How many tests load the engine at once: with more of them two cores are so busy that an engine notices
 /// the end of a container only seconds later, after the time in which Swarm watches it.
-static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
+pub static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
 
 /// One test's part of the Swarm.
 struct Bench {

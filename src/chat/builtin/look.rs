@@ -14,6 +14,9 @@ use crate::providers::swarm;
 use crate::runs::releases;
 use crate::text::{self, code, defuse};
 
+/// Bytes of a transcript that are attached; the rest stays with `houston runs logs`.
+const LARGEST_ATTACHED: u64 = 4 * 1024 * 1024;
+
 /// Lines of a transcript in the room; the rest goes into a file.
 const MOST_LOG_LINES: i64 = 200;
 
@@ -180,6 +183,7 @@ pub(super) async fn show(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let Some(run) = call.bound.values.run("run") else { return "Which run?".to_owned() };
     match parts.engine.state(run).await {
+        Ok(state) if !may_see(call, &state).await => not_here(run),
         Ok(state) => cards::show(&state, &parts.engine.live(run), parts.clock.now()),
         Err(error) => error.to_string(),
     }
@@ -189,15 +193,17 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
     let parts = &call.dispatcher.parts;
     let run = call.bound.values.run("run")?;
     let lines = call.bound.values.integer("lines").unwrap_or(40).clamp(1, MOST_LOG_LINES);
-    if let Err(error) = parts.engine.state(run).await {
-        return Some(error.to_string());
+    match parts.engine.state(run).await {
+        Ok(state) if !may_see(call, &state).await => return Some(not_here(run)),
+        Ok(_) => {}
+        Err(error) => return Some(error.to_string()),
     }
     let transcripts = parts.engine.transcripts().clone();
     let lines = usize::try_from(lines).unwrap_or(40);
     let read = tokio::task::spawn_blocking(move || {
         let text = transcripts.read(run, 5, lines)?;
         let whole = match &text {
-            Some(text) if text.left_out > 0 => Some(std::fs::read(transcripts.path(run))?),
+            Some(text) if text.left_out > 0 => Some(end_of(&transcripts.path(run), LARGEST_ATTACHED)?),
             _ => None,
         };
         std::io::Result::Ok((text, whole))
@@ -218,6 +224,33 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
         Ok(Err(error)) => Some(format!("The transcript of {run} cannot be read: {error}")),
         Err(_) => Some(format!("The transcript of {run} cannot be read.")),
     }
+}
+
+/// The end of a file, from a line's beginning where it is cut.
+fn end_of(path: &std::path::Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    if size > most {
+        file.seek(SeekFrom::Start(size - most))?;
+        bytes.extend_from_slice(b"(the beginning is left out)\n");
+    }
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Details of a run are for people with a role, and for the room where it was asked for.
+async fn may_see(call: &Call<'_>, run: &crate::runs::state::RunState) -> bool {
+    if run.origin.room.id == call.cause.room.id {
+        return true;
+    }
+    let person = call.dispatcher.people.person(&call.cause.by).await;
+    !call.dispatcher.people.roles(&person).is_empty()
+}
+
+fn not_here(run: RunId) -> String {
+    format!("{run} was asked for in another room: its details are for that room and for operators and leads.")
 }
 
 async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
@@ -246,6 +279,10 @@ async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
 
 pub(super) async fn audit(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
+    let person = call.dispatcher.people.person(&call.cause.by).await;
+    if call.dispatcher.people.roles(&person).is_empty() {
+        return "The audit log is for operators and leads; `!whoami` shows your roles.".to_owned();
+    }
     let limit = usize::try_from(call.bound.values.integer("limit").unwrap_or(10)).unwrap_or(10);
     let user = call.bound.values.text("user").map(|name| name.trim_start_matches('@').to_owned());
     let environment = call.bound.values.text("environment").map(str::to_owned);
@@ -281,21 +318,16 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
         let event = &entry.event;
         let _ = write!(
             out,
-            "{} {} {} {}",
-            entry.time.strftime("%F %H:%M:%SZ"),
-            event.who.name,
+            "{} {:<5} {:<9} {} ({})",
+            entry.time.strftime("%m-%d %H:%M:%SZ"),
+            event.run.map(|run| run.to_string()).unwrap_or_default(),
             event.action,
-            event.command
+            event.command,
+            event.who.name,
         );
-        if let Some(run) = event.run {
-            let _ = write!(out, " [{run}]");
-        }
-        if let Some(approval) = &event.approval {
-            let by: Vec<&str> = approval.by.iter().map(|who| who.name.as_str()).collect();
-            let _ = write!(out, " approved by {}", by.join(", "));
-        }
-        if let Some(result) = &event.result {
-            let _ = write!(out, ": {result}");
+        if let Some(result) = event.result.as_ref().filter(|result| **result != event.action) {
+            let _ =
+                write!(out, ": {}", result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result));
         }
         out.push('\n');
     }
@@ -308,7 +340,12 @@ pub(super) async fn locks(call: &Call<'_>) -> String {
     let now = parts.clock.now();
     let mut lines: Vec<String> = held
         .iter()
-        .map(|held| format!("- {}: {}", code(&held.name.to_string()), held.holder.describe(now)))
+        .map(|held| match &held.holder {
+            crate::runs::locks::Holder::Person(_) => format!("- {}", held.holder.describe(now)),
+            crate::runs::locks::Holder::Run { .. } | crate::runs::locks::Holder::Unreadable { .. } => {
+                format!("- {} is held by {}", code(&held.name.to_string()), held.holder.describe(now))
+            }
+        })
         .collect();
     for run in parts.engine.open_runs().await {
         if let crate::runs::state::Phase::Queued { behind } = &run.phase {

@@ -47,6 +47,7 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
         Ok(Voted::Ineligible { why, .. }) => {
             Some(format!("@{} {}", call.cause.by.username, ineligible(run, &why)))
         }
+        Ok(Voted::Withdrawn) => None,
         Ok(Voted::Closed(state)) => Some(format!("{run} {state}: there is nothing to decide any more.")),
         Err(error) => Some(error.to_string()),
     }

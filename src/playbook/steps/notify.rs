@@ -55,7 +55,11 @@ impl StepKind for Notify {
     ) -> BoxFuture<'a, Result<Json, StepError>> {
         Box::pin(async move {
             let room = params::required(given, "room")?;
-            let text = context.redactor.redact(params::required(given, "text")?).into_owned();
+            // Inputs of the command stand in it: nobody is to be able to call a whole room with them.
+            let text = params::required(given, "text")?
+                .replace("@all", "@\u{200b}all")
+                .replace("@here", "@\u{200b}here");
+            let text = context.redactor.redact(&text).into_owned();
             context.world.notify(room, &text, &context.token).await?;
             Ok(json!({ "room": room }))
         })

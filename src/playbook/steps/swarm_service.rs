@@ -13,7 +13,7 @@ use super::swarm_change::{Done, Target};
 use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, EnvName, ServiceName};
-use crate::playbook::model::Preview;
+use crate::playbook::model::{Change, Preview};
 use crate::providers::swarm::{Service, Swarm, UpdateState, spec};
 use crate::text::{self, code};
 
@@ -275,6 +275,11 @@ impl StepKind for SwarmService {
                 ..Preview::default()
             };
             target.observe(current.as_ref(), &mut preview);
+            if let (Action::Rollback { .. }, Some(service)) = (&action, &current) {
+                // The release that is gone back to is the engine's memory of it: part of what is approved.
+                let remembered = service.previous_spec.as_ref().map(|spec| spec::digest(spec).to_string());
+                preview.observed.insert("release before".to_owned(), remembered.unwrap_or_default());
+            }
             match (&current, &action) {
                 (None, _) => preview.notes.push("it does not exist yet and will be created".to_owned()),
                 (Some(_), Action::Scale { .. }) => {}
@@ -288,6 +293,16 @@ impl StepKind for SwarmService {
                 preview.notes.push("the settings of that release come back with it".to_owned());
             }
             let state = current.as_ref().and_then(|s| s.update.as_ref()).map(|u| &u.state);
+            // Sent again, the same spec makes Swarm go on: that is something to do.
+            if let Some(paused @ (UpdateState::Paused | UpdateState::RollbackPaused)) = state
+                && preview.changes.is_empty()
+            {
+                preview.changes.push(Change {
+                    what: "update".to_owned(),
+                    from: Some(paused.to_string()),
+                    to: Some("resumed".to_owned()),
+                });
+            }
             if let Some(
                 state @ (UpdateState::Updating
                 | UpdateState::Paused

@@ -338,7 +338,9 @@ pub fn changes(from: Option<&Json>, to: &Json, networks: &[(String, String)]) ->
 /// Variables whose values are not shown, in case somebody put a secret where none belongs.
 fn is_secretive(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "DSN", "AUTH"].iter().any(|w| name.contains(w))
+    ["PASS", "PWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "DSN", "AUTH", "URL", "URI"]
+        .iter()
+        .any(|w| name.contains(w))
 }
 
 /// `start-first, 1 at a time, watched for 5 s, then rollback on failure`

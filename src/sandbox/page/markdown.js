@@ -12,7 +12,8 @@ export const EMOJI = {
   white_circle: "⚪", red_circle: "🔴", large_blue_circle: "🔵", green_circle: "🟢", yellow_circle: "🟡",
   orange_circle: "🟠", black_circle: "⚫", heavy_check_mark: "✔️", ballot_box_with_check: "☑️", point_right: "👉",
   wave: "👋", ok_hand: "👌", muscle: "💪", robot: "🤖", robot_face: "🤖", sparkles: "✨", zzz: "💤", skull: "💀",
-  raised_hand: "✋", hand: "✋", see_no_evil: "🙈", sweat_smile: "😅", sob: "😭", information_source: "ℹ️",
+  raised_hand: "✋", raising_hand: "🙋", sos: "🆘", arrow_forward: "▶️", double_vertical_bar: "⏸️", pause_button: "⏸️",
+  hand: "✋", see_no_evil: "🙈", sweat_smile: "😅", sob: "😭", information_source: "ℹ️",
 };
 
 const TONES = ["🏻", "🏼", "🏽", "🏾", "🏿"];

@@ -449,7 +449,8 @@ impl House {
             assert!(unread.is_empty(), "messages that nobody expected: {unread:#?}");
         }
         self.stop().await;
-        let store = Store::open(&self.state().join("journal")).expect("the store is free");
+        let store =
+            self.wait("the store to be free", || Store::open(&self.state().join("journal")).ok()).await;
         let unsaid = outbox::waiting(&store).expect("readable");
         assert!(unsaid.is_empty(), "not said: {unsaid:?}");
         drop(store);

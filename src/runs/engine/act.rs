@@ -1,0 +1,248 @@
+//! What people do to runs: begin, consent, withdraw, cancel, retry, resolve, abandon, answer, lock. Each act
+//! is durable when it returns, and takes its course once it is appended, whatever becomes of the caller.
+//!
+//! Must not: move a run; `drive` does, when the act stands.
+
+use jiff::Timestamp;
+
+use super::write::who;
+use super::{ActError, Engine, NewRun, Voted, own_message};
+use crate::approvals::{self, Choice, Via, Vote};
+use crate::audit;
+use crate::gateway::events::{Actor, Post};
+use crate::ids::{RunId, random_id};
+use crate::playbook::model::LockName;
+use crate::playbook::steps::Pause;
+use crate::runs::event::{Event, Outcome, Resolution};
+use crate::runs::locks::ManualLock;
+use crate::runs::outbox::Notice;
+use crate::runs::state::{Phase, RunState};
+use crate::store::Batch;
+
+impl Engine {
+    /// Begins a run; durable when it returns.
+    pub async fn create(&self, mut new: NewRun) -> Result<RunState, ActError> {
+        new.plan.command = self.clean(&new.plan.command);
+        new.plan.reason = new.plan.reason.map(|reason| self.clean(&reason));
+        let now = self.now();
+        let digest = new.plan.digest();
+        let expires_at = new
+            .plan
+            .approval
+            .as_ref()
+            .map(|policy| now.checked_add(policy.expires).unwrap_or(Timestamp::MAX));
+        let event = Event::Created {
+            plan: Box::new(new.plan),
+            digest: digest.clone(),
+            by: new.by,
+            origin: new.origin,
+            engine: env!("CARGO_PKG_VERSION").to_owned(),
+            card: random_id().into(),
+            progress: random_id().into(),
+            expires_at,
+        };
+        let mut journal = self.0.journal.lock().await;
+        let run = journal.next_run();
+        let notices = if expires_at.is_some() { vec![Notice::Card { run }] } else { Vec::new() };
+        let (state, last) = journal.create(event, notices, new.with, now)?;
+        drop(journal);
+        let state = self.act_settled(state, last, Some(("requested", None))).await?;
+        tracing::info!(run.id = %state.id, run.digest = digest.short(), "{} `{}` by {}", state.id, state.plan.command, state.by.username);
+        Ok(state)
+    }
+
+    /// Takes a vote, by reaction or by command.
+    pub async fn vote(&self, run: RunId, vote: Vote, reason: Option<String>) -> Result<Voted, ActError> {
+        let reason = reason.map(|reason| self.clean(&reason));
+        let journal = self.0.journal.lock().await;
+        let state = journal.state(run)?;
+        let open = matches!(state.phase, Phase::Deciding { .. })
+            || (vote.choice == Choice::Deny && state.wants_locks() && state.plan.approval.is_some());
+        let Some(policy) = state.plan.approval.as_ref().filter(|_| open) else {
+            return Ok(Voted::Closed(if state.plan.approval.is_none() && !state.is_done() {
+                "needs no approval"
+            } else {
+                state.phase.word()
+            }));
+        };
+        // Reactions are told anew after a restart; one that was withdrawn by text is not a new vote.
+        if matches!(vote.via, Via::Reaction(_)) && state.withdrawn.contains(&vote.by.id) {
+            return Ok(Voted::Withdrawn);
+        }
+        // The requester may always deny: that is a cancel.
+        let own_denial = vote.choice == Choice::Deny && vote.by.id == state.by.id;
+        if !own_denial && let Err(why) = approvals::may_vote(policy, &state.by.id, &vote.by.id, &vote.roles) {
+            let first = !state.told.contains(&vote.by.id);
+            if first {
+                let told = Event::Told { who: vote.by.id.clone() };
+                self.act(journal, run, vec![told], Vec::new(), None).await?;
+            }
+            return Ok(Voted::Ineligible { why, first });
+        }
+        let by = vote.by.clone();
+        let choice = vote.choice;
+        let mut events = vec![Event::Voted { vote: vote.clone(), digest: state.digest.clone() }];
+        let mut notices = vec![Notice::Card { run }];
+        let mut ahead = state.votes.clone();
+        ahead.insert(by.id.clone(), vote);
+        let tally = approvals::tally(policy, &state.by.id, ahead.values());
+        match choice {
+            Choice::Deny => {
+                if reason.is_none() && !own_denial {
+                    notices.push(Notice::ask_why_denied(run));
+                }
+                events.push(Event::Denied { by: by.clone(), reason });
+            }
+            Choice::Approve if tally.met => events.push(Event::Approved),
+            Choice::Approve => {}
+        }
+        let decided = events.len() > 1;
+        let word = if choice == Choice::Approve { "approved" } else { "denied" };
+        self.act(journal, run, events, notices, decided.then_some((word, Some(by)))).await?;
+        Ok(if decided { Voted::Decided } else { Voted::Counted(tally) })
+    }
+
+    /// Takes somebody's vote back. `vanished`: their name is gone from the reactions.
+    pub async fn withdraw(&self, run: RunId, by: &Actor, vanished: bool) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let event = Event::VoteWithdrawn { by: by.clone(), vanished };
+        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        Ok(())
+    }
+
+    pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
+        let reason = self.clean(&reason);
+        let journal = self.0.journal.lock().await;
+        let event = Event::DenialExplained { reason };
+        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        Ok(())
+    }
+
+    /// Cancels at any point. What is still under way is in the returned state and [`Engine::live`].
+    pub async fn cancel(&self, run: RunId, by: &Actor) -> Result<RunState, ActError> {
+        let journal = self.0.journal.lock().await;
+        let state = journal.state(run)?;
+        if state.is_done() {
+            return Err(ActError::NotNow { run, why: format!("has already ended: {}", state.phase.word()) });
+        }
+        let mut events = vec![Event::CancelRequested { by: by.clone() }];
+        let mut notices = Vec::new();
+        if !state.holds_locks() {
+            events.push(Event::Finished { outcome: Outcome::Cancelled });
+            notices.push(own_message(&state));
+        } else if matches!(state.phase, Phase::Unknown { .. } | Phase::Stuck) {
+            return Err(ActError::NotNow {
+                run,
+                why: format!("needs a person first: see `!show {run}`, then `resolve` or `abandon` it"),
+            });
+        } else {
+            notices.push(Notice::Progress { run });
+        }
+        self.act(journal, run, events, notices, Some(("cancel requested", Some(by.clone())))).await
+    }
+
+    /// `retry R-1`: another round for a paused or stuck run.
+    pub async fn retry(&self, run: RunId, by: &Actor) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let event = Event::RetryRequested { by: by.clone() };
+        let audited = Some(("retry requested", Some(by.clone())));
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
+        Ok(())
+    }
+
+    /// What a person knows about a step whose outcome is unknown.
+    pub async fn resolve(&self, run: RunId, by: &Actor, resolution: Resolution) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let Phase::Unknown { step, .. } = journal.state(run)?.phase else {
+            return Err(ActError::NotNow { run, why: "has no step whose outcome is unknown".to_owned() });
+        };
+        let event = Event::Resolved { step, by: by.clone(), resolution };
+        let audited = Some(("resolved", Some(by.clone())));
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
+        Ok(())
+    }
+
+    /// Gives a run up, also one that this version cannot read. What it has changed stays.
+    pub async fn abandon(&self, run: RunId, by: &Actor, reason: String) -> Result<(), ActError> {
+        let mut journal = self.0.journal.lock().await;
+        if let Some(header) = journal.abandon_unreadable(run, self.now())? {
+            drop(journal);
+            let event = audit::Event {
+                who: who(by),
+                action: "abandoned".to_owned(),
+                command: header.command,
+                target: header.environment.map(|environment| environment.to_string()),
+                run: Some(run),
+                approval: None,
+                result: Some(format!("abandoned: {reason}")),
+            };
+            return self
+                .to_the_end(async move |engine| {
+                    engine.0.parts.store.sync().await?;
+                    engine.audit_event(event).await;
+                    engine.nudge_waiting().await;
+                    Ok(())
+                })
+                .await;
+        }
+        let state = journal.state(run)?;
+        // Asked under the journal's lock: a step that begins later finds the run abandoned.
+        if self.is_at_work(run) {
+            return Err(ActError::NotNow {
+                run,
+                why: format!("has a step under way: `cancel {run}` it, and abandon it if that fails"),
+            });
+        }
+        let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
+        let audited = Some(("abandoned", Some(by.clone())));
+        self.act(journal, run, vec![event], vec![own_message(&state)], audited).await?;
+        Ok(())
+    }
+
+    /// An answer to the question that a run waits for.
+    pub async fn answer(&self, run: RunId, by: &Actor, answer: String) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let Phase::Waiting { step, pause: Pause::Answer { .. }, .. } = journal.state(run)?.phase else {
+            return Err(ActError::NotNow { run, why: "waits for no answer".to_owned() });
+        };
+        let event = Event::Answered { step, by: by.clone(), answer: self.clean(&answer) };
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], None).await?;
+        Ok(())
+    }
+
+    /// The approval message was deleted: ask again under a new one.
+    pub async fn replace_card(&self, run: RunId) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let event = Event::CardReplaced { card: random_id().into() };
+        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        Ok(())
+    }
+
+    pub async fn lock(&self, mut lock: ManualLock) -> Result<(), ActError> {
+        lock.reason = self.clean(&lock.reason);
+        self.0.journal.lock().await.put_lock(lock)?;
+        Ok(self.0.parts.store.sync().await?)
+    }
+
+    /// The lock that was taken away, if there was one.
+    pub async fn unlock(&self, name: &LockName) -> Result<Option<ManualLock>, ActError> {
+        let removed = self.0.journal.lock().await.remove_lock(name)?;
+        self.to_the_end(async move |engine| {
+            engine.0.parts.store.sync().await?;
+            engine.nudge_waiting().await;
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Says something of its own, once, in order with what runs say.
+    pub async fn say(&self, post: Post) -> Result<(), ActError> {
+        let last = self.0.journal.lock().await.say(Notice::Say { post }, Batch::new())?;
+        self.to_the_end(async move |engine| {
+            engine.0.parts.store.sync().await?;
+            engine.announce(last);
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,357 @@
+//! Moves runs: one decision and its act at a time, by one task per run, until the run waits for something.
+//!
+//! Must not: decide (`next` does), or perform steps (`perform` does).
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, Objection, Work, own_message};
+use crate::ids::RunId;
+use crate::playbook::model::Change;
+use crate::playbook::steps::StepError;
+use crate::runs::event::Event;
+use crate::runs::journal::Journal;
+use crate::runs::locks::{LockProof, conflicts};
+use crate::runs::next::{Next, next};
+use crate::runs::outbox::Notice;
+use crate::runs::state::{Phase, RunState};
+use crate::store::Batch;
+
+/// Before something is tried again that left the run where it was: the world could not be looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often, before the approval is void because nobody can tell whether it still fits.
+const MOST_LOOKS: u32 = 24;
+
+/// Where one turn of a run's task has led.
+enum Turn {
+    /// Nothing to do until something comes from outside.
+    Rest,
+    /// The run has moved: decide again.
+    Moved,
+    /// It could not be moved now: try again after a while.
+    NotNow,
+}
+
+impl Engine {
+    /// Looks at a run again, soon, once.
+    pub(super) fn nudge(&self, run: RunId) {
+        let mut live = self.live_map();
+        let entry = live.entry(run).or_default();
+        if entry.driving {
+            entry.again = true;
+            entry.nudged.notify_one();
+            return;
+        }
+        if self.0.shutdown.is_cancelled() {
+            live.remove(&run);
+            return;
+        }
+        entry.driving = true;
+        drop(live);
+        let engine = self.clone();
+        self.0.tasks.spawn(async move { engine.drive(run).await });
+    }
+
+    /// Looks again at everything that waits for a lock.
+    pub(super) async fn nudge_waiting(&self) {
+        let mut waiting: Vec<(Timestamp, RunId)> = self
+            .0
+            .journal
+            .lock()
+            .await
+            .open_runs()
+            .filter(|run| run.wants_locks())
+            .map(|run| (run.ready_at, run.id))
+            .collect();
+        waiting.sort();
+        for (_, run) in waiting {
+            self.nudge(run);
+        }
+    }
+
+    /// Moves a run as far as it goes without the outside.
+    async fn drive(&self, run: RunId) {
+        loop {
+            let turn = match AssertUnwindSafe(self.turn(run)).catch_unwind().await {
+                Ok(turn) => turn,
+                Err(_) => {
+                    tracing::error!(run.id = %run, "moving {run} failed unexpectedly; this is a bug in Houston");
+                    Turn::NotNow
+                }
+            };
+            if let Turn::NotNow = turn {
+                let nudged = self.live_map().get(&run).map(|entry| Arc::clone(&entry.nudged));
+                tokio::select! {
+                    () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
+                    () = self.0.shutdown.cancelled() => {}
+                    () = async { match &nudged { Some(nudged) => nudged.notified().await, None => {} } } => {}
+                }
+            }
+            let mut live = self.live_map();
+            let Some(entry) = live.get_mut(&run) else { return };
+            let rest = matches!(turn, Turn::Rest) && !entry.again;
+            if rest || self.0.shutdown.is_cancelled() {
+                // Nothing is kept of a run that does not move.
+                live.remove(&run);
+                return;
+            }
+            entry.again = false;
+        }
+    }
+
+    /// One decision and its act.
+    async fn turn(&self, run: RunId) -> Turn {
+        let state = match self.state(run).await {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(run.id = %run, "{run} cannot be read: {error}");
+                return Turn::Rest;
+            }
+        };
+        if state.wants_locks() {
+            return self.try_start(&state).await;
+        }
+        let decision = next(&state, self.now());
+        self.schedule(run, if let Next::Sleep(at) = decision { Some(at) } else { None });
+        match decision {
+            Next::Rest | Next::Sleep(_) => {
+                if state.is_done() {
+                    self.0.parts.transcripts.close(run);
+                }
+                return Turn::Rest;
+            }
+            Next::Expire => {
+                self.decide(&state, vec![Event::Expired], vec![Notice::Card { run }]).await;
+            }
+            Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
+                // Decided only for runs that hold their locks.
+                let Some(locks) = LockProof::of(&state) else { return Turn::Rest };
+                match decision {
+                    Next::Step { step, attempt } => self.perform(&state, step, attempt, &locks).await,
+                    Next::Recover { step, attempt } => self.recover(&state, step, attempt, &locks).await,
+                    Next::Undo { step, attempt } => self.undo(&state, step, attempt, &locks).await,
+                    _ => {}
+                }
+            }
+            Next::ScheduleRetry { step, at } => {
+                self.decide(&state, vec![Event::RetryAt { step, at }], Vec::new()).await;
+            }
+            Next::Pause { step } => {
+                let notices = vec![Notice::Progress { run }, Notice::question(run, state.next_seq)];
+                self.decide(&state, vec![Event::Paused { step }], notices).await;
+            }
+            Next::EndWait { step } => {
+                self.decide(&state, vec![Event::WaitEnded { step }], Vec::new()).await;
+            }
+            Next::Stuck => {
+                let notices = vec![Notice::Progress { run }, Notice::question(run, state.next_seq)];
+                self.decide(&state, vec![Event::Stuck], notices).await;
+            }
+            Next::Finish(outcome) => self.finish(&state, outcome).await,
+        }
+        self.moved(&state).await
+    }
+
+    /// A turn that left the run where it was would be taken again at once, for ever.
+    async fn moved(&self, before: &RunState) -> Turn {
+        match self.state(before.id).await {
+            Ok(now) if now.next_seq == before.next_seq => Turn::NotNow,
+            _ => Turn::Moved,
+        }
+    }
+
+    /// Takes the locks, or says who has them; looks whether the world is still what was approved.
+    async fn try_start(&self, state: &RunState) -> Turn {
+        let run = state.id;
+        if let Some(behind) = blocked_by(&*self.0.journal.lock().await, state) {
+            let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
+            if known {
+                return Turn::Rest;
+            }
+            let queued = self.decide(state, vec![Event::Queued { behind }], vec![Notice::Progress { run }]);
+            return if queued.await.is_some() { Turn::Rest } else { Turn::Moved };
+        }
+        if let Some(turn) = self.consent_again(state).await {
+            return turn;
+        }
+        // Reads only, so it may happen before the locks are held; a change between here and the start is
+        // caught by the engine's own compare-and-set.
+        let differences = match self.drift(state).await {
+            Ok(differences) => differences,
+            Err(error) if error.transient && self.looks(run) < MOST_LOOKS => {
+                tracing::warn!(run.id = %run, "{run} cannot be compared with the world yet: {error}");
+                return Turn::NotNow;
+            }
+            Err(error) => {
+                tracing::warn!(run.id = %run, "{run} cannot be compared with the world: {error}");
+                let message = self.redact(error).message;
+                vec![Change { what: "the world cannot be looked at".into(), from: None, to: Some(message) }]
+            }
+        };
+        if !differences.is_empty() {
+            self.decide(state, vec![Event::Voided { differences }], vec![own_message(state)]).await;
+            return Turn::Moved;
+        }
+        // Nothing is changed that the audit log cannot be told of first.
+        if !self.audit(state, "started", None).await {
+            return Turn::NotNow;
+        }
+        let mut journal = self.0.journal.lock().await;
+        // A vote may have been withdrawn, or somebody may have been quicker.
+        let as_seen = journal.state(run).is_ok_and(|now| now.next_seq == state.next_seq);
+        if !as_seen || blocked_by(&journal, state).is_some() {
+            return Turn::Moved;
+        }
+        let mut notices = vec![Notice::Progress { run }];
+        if state.plan.approval.is_some() {
+            notices.insert(0, Notice::Card { run });
+        }
+        let appended = journal.append(run, vec![Event::Started], notices, Batch::new(), self.now());
+        drop(journal);
+        match appended {
+            Ok((state, last)) => {
+                self.settle_surely(&state, last).await;
+            }
+            Err(error) => {
+                tracing::error!(run.id = %run, "{run} cannot be started: {error}");
+                return Turn::NotNow;
+            }
+        }
+        Turn::Moved
+    }
+
+    /// `None`: the consent that the run was approved with still stands.
+    async fn consent_again(&self, state: &RunState) -> Option<Turn> {
+        let run = state.id;
+        if state.plan.approval.is_none() {
+            return None;
+        }
+        let objections = match self.0.consent.get()?.look_again(state).await {
+            Ok(objections) => objections,
+            Err(why) => {
+                tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");
+                return Some(Turn::NotNow);
+            }
+        };
+        let mut events = Vec::new();
+        for objection in objections {
+            events.push(match objection {
+                Objection::Vote { by, vanished } => Event::VoteWithdrawn { by, vanished },
+                Objection::Requester(why) => {
+                    let differences = vec![Change {
+                        what: "the requester's right to do this".to_owned(),
+                        from: Some(state.by.username.clone()),
+                        to: Some(why),
+                    }];
+                    events = vec![Event::Voided { differences }];
+                    break;
+                }
+            });
+        }
+        if events.is_empty() {
+            return None;
+        }
+        self.decide(state, events, vec![own_message(state)]).await;
+        Some(Turn::Moved)
+    }
+
+    /// How often the world could not be looked at before this run's start, this time included.
+    fn looks(&self, run: RunId) -> u32 {
+        let mut live = self.live_map();
+        let entry = live.entry(run).or_default();
+        entry.looks += 1;
+        entry.looks
+    }
+
+    /// What is not as the plan saw it. An approval is for exactly what was seen.
+    async fn drift(&self, state: &RunState) -> Result<Vec<Change>, StepError> {
+        let mut differences = Vec::new();
+        if state.plan.config_revision != self.0.parts.config_revision {
+            differences.push(Change {
+                what: "configuration revision".to_owned(),
+                from: Some(state.plan.config_revision.short().to_owned()),
+                to: Some(self.0.parts.config_revision.short().to_owned()),
+            });
+        }
+        for (index, step) in state.plan.steps.iter().enumerate() {
+            let kind = self.kind(&step.kind)?;
+            let context = self.context(state, Work::Step(index), CancellationToken::new());
+            let now = self.look(kind.preview(&context, &step.params)).await?;
+            let mut names: Vec<&String> = step.preview.observed.keys().chain(now.observed.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let (was, is) = (step.preview.observed.get(name), now.observed.get(name));
+                if was != is {
+                    let subject = step.service.as_ref().map(|s| format!("{s}: ")).unwrap_or_default();
+                    differences.push(Change {
+                        what: format!("{subject}{name}"),
+                        from: was.cloned(),
+                        to: is.cloned(),
+                    });
+                }
+            }
+        }
+        Ok(differences)
+    }
+
+    /// When a run is to be looked at again; only its own task says so, from what is so now.
+    pub(super) fn schedule(&self, run: RunId, at: Option<Timestamp>) {
+        let mut wakes = self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = match at {
+            Some(at) => wakes.insert(run, at) != Some(at),
+            None => wakes.remove(&run).is_some(),
+        };
+        drop(wakes);
+        if changed {
+            self.0.wake_changed.notify_one();
+        }
+    }
+
+    pub(super) async fn wake_loop(&self) {
+        loop {
+            let first = {
+                let wakes = self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+                wakes.values().min().copied()
+            };
+            let sleep = async {
+                match first {
+                    Some(at) => self.0.parts.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.0.shutdown.cancelled() => return,
+                () = self.0.wake_changed.notified() => continue,
+                () = sleep => {}
+            }
+            let now = self.now();
+            let due: Vec<RunId> = {
+                let mut wakes = self.0.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+                wakes.extract_if(.., |_, at| *at <= now).map(|(run, _)| run).collect()
+            };
+            for run in due {
+                self.nudge(run);
+            }
+        }
+    }
+}
+
+/// Who holds what `state` wants, for people; `None` when nothing is in the way.
+fn blocked_by(journal: &Journal, state: &RunState) -> Option<Vec<String>> {
+    let held = journal.held();
+    let ahead = journal.ahead_of(state);
+    let mut behind: Vec<String> = conflicts(&state.plan.locks, &held)
+        .into_iter()
+        .chain(conflicts(&state.plan.locks, &ahead))
+        .map(|held| held.holder.queue_line())
+        .collect();
+    behind.dedup();
+    (!behind.is_empty()).then_some(behind)
+}

@@ -1,0 +1,355 @@
+//! Carries runs out: takes votes, queues, performs steps, undoes, recovers. Every act follows the same
+//! order: append the intent, sync, act, append the outcome, sync.
+//!
+//! Must not: know how anything is said in chat. It leaves notices in the outbox, and a hint of what moves
+//! for whoever shows progress.
+
+mod act;
+mod drive;
+mod perform;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::event::{Origin, Recorded};
+use super::journal::{Header, Journal, JournalError, headers, read_log};
+use super::locks::{Held, ManualLock};
+use super::next::{Next, next};
+use super::outbox::Notice;
+use super::state::RunState;
+use super::transcripts::Transcripts;
+use crate::approvals::{Ineligible, Tally};
+use crate::audit::Audit;
+use crate::clock::Clock;
+use crate::gateway::events::Actor;
+use crate::ids::{MessageId, RunId};
+use crate::playbook::model::{Digest, Plan};
+use crate::playbook::steps::{Kinds, World};
+use crate::secret::Redactor;
+use crate::store::{Batch, Store, StoreError};
+
+/// How long a cancelled or timed-out step may take to say what is so now.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Between attempts to write when the store refuses; there is no correct way on without it.
+const WRITE_RETRY: Duration = Duration::from_secs(2);
+
+/// What the engine is built from.
+pub struct Parts {
+    pub store: Store,
+    pub clock: Clock,
+    pub redactor: Redactor,
+    pub kinds: Kinds,
+    pub world: Arc<dyn World>,
+    pub audit: Audit,
+    pub transcripts: Transcripts,
+    pub config_revision: Digest,
+    /// For steps that say nothing else.
+    pub step_timeout: Duration,
+}
+
+/// The handle; clones share one engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    consent: OnceLock<Arc<dyn Consent>>,
+    journal: tokio::sync::Mutex<Journal>,
+    live: Mutex<HashMap<RunId, Live>>,
+    wakes: Mutex<BTreeMap<RunId, Timestamp>>,
+    wake_changed: Notify,
+    changed: broadcast::Sender<RunId>,
+    /// Notices up to this one are durable.
+    durable_notices: AtomicU64,
+    outbox_changed: Notify,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Looks at consent again, just before a run starts: people leave, lose roles, take reactions back.
+pub trait Consent: Send + Sync {
+    /// What counts no more. `Err`: it cannot be looked at now.
+    fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>>;
+}
+
+/// Why a run that was approved may not start as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Objection {
+    /// This person's vote counts no more.
+    Vote { by: Actor, vanished: bool },
+    /// The requester may not do this any more: the text says why.
+    Requester(String),
+}
+
+/// What this process does for a run that moves right now.
+#[derive(Default)]
+struct Live {
+    driving: bool,
+    again: bool,
+    nudged: Arc<Notify>,
+    work: Option<Work>,
+    cancel: CancellationToken,
+    status: Option<String>,
+    /// How often its start was put off because the world could not be looked at.
+    looks: u32,
+}
+
+/// What acts on the outside for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Step(usize),
+    /// The undo of that step.
+    Undo(usize),
+}
+
+impl Work {
+    fn step(self) -> usize {
+        match self {
+            Self::Step(step) | Self::Undo(step) => step,
+        }
+    }
+}
+
+/// A run to be.
+pub struct NewRun {
+    pub plan: Plan,
+    pub by: Actor,
+    pub origin: Origin,
+    /// Goes into the same batch: the mark that the command's message was obeyed.
+    pub with: Batch,
+}
+
+/// What became of a vote.
+#[derive(Debug, PartialEq)]
+pub enum Voted {
+    /// It counts; this is how things stand.
+    Counted(Tally),
+    /// The plan is decided, with this vote.
+    Decided,
+    /// It cannot count. `first` is false when the person was told already.
+    Ineligible { why: Ineligible, first: bool },
+    /// The person withdrew by text: only text counts from them now.
+    Withdrawn,
+    /// Too late, or no approval is asked for: the state, for people.
+    Closed(&'static str),
+}
+
+/// What can be refused when somebody acts on a run; the text is for people.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    #[error("there is no run {0}")]
+    NoSuchRun(RunId),
+    #[error("{run} {why}")]
+    NotNow { run: RunId, why: String },
+    #[error("the journal cannot be written: {0}")]
+    Journal(JournalError),
+}
+
+impl From<JournalError> for ActError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::NoSuchRun(run) => Self::NoSuchRun(run),
+            JournalError::Illegal(illegal) => Self::NotNow { run: illegal.run, why: illegal.why.to_owned() },
+            other @ JournalError::Store(_) => Self::Journal(other),
+        }
+    }
+}
+impl From<StoreError> for ActError {
+    fn from(error: StoreError) -> Self {
+        Self::Journal(JournalError::Store(error))
+    }
+}
+
+/// What is happening to a run now, beyond what the journal says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveStatus {
+    /// The step that this process performs.
+    pub step: Option<usize>,
+    /// Its last line: `2 of 3 tasks run 1.8`.
+    pub line: Option<String>,
+}
+
+impl Engine {
+    /// Reads the journal. Nothing moves before [`Engine::run`].
+    pub fn open(parts: Parts) -> Result<Self, StoreError> {
+        let journal = Journal::load(parts.store.clone())?;
+        let engine = Self(Arc::new(Inner {
+            journal: tokio::sync::Mutex::new(journal),
+            live: Mutex::default(),
+            wakes: Mutex::default(),
+            wake_changed: Notify::new(),
+            changed: broadcast::channel(1024).0,
+            durable_notices: AtomicU64::new(0),
+            outbox_changed: Notify::new(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            consent: OnceLock::new(),
+            parts,
+        }));
+        Ok(engine)
+    }
+
+    /// Who looks at consent again before a start. Set once, before [`Engine::start`].
+    pub fn set_consent(&self, consent: Arc<dyn Consent>) {
+        let _ = self.0.consent.set(consent);
+    }
+
+    /// Resumes what was interrupted and wakes what waits, until [`Engine::shutdown`]. Returns what was
+    /// found at the start.
+    pub async fn start(&self) -> Vec<RunId> {
+        let journal = self.0.journal.lock().await;
+        let mut found = Vec::new();
+        for run in journal.open_runs() {
+            if let Next::Sleep(at) = next(run, Timestamp::MIN) {
+                self.schedule(run.id, Some(at));
+            }
+            if run.holds_locks() || run.wants_locks() {
+                found.push(run.id);
+            }
+        }
+        for unreadable in journal.unreadable() {
+            let (run, why) = (unreadable.header.run, &unreadable.why);
+            tracing::error!(run.id = %run, "{run} cannot be read by this version and is left alone: {why}");
+        }
+        let last_notice = journal.last_notice();
+        drop(journal);
+        // What an earlier process left to say may be said as soon as it is known to be on the device.
+        match self.0.parts.store.sync().await {
+            Ok(()) => self.announce(last_notice),
+            Err(error) => tracing::error!("the store cannot be synced: {error}"),
+        }
+        found.sort();
+        for run in &found {
+            self.nudge(*run);
+        }
+        let engine = self.clone();
+        self.0.tasks.spawn(async move { engine.wake_loop().await });
+        found
+    }
+
+    /// Starts no further step, waits for the ones under way to reach a boundary for at most `grace`.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.0.shutdown.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("steps are still under way; the next start takes them up again");
+        }
+    }
+
+    // ----- what people see ------------------------------------------------------------------------
+
+    pub async fn state(&self, run: RunId) -> Result<RunState, ActError> {
+        Ok(self.0.journal.lock().await.state(run)?)
+    }
+
+    /// Runs that are not done, oldest first.
+    pub async fn open_runs(&self) -> Vec<RunState> {
+        let mut open: Vec<RunState> = self.0.journal.lock().await.open_runs().cloned().collect();
+        open.sort_by_key(|run| run.id);
+        open
+    }
+
+    /// Newest first.
+    pub fn list(&self, most: usize) -> Result<Vec<Header>, ActError> {
+        Ok(headers(&self.0.parts.store).take(most).collect::<Result<_, _>>()?)
+    }
+
+    pub fn events(&self, run: RunId) -> Result<Vec<Recorded>, ActError> {
+        Ok(read_log(&self.0.parts.store, run)?)
+    }
+
+    pub async fn held(&self) -> Vec<Held> {
+        self.0.journal.lock().await.held()
+    }
+
+    pub async fn manual_locks(&self) -> Vec<ManualLock> {
+        self.0.journal.lock().await.manual_locks().to_vec()
+    }
+
+    pub fn live(&self, run: RunId) -> LiveStatus {
+        self.live_map()
+            .get(&run)
+            .map(|live| LiveStatus {
+                step: match live.work {
+                    Some(Work::Step(step)) => Some(step),
+                    _ => None,
+                },
+                line: live.status.clone(),
+            })
+            .unwrap_or_default()
+    }
+
+    pub fn transcripts(&self) -> &Transcripts {
+        &self.0.parts.transcripts
+    }
+
+    /// Which run's appearance may have changed; lossy for slow listeners.
+    pub fn subscribe(&self) -> broadcast::Receiver<RunId> {
+        self.0.changed.subscribe()
+    }
+
+    /// Returns when there may be something new in the outbox.
+    pub async fn outbox_changed(&self) {
+        self.0.outbox_changed.notified().await;
+    }
+
+    /// Whether a notice is on the device, and may be said.
+    pub fn may_say(&self, notice: u64) -> bool {
+        notice <= self.0.durable_notices.load(Ordering::SeqCst)
+    }
+
+    /// The run that a message belongs to, among those that are not done.
+    pub async fn run_of_message(&self, message: &MessageId) -> Option<(RunId, RunMessage)> {
+        let journal = self.0.journal.lock().await;
+        journal.open_runs().find_map(|run| {
+            if &run.card == message {
+                Some((run.id, RunMessage::Card))
+            } else if &run.progress == message {
+                Some((run.id, RunMessage::Progress))
+            } else {
+                None
+            }
+        })
+    }
+
+    // ----- small things ---------------------------------------------------------------------------
+
+    /// Whether a step or an undo of it acts on the outside now.
+    fn is_at_work(&self, run: RunId) -> bool {
+        self.live_map().get(&run).is_some_and(|live| live.work.is_some())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.parts.clock.now()
+    }
+
+    fn live_map(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a run that has not started shows itself.
+fn own_message(state: &RunState) -> Notice {
+    if state.started_at.is_none() && state.plan.approval.is_some() {
+        Notice::Card { run: state.id }
+    } else {
+        Notice::Progress { run: state.id }
+    }
+}
+
+/// What message of a run a reaction or a reply is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMessage {
+    Card,
+    Progress,
+}

@@ -1,0 +1,350 @@
+//! Performs one step, takes up one that an earlier process began, undoes one, ends the run. The order is
+//! always the same: append the intent, sync, act, append the outcome, sync.
+//!
+//! Must not: decide what is to be done next.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, GRACE, Work};
+use crate::ids::{EffectToken, RunId};
+use crate::playbook::model::{PlannedUndo, Preview};
+use crate::playbook::steps::{Pause, Probed, Progress, StepContext, StepError, StepKind};
+use crate::runs::event::{Event, Outcome};
+use crate::runs::locks::LockProof;
+use crate::runs::next::{AfterCrash, after_crash};
+use crate::runs::outbox::Notice;
+use crate::runs::releases;
+use crate::runs::state::{RunState, StepState};
+use crate::store::Batch;
+
+/// What a look at the world may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+impl Engine {
+    pub(super) async fn perform(&self, state: &RunState, step: usize, attempt: u32, _locks: &LockProof) {
+        let run = state.id;
+        let planned = &state.plan.steps[step];
+        let kind = match self.kind(&planned.kind) {
+            Ok(kind) => kind,
+            Err(error) => {
+                let events = vec![started(run, step, attempt), Event::StepFailed { step, error }];
+                self.decide(state, events, Vec::new()).await;
+                return;
+            }
+        };
+        if let Some(pause) = kind.pause(&planned.params) {
+            let (until, notices) = match &pause {
+                Pause::For(time) => {
+                    (Some(self.now().checked_add(*time).unwrap_or(jiff::Timestamp::MAX)), Vec::new())
+                }
+                Pause::Answer { .. } => {
+                    (None, vec![Notice::Progress { run }, Notice::question(run, state.next_seq)])
+                }
+            };
+            self.decide(state, vec![Event::StepWaiting { step, pause, until }], notices).await;
+            return;
+        }
+        // Whoever cancels or abandons from here on finds the step under way; who did so before moved the
+        // run, and the intent is not taken.
+        let cancel = self.begin(run, Work::Step(step));
+        let Some(state) = self.decide(state, vec![started(run, step, attempt)], Vec::new()).await else {
+            self.end(run);
+            return;
+        };
+        if state.cancel.is_some() {
+            cancel.cancel();
+        }
+        let context = self.context(&state, Work::Step(step), cancel.clone());
+        self.0
+            .parts
+            .transcripts
+            .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
+        let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
+        let result = self.bounded(kind.run(&context, &planned.params), limit, &cancel).await;
+        let event = match result {
+            Ok(output) => Event::StepSucceeded {
+                step,
+                output: self.0.parts.redactor.redact_json(&output),
+                adopted: false,
+            },
+            Err(error) => Event::StepFailed { step, error: self.redact(error) },
+        };
+        if let Event::StepFailed { error, .. } = &event {
+            self.0.parts.transcripts.line(run, &format!("failed: {}", error.message));
+            // What the room is shown stands in the whole output too.
+            for line in error.tail.iter().flat_map(|tail| tail.lines()) {
+                self.0.parts.transcripts.line(run, &format!("  {line}"));
+            }
+            if let Some(detail) = &error.detail {
+                tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
+            }
+        }
+        self.record(run, event).await;
+        self.end(run);
+    }
+
+    /// A step that an earlier process started.
+    pub(super) async fn recover(&self, state: &RunState, step: usize, attempt: u32, locks: &LockProof) {
+        let run = state.id;
+        let planned = &state.plan.steps[step];
+        let unknown = async |why: String| {
+            let notices = vec![Notice::Progress { run }, Notice::question(run, state.next_seq)];
+            self.decide(state, vec![Event::OutcomeUnknown { step, why }], notices).await;
+        };
+        let kind = match self.kind(&planned.kind) {
+            Ok(kind) => kind,
+            Err(error) => return unknown(error.message).await,
+        };
+        match after_crash(kind.repeat(&planned.params)) {
+            AfterCrash::RunAgain => self.perform(state, step, attempt + 1, locks).await,
+            AfterCrash::AskAPerson => {
+                unknown("Houston was stopped while it ran, and cannot look whether it happened".to_owned())
+                    .await;
+            }
+            AfterCrash::Probe => match self.probe(state, step, &*kind).await {
+                Ok(Probed::Happened(output)) => {
+                    let output = self.0.parts.redactor.redact_json(&output);
+                    let event = Event::StepSucceeded { step, output, adopted: true };
+                    self.decide(state, vec![event], Vec::new()).await;
+                }
+                Ok(Probed::DidNotHappen | Probed::UnderWay) => {
+                    self.perform(state, step, attempt + 1, locks).await;
+                }
+                Ok(Probed::Unknown(why)) => unknown(why).await,
+                // The run stays where it is, and the next turn looks again.
+                Err(error) if error.transient => {
+                    tracing::warn!(run.id = %run, "{run} cannot look at `{}` yet: {error}", planned.id);
+                }
+                Err(error) => unknown(self.redact(error).message).await,
+            },
+        }
+    }
+
+    async fn probe(&self, state: &RunState, step: usize, kind: &dyn StepKind) -> Result<Probed, StepError> {
+        let run = state.id;
+        // Looking changes nothing: a cancel is obeyed by what follows.
+        let context = self.context(state, Work::Step(step), CancellationToken::new());
+        context.progress.status("looking whether it happened");
+        let params = &state.plan.steps[step].params;
+        let probed = self.look(kind.probe(&context, params)).await;
+        if let Err(error) = &probed {
+            context.progress.status(&format!("cannot look whether it happened: {error}"));
+        }
+        if let Some(entry) = self.live_map().get_mut(&run)
+            && probed.is_ok()
+        {
+            entry.status = None;
+        }
+        probed
+    }
+
+    pub(super) async fn undo(&self, state: &RunState, step: usize, attempt: u32, _locks: &LockProof) {
+        let run = state.id;
+        let planned = &state.plan.steps[step];
+        // An undo is not cancelled: it is what a cancel asks for. So the token is one of its own.
+        self.begin(run, Work::Undo(step));
+        let intent = vec![Event::UndoStarted { step, attempt }];
+        if let Some(state) = self.decide(state, intent, vec![Notice::Progress { run }]).await
+            && let Some(event) = self.perform_undo(&state, step, attempt).await
+        {
+            if let Event::UndoFailed { error, .. } = &event {
+                let line = format!("undo of {} failed: {}", planned.id, error.message);
+                self.0.parts.transcripts.line(run, &line);
+            }
+            self.record(run, event).await;
+        }
+        self.end(run);
+    }
+
+    /// `None`: Houston stops.
+    async fn perform_undo(&self, state: &RunState, step: usize, attempt: u32) -> Option<Event> {
+        let planned = &state.plan.steps[step];
+        let output = match &state.steps[step].state {
+            StepState::Undoing { output, .. } => output.clone(),
+            _ => None,
+        };
+        if attempt > 1 {
+            let backoff = Duration::from_secs(1 << (attempt - 2).min(5));
+            tokio::select! {
+                () = self.0.parts.clock.sleep(backoff) => {}
+                () = self.0.shutdown.cancelled() => return None,
+            }
+        }
+        let cancel = CancellationToken::new();
+        self.0
+            .parts
+            .transcripts
+            .line(state.id, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
+        let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
+        let result = match &planned.undo {
+            PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(()),
+            PlannedUndo::ByKind => match self.kind(&planned.kind) {
+                Ok(kind) => {
+                    let context = self.context(state, Work::Step(step), cancel.clone());
+                    self.bounded(kind.undo(&context, &planned.params, output.as_ref()), limit, &cancel).await
+                }
+                Err(error) => Err(error),
+            },
+            PlannedUndo::Step { kind, params } => match self.kind(kind) {
+                Ok(kind) => {
+                    let context = self.context(state, Work::Undo(step), cancel.clone());
+                    self.bounded(kind.run(&context, params), limit, &cancel).await.map(|_| ())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        Some(match result {
+            Ok(()) => Event::UndoSucceeded { step },
+            Err(error) => Event::UndoFailed { step, error: self.redact(error) },
+        })
+    }
+
+    pub(super) async fn finish(&self, state: &RunState, outcome: Outcome) {
+        let run = state.id;
+        let mut batch = Batch::new();
+        releases::record(state, outcome, self.now(), &mut batch);
+        let notices = vec![Notice::Progress { run }, Notice::result(run)];
+        let events = vec![Event::Finished { outcome }];
+        let Some(state) = self.write(run, Some(state.next_seq), events, notices, batch).await else {
+            return;
+        };
+        self.audit(&state, outcome.word(), None).await;
+        tracing::info!(run.id = %run, "{run} `{}` {}", state.plan.command, outcome.word());
+        self.0.parts.transcripts.line(run, &format!("── {}", outcome.word()));
+    }
+
+    /// Runs `work` for at most `limit`; then, or when it panics, says so. After the limit the step is asked
+    /// to end and given a grace to say what is so.
+    pub(super) async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, StepError>>,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<T, StepError> {
+        let clock = &self.0.parts.clock;
+        let work = AssertUnwindSafe(work).catch_unwind();
+        tokio::pin!(work);
+        let timed_out = || format!("it took longer than {}", crate::text::duration(limit));
+        tokio::select! {
+            done = &mut work => return done.map_err(bug).flatten(),
+            () = clock.sleep(limit) => cancel.cancel(),
+        }
+        tokio::select! {
+            done = &mut work => match done {
+                Ok(Ok(done)) => Ok(done),
+                Ok(Err(mut error)) => {
+                    error.message = format!("{} ({})", timed_out(), error.message);
+                    error.cancelled = false;
+                    Err(error)
+                }
+                Err(panic) => Err(bug(panic)),
+            },
+            () = clock.sleep(GRACE) => Err(StepError::new(timed_out()).with_effects()),
+        }
+    }
+
+    /// Looks at the world: changes nothing, so it may be dropped, and be tried again when it took too long.
+    pub(super) async fn look<T>(
+        &self,
+        work: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        tokio::select! {
+            done = AssertUnwindSafe(work).catch_unwind() => done.map_err(bug).flatten(),
+            () = self.0.parts.clock.sleep(LOOK_LIMIT) => {
+                let limit = crate::text::duration(LOOK_LIMIT);
+                Err(StepError::new(format!("no answer within {limit}")).transient())
+            }
+        }
+    }
+
+    pub(super) fn context(&self, state: &RunState, work: Work, cancel: CancellationToken) -> StepContext {
+        let parts = &self.0.parts;
+        let (token, planned) = match work {
+            Work::Step(step) => (EffectToken::new(state.id, step), state.plan.steps[step].preview.clone()),
+            Work::Undo(step) => (EffectToken::of_undo(state.id, step), Preview::default()),
+        };
+        StepContext {
+            world: Arc::clone(&parts.world),
+            environment: state.plan.environment.clone(),
+            service: state.plan.steps[work.step()].service.clone(),
+            clock: parts.clock.clone(),
+            redactor: parts.redactor.clone(),
+            cancel,
+            progress: Arc::new(Reporter { engine: self.clone(), run: state.id }),
+            token,
+            outputs: Arc::new(state.outputs()),
+            planned,
+        }
+    }
+
+    pub(super) fn kind(&self, name: &str) -> Result<Arc<dyn StepKind>, StepError> {
+        self.0.parts.kinds.get(name).cloned().ok_or_else(|| {
+            StepError::new(format!("this version of Houston knows no step kind `{name}`"))
+                .hint("the run was planned by another version: start that one, or abandon the run")
+        })
+    }
+
+    fn begin(&self, run: RunId, work: Work) -> CancellationToken {
+        let mut live = self.live_map();
+        let entry = live.entry(run).or_default();
+        entry.work = Some(work);
+        entry.cancel = CancellationToken::new();
+        entry.cancel.clone()
+    }
+
+    fn end(&self, run: RunId) {
+        if let Some(entry) = self.live_map().get_mut(&run) {
+            entry.work = None;
+            entry.status = None;
+        }
+    }
+
+    /// What people type is kept too, and may hold a secret that Houston knows.
+    pub(super) fn clean(&self, text: &str) -> String {
+        self.0.parts.redactor.redact(text).into_owned()
+    }
+
+    pub(super) fn redact(&self, mut error: StepError) -> StepError {
+        let redactor = &self.0.parts.redactor;
+        let clean = |text: Option<String>| text.map(|text| redactor.redact(&text).into_owned());
+        error.message = redactor.redact(&error.message).into_owned();
+        error.hint = clean(error.hint);
+        error.tail = clean(error.tail);
+        error.detail = clean(error.detail);
+        error
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn bug(_panic: Box<dyn std::any::Any + Send>) -> StepError {
+    StepError::new("the step failed unexpectedly; this is a bug in Houston").with_effects()
+}
+
+fn started(run: RunId, step: usize, attempt: u32) -> Event {
+    Event::StepStarted { step, attempt, token: EffectToken::new(run, step) }
+}
+
+/// Progress of one run's step: the last line for the room, every line for the transcript.
+struct Reporter {
+    engine: Engine,
+    run: RunId,
+}
+
+impl Progress for Reporter {
+    fn status(&self, line: &str) {
+        let line = self.engine.0.parts.redactor.redact(line).into_owned();
+        self.engine.0.parts.transcripts.line(self.run, &line);
+        if let Some(live) = self.engine.live_map().get_mut(&self.run) {
+            live.status = Some(line);
+        }
+        let _ = self.engine.0.changed.send(self.run);
+    }
+    fn output(&self, line: &str) {
+        self.engine.0.parts.transcripts.line(self.run, line);
+    }
+}
