@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::house::{House, Said, Setup};
+use crate::support::rc::Person;
 
 /// Two people of these roles.
 const TWO: &str = "approvals:\n  deploy: {count: 2, from: [operator, lead]}\n";
@@ -366,6 +367,28 @@ async fn deleting_the_card_cancels_nothing_silently() {
     assert!(again.id != card.id && again.text.contains("*R-1*"), "{}", again.text);
     t.react("bob", &again, ":+1:").await;
     t.until(&again, &["*approved* by bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn rights_are_checked_again_at_the_start() {
+    let access = "access:\n  roles:\n    operator: {users: [alice, bob]}\n    lead: {users: [carol, dave]}\n";
+    let setup = Setup { prod: TWO.to_owned(), houston: access.to_owned(), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    t.newcomer("dave").await;
+    t.restart().await;
+    let card = asked(&t).await;
+    t.react("dave", &card, ":+1:").await;
+    t.until(&card, &["*has* dave", "*missing* 1"]).await;
+    let carol = Person::login(&t.sandbox.url(), "carol").await;
+    let left = json!({"userId": "u-dave", "activeStatus": false, "confirmRelinquish": true});
+    assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob", "*missing* 1"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob and carol"]).await;
     t.ended("R-1", &["deployed in"]).await;
     t.end().await;
 }

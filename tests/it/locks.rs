@@ -36,8 +36,11 @@ async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
     let third = t.progress("R-3").await;
     t.until(&third, &["is queued", "behind R-1", "R-2"]).await;
     t.say("alice", "ops", "!locks").await;
-    t.expect("ops", &["`prod/web` is held by R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"])
-        .await;
+    t.expect(
+        "ops",
+        &["`prod/web` is held by R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"],
+    )
+    .await;
     t.say("carol", "ops", "!cancel R-3").await;
     t.expect("ops", &["R-3 is cancelled. Nothing was changed."]).await;
     t.until(&third, &["*cancelled* by carol before it started"]).await;

@@ -131,6 +131,10 @@ async fn the_audit_log_tells_the_whole_story_and_its_chain_holds() {
     let by: Vec<&str> = end.approval.iter().flat_map(|a| &a.by).map(|who| who.id.as_str()).collect();
     assert_eq!(by, ["u-bob"]);
     t.say("carol", "ops", "!audit --run R-1").await;
-    t.expect("ops", &["R-1", "deploy prod web 1.8 (alice)", "approved", "deploy prod web 1.8 (bob)", "succeeded"]).await;
+    t.expect(
+        "ops",
+        &["R-1", "deploy prod web 1.8 (alice)", "approved", "deploy prod web 1.8 (bob)", "succeeded"],
+    )
+    .await;
     t.end().await;
 }
