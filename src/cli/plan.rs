@@ -22,7 +22,7 @@ pub struct PlanArgs {
 
 impl PlanArgs {
     pub async fn run(self, redactor: Redactor) -> Result<(), Failure> {
-        let config = Arc::new(serve::load(&self.config.config)?);
+        let config = Arc::new(serve::load(&self.config.config).map_err(|failure| failure.code(1))?);
         let runtime = std::env::temp_dir().join(format!("houston-plan-{}", std::process::id()));
         let planner = app::planner(Arc::clone(&config), &runtime, redactor)?;
         let planned = offline::plan(&config, &planner, self.who.as_deref(), &self.command).await;

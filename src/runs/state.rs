@@ -154,6 +154,8 @@ pub struct RunState {
     pub card: MessageId,
     pub progress: MessageId,
     pub phase: Phase,
+    /// It has stood in the queue, and so has shown its progress message.
+    pub was_queued: bool,
     /// The latest vote of each person that counts now.
     pub votes: BTreeMap<UserId, Vote>,
     /// Whose reaction vanished without a withdrawal by text, latest last.
@@ -231,6 +233,7 @@ impl RunState {
             card: card.clone(),
             progress: progress.clone(),
             phase,
+            was_queued: false,
             votes: BTreeMap::new(),
             vanished: Vec::new(),
             withdrawn: BTreeSet::new(),
@@ -398,6 +401,7 @@ impl RunState {
                 if !self.wants_locks() {
                     return Err(refuse("it wants no lock"));
                 }
+                self.was_queued = true;
                 self.phase = Phase::Queued { behind: behind.clone() };
             }
             Event::Started => {

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::write::who;
-use super::{ActError, Engine, NewRun, Voted, own_message};
+use super::{ActError, Engine, NewRun, Voted, own_messages};
 use crate::approvals::{self, Choice, Via, Vote};
 use crate::audit;
 use crate::gateway::events::{Actor, Post};
@@ -82,7 +82,7 @@ impl Engine {
         let by = vote.by.clone();
         let choice = vote.choice;
         let mut events = vec![Event::Voted { vote: vote.clone(), digest: state.digest.clone() }];
-        let mut notices = vec![Notice::Card { run }];
+        let mut notices = own_messages(&state);
         let mut ahead = state.votes.clone();
         ahead.insert(by.id.clone(), vote);
         let tally = approvals::tally(policy, &state.by.id, ahead.values());
@@ -98,7 +98,8 @@ impl Engine {
         }
         let decided = events.len() > 1;
         let word = if choice == Choice::Approve { "approved" } else { "denied" };
-        self.act(journal, run, events, notices, decided.then_some((word, Some(by)))).await?;
+        let word = if decided { word } else { "voted" };
+        self.act(journal, run, events, notices, Some((word, Some(by)))).await?;
         Ok(if decided { Voted::Decided } else { Voted::Counted(tally) })
     }
 
@@ -106,7 +107,8 @@ impl Engine {
     pub async fn withdraw(&self, run: RunId, by: &Actor, vanished: bool) -> Result<(), ActError> {
         let journal = self.0.journal.lock().await;
         let event = Event::VoteWithdrawn { by: by.clone(), vanished };
-        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        let notices = own_messages(&journal.state(run)?);
+        self.act(journal, run, vec![event], notices, Some(("vote withdrawn", Some(by.clone())))).await?;
         Ok(())
     }
 
@@ -129,7 +131,7 @@ impl Engine {
         let mut notices = Vec::new();
         if !state.holds_locks() {
             events.push(Event::Finished { outcome: Outcome::Cancelled });
-            notices.push(own_message(&state));
+            notices.extend(own_messages(&state));
         } else if matches!(state.phase, Phase::Unknown { .. } | Phase::Stuck) {
             return Err(ActError::NotNow {
                 run,
@@ -195,7 +197,7 @@ impl Engine {
         }
         let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
         let audited = Some(("abandoned", Some(by.clone())));
-        self.act(journal, run, vec![event], vec![own_message(&state)], audited).await?;
+        self.act(journal, run, vec![event], own_messages(&state), audited).await?;
         Ok(())
     }
 
@@ -206,7 +208,8 @@ impl Engine {
             return Err(ActError::NotNow { run, why: "waits for no answer".to_owned() });
         };
         let event = Event::Answered { step, by: by.clone(), answer: self.clean(&answer) };
-        self.act(journal, run, vec![event], vec![Notice::Progress { run }], None).await?;
+        let audited = Some(("answered", Some(by.clone())));
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
         Ok(())
     }
 
