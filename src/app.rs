@@ -25,7 +25,7 @@ use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::transcripts::Transcripts;
-use crate::runs::{Engine, Parts};
+use crate::runs::{Consent, Engine, Parts};
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 
@@ -102,6 +102,8 @@ pub struct Houston {
     tasks: TaskTracker,
     ssh: SshPool,
     store: Store,
+    /// Looked at by the engine, which does not keep it.
+    _consent: Arc<dyn Consent>,
 }
 
 /// Step kinds by their word.
@@ -198,7 +200,8 @@ impl Houston {
             audit: audit.clone(),
             clock: clock.clone(),
         })?;
-        engine.set_consent(Arc::new(dispatcher.clone()));
+        let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
+        engine.set_consent(&consent);
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
         tasks.spawn(dispatcher.run(events, intake.clone()));
@@ -211,7 +214,7 @@ impl Houston {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             tracing::info!("taking up what was interrupted: {}", found.join(", "));
         }
-        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store })
+        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store, _consent: consent })
     }
 
     /// Takes no more commands, lets steps reach a boundary, says what is to be said, and goes. What is not

@@ -366,7 +366,8 @@ impl RunState {
                 let Some(tally) = self.tally().filter(|tally| tally.met) else {
                     return Err(refuse("the policy is not met"));
                 };
-                let by = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
+                let mut by: Vec<Actor> = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
+                by.sort_by_key(|who| self.votes.get(&who.id).map(|vote| vote.at));
                 self.decision = Some(Decision::Approved { by, at });
                 self.ready_at = at;
                 self.phase = Phase::Ready;

@@ -60,6 +60,24 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
 }
 
 #[test]
+fn commands_that_change_something_take_a_dry_run_and_a_reason() {
+    use houston::chat::bind::{Known, Outcome, bind};
+    let (config, _) = Config::sample(&kinds());
+    let config = config.expect("a configuration");
+    let known = Known::of(&config.environments);
+    for typed in ["deploy prod web", "rollback prod web", "scale prod web 2", "lock prod why not"] {
+        let line = houston::chat::parse::command_line(&typed.replacen(' ', " --dry-run ", 1));
+        let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("{typed}") };
+        assert!(bound.dry_run, "{typed}");
+        let names: Vec<&str> = bound.values.iter().map(|(name, _)| name).collect();
+        assert!(!names.contains(&"dry-run"), "{typed}: a flag is no input: {names:?}");
+    }
+    let line = houston::chat::parse::command_line("deploy prod web --reason 'a new logo'");
+    let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("it binds") };
+    assert_eq!(bound.reason.as_deref(), Some("a new logo"));
+}
+
+#[test]
 fn twenty_mistakes_are_more_than_twenty_findings_in_one_go() {
     let report = check(&fixture("twenty-mistakes"), &kinds());
     let found = lines(&report.diagnostics).join("\n");

@@ -21,7 +21,9 @@ use crate::store::Batch;
 
 impl Engine {
     /// Begins a run; durable when it returns.
-    pub async fn create(&self, new: NewRun) -> Result<RunState, ActError> {
+    pub async fn create(&self, mut new: NewRun) -> Result<RunState, ActError> {
+        new.plan.command = self.clean(&new.plan.command);
+        new.plan.reason = new.plan.reason.map(|reason| self.clean(&reason));
         let now = self.now();
         let digest = new.plan.digest();
         let expires_at = new
@@ -51,6 +53,7 @@ impl Engine {
 
     /// Takes a vote, by reaction or by command.
     pub async fn vote(&self, run: RunId, vote: Vote, reason: Option<String>) -> Result<Voted, ActError> {
+        let reason = reason.map(|reason| self.clean(&reason));
         let journal = self.0.journal.lock().await;
         let state = journal.state(run)?;
         let open = matches!(state.phase, Phase::Deciding { .. })
@@ -110,6 +113,7 @@ impl Engine {
     }
 
     pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
+        let reason = self.clean(&reason);
         let journal = self.0.journal.lock().await;
         let event = Event::DenialExplained { reason };
         self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
@@ -191,7 +195,7 @@ impl Engine {
                 why: format!("has a step under way: `cancel {run}` it, and abandon it if that fails"),
             });
         }
-        let event = Event::Abandoned { by: by.clone(), reason };
+        let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
         let audited = Some(("abandoned", Some(by.clone())));
         self.act(journal, run, vec![event], own_messages(&state), audited).await?;
         Ok(())
@@ -203,7 +207,7 @@ impl Engine {
         let Phase::Waiting { step, pause: Pause::Answer { .. }, .. } = journal.state(run)?.phase else {
             return Err(ActError::NotNow { run, why: "waits for no answer".to_owned() });
         };
-        let event = Event::Answered { step, by: by.clone(), answer };
+        let event = Event::Answered { step, by: by.clone(), answer: self.clean(&answer) };
         let audited = Some(("answered", Some(by.clone())));
         self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
         Ok(())
@@ -217,7 +221,8 @@ impl Engine {
         Ok(())
     }
 
-    pub async fn lock(&self, lock: ManualLock) -> Result<(), ActError> {
+    pub async fn lock(&self, mut lock: ManualLock) -> Result<(), ActError> {
+        lock.reason = self.clean(&lock.reason);
         self.0.journal.lock().await.put_lock(lock)?;
         Ok(self.0.parts.store.sync().await?)
     }

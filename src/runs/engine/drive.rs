@@ -239,7 +239,8 @@ impl Engine {
         if state.plan.approval.is_none() {
             return None;
         }
-        let objections = match self.0.consent.get()?.look_again(state).await {
+        let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
+        let objections = match consent.look_again(state).await {
             Ok(objections) => objections,
             Err(why) => {
                 tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");

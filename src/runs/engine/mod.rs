@@ -11,7 +11,7 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -66,7 +66,9 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    consent: OnceLock<Arc<dyn Consent>>,
+    /// Weak: whoever looks at consent knows the engine, and neither may keep the other, and with it the
+    /// store, alive.
+    consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
     live: Mutex<HashMap<RunId, Live>>,
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
@@ -202,9 +204,10 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Who looks at consent again before a start. Set once, before [`Engine::start`].
-    pub fn set_consent(&self, consent: Arc<dyn Consent>) {
-        let _ = self.0.consent.set(consent);
+    /// Who looks at consent again before a start. Set once, before [`Engine::start`], and kept alive by the
+    /// caller: once it is gone, nothing that was approved starts any more.
+    pub fn set_consent(&self, consent: &Arc<dyn Consent>) {
+        let _ = self.0.consent.set(Arc::downgrade(consent));
     }
 
     /// Resumes what was interrupted and wakes what waits, until [`Engine::shutdown`]. Returns what was

@@ -312,6 +312,11 @@ impl Engine {
         }
     }
 
+    /// What people type is kept too, and may hold a secret that Houston knows.
+    pub(super) fn clean(&self, text: &str) -> String {
+        self.0.parts.redactor.redact(text).into_owned()
+    }
+
     pub(super) fn redact(&self, mut error: StepError) -> StepError {
         let redactor = &self.0.parts.redactor;
         let clean = |text: Option<String>| text.map(|text| redactor.redact(&text).into_owned());
