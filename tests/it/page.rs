@@ -9,6 +9,7 @@ use crate::cli::demo;
 /// `node_modules/playwright-core` (`tests/parts/browser.sh start` prints both).
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the browser is another program")]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn alice_deploys_and_bob_approves_by_a_click() {
     let (Ok(browser), Ok(playwright)) =
         (std::env::var("HOUSTON_TEST_BROWSER"), std::env::var("HOUSTON_TEST_PLAYWRIGHT"))
