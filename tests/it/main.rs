@@ -9,6 +9,7 @@ mod config_support;
 mod engine;
 mod gateway;
 mod rocketchat;
+mod runs;
 mod sandbox;
 mod ssh;
 mod support;
