@@ -90,7 +90,7 @@ impl Engine {
                 tokio::select! {
                     () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
                     () = self.0.shutdown.cancelled() => {}
-                    () = async { match &nudged { Some(nudged) => nudged.notified().await, None => {} } } => {}
+                    () = async { if let Some(nudged) = &nudged { nudged.notified().await } } => {}
                 }
             }
             let mut live = self.live_map();

@@ -47,7 +47,7 @@ async fn plans() -> Vec<Plan> {
             ("replicas", json!(4)),
         ]
         .into();
-        let inputs = playbook.inputs.iter().map(|(input, _)| {
+        let inputs = playbook.inputs.keys().map(|input| {
             let value =
                 values.get(input.as_str()).unwrap_or_else(|| panic!("a value for `{input}` of {name}"));
             (input.clone(), value.clone())

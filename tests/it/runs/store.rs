@@ -90,6 +90,7 @@ async fn acknowledged_records_survive_a_kill_at_any_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "it is the store's own thread that has a slow device")]
 async fn commits_that_wait_at_the_same_time_share_syncs() {
     let dir = tempfile::tempdir().expect("a folder");
     let syncs = Arc::new(AtomicUsize::new(0));
