@@ -15,6 +15,7 @@ mod gateway;
 mod locks;
 mod page;
 mod rocketchat;
+mod runs;
 mod sandbox;
 mod secrets;
 mod ssh;

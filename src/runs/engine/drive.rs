@@ -90,7 +90,7 @@ impl Engine {
                 tokio::select! {
                     () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
                     () = self.0.shutdown.cancelled() => {}
-                    () = async { match &nudged { Some(nudged) => nudged.notified().await, None => {} } } => {}
+                    () = async { if let Some(nudged) = &nudged { nudged.notified().await } } => {}
                 }
             }
             let mut live = self.live_map();
@@ -173,7 +173,9 @@ impl Engine {
     /// Takes the locks, or says who has them; looks whether the world is still what was approved.
     async fn try_start(&self, state: &RunState) -> Turn {
         let run = state.id;
-        if let Some(behind) = blocked_by(&*self.0.journal.lock().await, state) {
+        // A value of its own: the journal must be free again when the answer is written into it.
+        let behind = blocked_by(&*self.0.journal.lock().await, state);
+        if let Some(behind) = behind {
             let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
             if known {
                 return Turn::Rest;
