@@ -9,5 +9,6 @@ mod gateway;
 mod rocketchat;
 mod sandbox;
 mod ssh;
+mod starting;
 mod support;
 mod swarm;
