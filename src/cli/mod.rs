@@ -22,6 +22,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::secret::Redactor;
 use log::LogFormat;
 
+/// Threads of the runtime: Houston waits most of the time, and on a large machine each one costs memory.
+const MOST_WORKERS: usize = 4;
+
 /// ChatOps for Rocket.Chat: operate your platform from the room where the conversation is.
 #[derive(Parser, Debug)]
 #[command(name = "houston", version, about, propagate_version = true, max_term_width = 100)]
@@ -123,7 +126,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let redactor = Redactor::new();
     log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             out::error(format!("the runtime cannot be started: {error}"), &[]);
