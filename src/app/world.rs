@@ -21,8 +21,8 @@ use crate::providers::swarm::Swarm;
 pub struct AppWorld {
     config: Arc<Config>,
     ssh: SshPool,
-    /// Made when a step asks for it first: it reads this machine's root certificates, which takes longer
-    /// than all else at a start.
+    /// Made when a step asks for it first: it reads this machine's root certificates, which most starts
+    /// do not need.
     http: OnceLock<reqwest::Client>,
     swarms: Mutex<HashMap<EnvName, Arc<Swarm>>>,
     /// Absent without a chat server: `houston plan` needs none.

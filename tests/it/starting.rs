@@ -47,7 +47,7 @@ async fn answers(sandbox: &Sandbox) -> bool {
     false
 }
 
-/// Reading the root certificates is most of what a start could cost, and an image may have none.
+/// An image may have no root certificates.
 #[tokio::test]
 async fn a_workspace_without_tls_is_served_without_root_certificates() {
     let dir = tempfile::tempdir().unwrap();

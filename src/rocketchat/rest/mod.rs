@@ -112,7 +112,7 @@ impl Rest {
             }));
         if base.scheme() == "http" {
             // TLS is never spoken: redirects stay on the origin. To read this machine's root certificates
-            // would be most of a start, and fail it where there are none.
+            // would only cost time, and fail the start where there are none.
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| malformed(describe(&error)))?;
