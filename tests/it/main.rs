@@ -19,6 +19,7 @@ mod runs;
 mod sandbox;
 mod secrets;
 mod ssh;
+mod starting;
 mod support;
 mod swarm;
 mod swarm_story;
