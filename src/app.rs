@@ -25,7 +25,7 @@ use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::transcripts::Transcripts;
-use crate::runs::{Engine, Parts};
+use crate::runs::{Consent, Engine, Parts};
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 
@@ -96,10 +96,14 @@ pub struct Houston {
     pub chat: Chat,
     pub engine: Engine,
     pub audit: Audit,
+    /// Takes commands until this.
+    intake: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
     ssh: SshPool,
     store: Store,
+    /// Looked at by the engine, which does not keep it.
+    _consent: Arc<dyn Consent>,
 }
 
 /// Step kinds by their word.
@@ -183,7 +187,7 @@ impl Houston {
                 .map_err(|e| StartError::new(e.to_string()))?;
         app_world.set_chat(chat.clone());
 
-        let stop = CancellationToken::new();
+        let (intake, stop) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let planner = Planner { kinds: kinds(), world, clock: clock.clone(), redactor: redactor.clone() };
         let dispatcher = Dispatcher::new(DispatcherParts {
@@ -196,10 +200,11 @@ impl Houston {
             audit: audit.clone(),
             clock: clock.clone(),
         })?;
-        engine.set_consent(Arc::new(dispatcher.clone()));
+        let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
+        engine.set_consent(&consent);
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
-        tasks.spawn(dispatcher.run(events, stop.clone()));
+        tasks.spawn(dispatcher.run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), chat.clone(), stop.clone()));
         if let Some(listener) = http {
             tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
@@ -209,16 +214,17 @@ impl Houston {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             tracing::info!("taking up what was interrupted: {}", found.join(", "));
         }
-        Ok(Self { chat, engine, audit, stop, tasks, ssh, store })
+        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store, _consent: consent })
     }
 
     /// Takes no more commands, lets steps reach a boundary, says what is to be said, and goes. What is not
     /// done by then is taken up by the next start.
     pub async fn stop(self, grace: Duration) {
+        self.intake.cancel();
         self.engine.shutdown(grace).await;
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
         self.chat.shutdown().await;

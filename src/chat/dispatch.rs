@@ -178,7 +178,7 @@ impl Dispatcher {
                 self.tasks.spawn(async move { dispatcher.people.pin().await });
             }
             Event::CaughtUp => tracing::info!("caught up"),
-            Event::Offline { reason } => tracing::warn!("offline: {reason}"),
+            Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
                 tracing::info!(room.id = %room, "left {room}");
@@ -251,10 +251,11 @@ impl Dispatcher {
                 self.answer(message, super::help::about(spec, &facts));
             }
             Ok(Outcome::Run(bound)) => {
-                if bound.command.changes
-                    && !bound.dry_run
-                    && message.age > self.parts.config.limits.stale_after
-                {
+                let acts = match &bound.command.action {
+                    SpecAction::Builtin(name) => builtin::acts(name),
+                    SpecAction::Playbook(_) => bound.command.changes && !bound.dry_run,
+                };
+                if acts && message.age > self.parts.config.limits.stale_after {
                     self.ask_whether_still_meant(message, &bound.canonical);
                     return;
                 }
@@ -407,6 +408,11 @@ impl Dispatcher {
         dialogue: Dialogue,
         lane: &mpsc::UnboundedSender<Act>,
     ) -> Continued {
+        // An answer that waited while Houston was away may be to a world that has moved on.
+        if message.age > self.parts.config.limits.stale_after {
+            self.end_dialogue(message);
+            return Continued::NotMeant;
+        }
         let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();
         match dialogue {
             Dialogue::Argument { pending } => {
@@ -549,7 +555,12 @@ impl Dispatcher {
         }
         // A denial is the end of its run, so the run is looked up by its card among the latest.
         let Ok(latest) = engine.list(50) else { return };
-        for header in latest.iter().filter(|header| header.state == "denied") {
+        let now = self.parts.clock.now();
+        let lately = |header: &&crate::runs::journal::Header| {
+            let ended = header.ended_at.unwrap_or(header.created_at);
+            header.state == "denied" && now.duration_since(ended) < jiff::SignedDuration::from_mins(10)
+        };
+        for header in latest.iter().filter(lately) {
             let Ok(state) = engine.state(header.run).await else { continue };
             if let Some(Decision::Denied { by, reason: None, .. }) = &state.decision
                 && by.id == message.by.id

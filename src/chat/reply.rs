@@ -33,6 +33,12 @@ const SHOW_TIME_EVERY: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// Of one message while everything else gets through: about five minutes.
+const MOST_TRIES: u32 = 15;
+
+/// At the end, for what is still to be said.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 pub struct Voice {
     chat: Chat,
     engine: Engine,
@@ -45,6 +51,8 @@ pub struct Voice {
     /// Progress messages to be edited, and when each was edited last.
     dirty: BTreeSet<RunId>,
     edited: std::collections::HashMap<RunId, Instant>,
+    /// The message that could not be said last, and how often.
+    failing: (u64, u32),
 }
 
 impl Voice {
@@ -59,6 +67,7 @@ impl Voice {
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
             edited: std::collections::HashMap::new(),
+            failing: (0, 0),
         }
     }
 
@@ -81,7 +90,10 @@ impl Voice {
             };
             let next_edit = self.next_edit();
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    let _ = tokio::time::timeout(LAST_WORDS, self.say_all()).await;
+                    return;
+                }
                 () = self.engine.outbox_changed() => {}
                 changed = changes.recv() => match changed {
                     Ok(run) => { self.dirty.insert(run); }
@@ -93,6 +105,16 @@ impl Voice {
                 () = tokio::time::sleep_until(next_edit.unwrap_or_else(Instant::now)), if next_edit.is_some() && !held_up => {}
             }
         }
+    }
+
+    /// Whether this message has failed so often, while Houston was online, that it will never get through.
+    fn hopeless(&mut self, entry: u64) -> bool {
+        if !self.chat.health().online {
+            return false;
+        }
+        let tries = if self.failing.0 == entry { self.failing.1 + 1 } else { 1 };
+        self.failing = (entry, tries);
+        tries > MOST_TRIES
     }
 
     async fn everything_moved(&mut self) {
@@ -120,10 +142,12 @@ impl Voice {
                 }
                 match self.say(&entry).await {
                     Ok(()) => {}
-                    Err(SendError::Unavailable { reason, .. }) => {
+                    Err(SendError::Unavailable { reason, .. }) if !self.hopeless(entry.id) => {
                         tracing::debug!("not said yet: {reason}");
                         return Err(());
                     }
+                    // The server is there for everything else: this one must not hold up the rest.
+                    Err(SendError::Unavailable { reason, .. }) => self.refused(&entry, &reason).await,
                     Err(SendError::Refused { reason }) => self.refused(&entry, &reason).await,
                 }
                 if let Err(error) = outbox::delivered(&self.store, &entry) {

@@ -24,7 +24,7 @@ use log::LogFormat;
 
 /// ChatOps for Rocket.Chat: operate your platform from the room where the conversation is.
 #[derive(Parser, Debug)]
-#[command(name = "houston", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "houston", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "To see it work: houston demo")]
 pub struct Cli {
     #[command(flatten)]

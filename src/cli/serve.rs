@@ -14,7 +14,7 @@ use crate::secret::Redactor;
 const EX_CONFIG: u8 = 78;
 
 /// How long steps may take to reach a boundary after SIGTERM. Container platforms kill after 10 s.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Args, Debug)]
 pub struct Serve {

@@ -38,7 +38,7 @@ pub struct Message {
     pub tmid: Option<String>,
     /// A displayed name other than the sender's. Empty in the wire's own messages means none.
     pub alias: Option<String>,
-    /// Whether it is shown with a picture other than the sender's.
+    /// Whether it is shown with a picture (`avatar`) or a sign (`emoji`) other than the sender's picture.
     pub avatar: bool,
     /// Whether it says that an integration or an SDK sent it.
     pub bot: bool,
@@ -75,7 +75,7 @@ impl Message {
             kind: non_empty(&mut doc, "t"),
             tmid: non_empty(&mut doc, "tmid"),
             alias: non_empty(&mut doc, "alias"),
-            avatar: doc.get("avatar").is_some_and(truthy),
+            avatar: ["avatar", "emoji"].iter().any(|key| doc.get(*key).is_some_and(truthy)),
             bot: doc.get("bot").is_some_and(truthy),
             edited_at: doc.get("editedAt").and_then(timestamp),
             edited_by: doc.remove("editedBy").and_then(UserRef::from_value),

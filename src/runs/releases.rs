@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::event::Outcome;
 use super::state::{RunState, StepState};
 use crate::gateway::events::Actor;
 use crate::ids::{EnvName, RunId, ServiceName};
@@ -30,50 +29,63 @@ pub struct Release {
 }
 
 /// Adds what a run released, or failed to, to the batch that ends it.
-pub fn record(state: &RunState, _outcome: Outcome, now: Timestamp, batch: &mut Batch) {
-    let Some(environment) = &state.plan.environment else { return };
-    let release = |version: &str, service: &ServiceName, healthy, image: Option<String>, found, at| Release {
-        environment: environment.clone(),
-        service: service.clone(),
-        version: version.to_owned(),
-        image,
-        healthy,
-        at,
-        run: state.id,
-        by: state.by.clone(),
-        found,
-    };
+pub fn record(state: &RunState, now: Timestamp, batch: &mut Batch) {
+    for release in of_run(state, now) {
+        put(batch, &release);
+    }
+}
+
+/// A version is healthy when its step and every other step of its service (health checks) succeeded; it is
+/// not when it did not work where it was put, or a check of it failed, whatever was undone afterwards. What
+/// failed for another reason (cancelled, somebody else's change, no way to the cluster) is no verdict.
+fn of_run(state: &RunState, now: Timestamp) -> Vec<Release> {
+    let Some(environment) = &state.plan.environment else { return Vec::new() };
+    let mut releases = Vec::new();
     for (step, record) in state.plan.steps.iter().zip(&state.steps) {
         let Some(service) = &step.service else { continue };
-        let releases =
-            matches!(step.params.get("action").and_then(Json::as_str), Some("update" | "rollback"));
-        let Some(version) = step.params.get("version").and_then(Json::as_str).filter(|_| releases) else {
+        let action = step.params.get("action").and_then(Json::as_str);
+        let version = step.params.get("version").and_then(Json::as_str);
+        let Some(version) = version.filter(|_| matches!(action, Some("update" | "rollback"))) else {
             continue;
         };
-        let output = match &record.state {
-            StepState::Succeeded { output } => Some(output),
-            StepState::Failed { .. } => None,
-            _ => continue,
+        let of_service = || {
+            let steps = state.plan.steps.iter().zip(&state.steps);
+            steps.filter(|(other, _)| other.service == step.service)
         };
-        // A health check of the same service that failed afterwards speaks against the release.
-        let checked = state
-            .plan
-            .steps
-            .iter()
-            .zip(&state.steps)
-            .filter(|(other, _)| other.service == step.service)
-            .all(|(_, other)| matches!(other.state, StepState::Succeeded { .. }));
-        let text = |key: &str| output.and_then(|o| o.get(key)).and_then(Json::as_str).map(str::to_owned);
+        let all_done = of_service().all(|(_, other)| matches!(other.state, StepState::Succeeded { .. }));
+        let unfit = of_service().any(|(other, record)| {
+            let error = record.error.as_ref().filter(|error| !error.cancelled);
+            error.is_some_and(|error| error.unfit || other.id != step.id)
+        });
+        let output = match &record.state {
+            StepState::Succeeded { output } | StepState::Undoing { output: Some(output), .. } => Some(output),
+            _ => None,
+        };
+        let release = |version: &str, image: Option<&str>, healthy, found, at| Release {
+            environment: environment.clone(),
+            service: service.clone(),
+            version: version.to_owned(),
+            image: image.map(str::to_owned),
+            healthy,
+            at,
+            run: state.id,
+            by: state.by.clone(),
+            found,
+        };
         let before = output.and_then(|o| o.pointer("/before/image")).and_then(Json::as_str);
-        let previous = before.map(crate::providers::swarm::spec::version);
-        if let Some(previous) = previous.filter(|previous| *previous != version) {
+        if let Some(before) = before
+            && let previous = crate::providers::swarm::spec::version(before)
+            && previous != version
+        {
             // Just before the release it was running: good to go back to, unless it was judged before.
-            let at = state.created_at;
-            put(batch, &release(previous, service, true, before.map(str::to_owned), true, at));
+            releases.push(release(previous, Some(before), true, true, state.created_at));
         }
-        let healthy = output.is_some() && checked;
-        put(batch, &release(version, service, healthy, text("image"), false, now));
+        if all_done || unfit {
+            let image = output.and_then(|o| o.get("image")).and_then(Json::as_str);
+            releases.push(release(version, image, all_done, false, now));
+        }
     }
+    releases
 }
 
 fn put(batch: &mut Batch, release: &Release) {

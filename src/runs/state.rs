@@ -154,6 +154,8 @@ pub struct RunState {
     pub card: MessageId,
     pub progress: MessageId,
     pub phase: Phase,
+    /// It has stood in the queue, and so has shown its progress message.
+    pub was_queued: bool,
     /// The latest vote of each person that counts now.
     pub votes: BTreeMap<UserId, Vote>,
     /// Whose reaction vanished without a withdrawal by text, latest last.
@@ -231,6 +233,7 @@ impl RunState {
             card: card.clone(),
             progress: progress.clone(),
             phase,
+            was_queued: false,
             votes: BTreeMap::new(),
             vanished: Vec::new(),
             withdrawn: BTreeSet::new(),
@@ -363,7 +366,8 @@ impl RunState {
                 let Some(tally) = self.tally().filter(|tally| tally.met) else {
                     return Err(refuse("the policy is not met"));
                 };
-                let by = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
+                let mut by: Vec<Actor> = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
+                by.sort_by_key(|who| self.votes.get(&who.id).map(|vote| vote.at));
                 self.decision = Some(Decision::Approved { by, at });
                 self.ready_at = at;
                 self.phase = Phase::Ready;
@@ -397,6 +401,7 @@ impl RunState {
                 if !self.wants_locks() {
                     return Err(refuse("it wants no lock"));
                 }
+                self.was_queued = true;
                 self.phase = Phase::Queued { behind: behind.clone() };
             }
             Event::Started => {

@@ -70,6 +70,7 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
         .route("/", get(index))
         .route("/page/{*path}", get(file_of_page))
         .fallback(rest::html)
+        .layer(axum::middleware::map_response_with_state(shared.clone(), dated))
         .layer(axum::middleware::from_fn(control::only_local))
         .with_state(shared.clone());
     let listener = listener.tap_io(|socket| {
@@ -97,6 +98,16 @@ pub async fn start(options: Options) -> io::Result<Sandbox> {
         }
     });
     Ok(Sandbox { addr, shared, task: Some(task) })
+}
+
+/// One server has one clock: `Date` is what the documents say, also on a clock of a test.
+async fn dated(State(shared): State<Arc<Shared>>, mut response: Response) -> Response {
+    let now = shared.world().now();
+    let now = jiff::Timestamp::from_millisecond(now).unwrap_or_default();
+    if let Ok(date) = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string().parse() {
+        response.headers_mut().insert(axum::http::header::DATE, date);
+    }
+    response
 }
 
 impl Sandbox {

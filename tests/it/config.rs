@@ -61,12 +61,20 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
 
 #[test]
 fn commands_that_change_something_take_a_dry_run_and_a_reason() {
+    use houston::chat::bind::{Known, Outcome, bind};
     let (config, _) = Config::sample(&kinds());
-    for command in config.expect("a configuration").commands {
-        let flags: Vec<&str> = command.flags.iter().map(|flag| flag.name.as_str()).collect();
-        let expected = matches!(command.name.as_str(), "deploy" | "rollback" | "scale");
-        assert_eq!(flags.ends_with(&["dry-run", "reason"]), expected, "{}", command.name);
+    let config = config.expect("a configuration");
+    let known = Known::of(&config.environments);
+    for typed in ["deploy prod web", "rollback prod web", "scale prod web 2", "lock prod why not"] {
+        let line = houston::chat::parse::command_line(&typed.replacen(' ', " --dry-run ", 1));
+        let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("{typed}") };
+        assert!(bound.dry_run, "{typed}");
+        let names: Vec<&str> = bound.values.iter().map(|(name, _)| name).collect();
+        assert!(!names.contains(&"dry-run"), "{typed}: a flag is no input: {names:?}");
     }
+    let line = houston::chat::parse::command_line("deploy prod web --reason 'a new logo'");
+    let Ok(Outcome::Run(bound)) = bind(&line, &config.commands, &known) else { panic!("it binds") };
+    assert_eq!(bound.reason.as_deref(), Some("a new logo"));
 }
 
 #[test]
@@ -375,10 +383,7 @@ fn the_reference_names_every_command_step_and_key() {
     let (config, _) = Config::sample(&kinds());
     let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
     assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
-    assert!(
-        commands.contains("| `--dry-run` | nothing: a switch | show the plan and change nothing. |"),
-        "{commands}"
-    );
+    assert!(commands.contains("Takes `--dry-run` and `--reason TEXT`."), "{commands}");
     assert!(commands.contains("| `outcome` | `happened`, `did-not-happen` or `undo` |"), "{commands}");
     let steps = houston::config::docs::steps(&kinds());
     assert!(
@@ -423,4 +428,34 @@ fn access_rules_are_compared_with_what_there_is() {
             "error: houston.yaml:5:7: `prd` is not an environment"
         ]
     );
+}
+
+/// Blocks of YAML in a page that begin with `# path`.
+fn files_of_page(page: &str) -> Vec<(&str, &str)> {
+    page.split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| {
+            let (block, _) = rest.split_once("```")?;
+            Some((block.lines().next()?.strip_prefix("# ")?.trim(), block))
+        })
+        .collect()
+}
+
+#[test]
+fn the_examples_in_the_documentation_load() {
+    // The step kinds that there are, not those of the fixtures.
+    let real = houston::app::kinds();
+    let real: Vec<&dyn houston::playbook::steps::StepKind> = real.values().map(AsRef::as_ref).collect();
+    for (page, least) in
+        [(include_str!("../../docs/playbooks.md"), 3), (include_str!("../../docs/getting-started.md"), 2)]
+    {
+        let mut files = files_of_page(page);
+        assert!(files.len() >= least, "{files:?}");
+        if !files.iter().any(|(path, _)| *path == "houston.yaml") {
+            files.push(("houston.yaml", SMALLEST));
+        }
+        let (config, found) = Config::from_files(&files, &real);
+        assert_eq!(lines(&found), Vec::<String>::new());
+        assert!(config.is_some());
+    }
 }

@@ -1,13 +1,22 @@
 //! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
 //! them and sets these.
 
+mod access;
+mod approvals;
 mod architecture;
+mod cli;
+mod commands;
 mod config;
 mod config_support;
+mod delivery;
+mod deploy;
 mod engine;
 mod gateway;
+mod page;
+mod locks;
 mod rocketchat;
 mod sandbox;
+mod secrets;
 mod ssh;
 mod support;
 mod swarm;

@@ -91,6 +91,9 @@ pub struct StepError {
     pub effects: Effects,
     /// The step was stopped because it was asked to.
     pub cancelled: bool,
+    /// What was put there does not work: a verdict on the version, not on the way to it.
+    #[serde(default)]
+    pub unfit: bool,
 }
 
 impl StepError {
@@ -104,7 +107,13 @@ impl StepError {
             transient: false,
             effects: Effects::None,
             cancelled: false,
+            unfit: false,
         }
+    }
+    #[must_use]
+    pub fn unfit(mut self) -> Self {
+        self.unfit = true;
+        self
     }
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

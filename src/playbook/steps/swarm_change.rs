@@ -310,14 +310,15 @@ impl Target<'_> {
                 let same = outcome.service.as_ref().map(|s| spec::digest(&s.spec).as_str().to_owned())
                     == posted.before.configuration;
                 match (whole, same) {
-                    (true, true) => StepError::new(message),
-                    (true, false) => StepError::new(message).with_effects(),
+                    (true, true) => StepError::new(message).unfit(),
+                    (true, false) => StepError::new(message).with_effects().unfit(),
                     (false, _) => StepError::new(format!(
                         "{message}; only {} of {} run now",
                         outcome.running,
                         text::count(outcome.wanted as usize, "task"),
                     ))
-                    .with_effects(),
+                    .with_effects()
+                    .unfit(),
                 }
             }
             Verdict::Paused => StepError::new(because(&format!(
@@ -325,14 +326,16 @@ impl Target<'_> {
                 outcome.running,
                 text::count(outcome.wanted as usize, "task"),
             )))
-            .with_effects(),
+            .with_effects()
+            .unfit(),
             Verdict::RollbackPaused => StepError::new(because(&format!(
                 "{name} failed to update and to roll back; {} of {} run the old version",
                 outcome.running,
                 text::count(outcome.wanted as usize, "task"),
             )))
             .hint("look at the nodes and at the tasks' logs: Swarm does nothing more by itself")
-            .with_effects(),
+            .with_effects()
+            .unfit(),
             Verdict::Overtaken => {
                 let image = outcome.service.as_ref().map(|s| spec::short_image(s.image()).to_owned()).unwrap_or_default();
                 StepError::new(format!("{name} was changed by somebody else meanwhile; it is set to {} now", code(&image)))

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::write::who;
-use super::{ActError, Engine, NewRun, Voted, own_message};
+use super::{ActError, Engine, NewRun, Voted, own_messages};
 use crate::approvals::{self, Choice, Via, Vote};
 use crate::audit;
 use crate::gateway::events::{Actor, Post};
@@ -21,7 +21,9 @@ use crate::store::Batch;
 
 impl Engine {
     /// Begins a run; durable when it returns.
-    pub async fn create(&self, new: NewRun) -> Result<RunState, ActError> {
+    pub async fn create(&self, mut new: NewRun) -> Result<RunState, ActError> {
+        new.plan.command = self.clean(&new.plan.command);
+        new.plan.reason = new.plan.reason.map(|reason| self.clean(&reason));
         let now = self.now();
         let digest = new.plan.digest();
         let expires_at = new
@@ -51,6 +53,7 @@ impl Engine {
 
     /// Takes a vote, by reaction or by command.
     pub async fn vote(&self, run: RunId, vote: Vote, reason: Option<String>) -> Result<Voted, ActError> {
+        let reason = reason.map(|reason| self.clean(&reason));
         let journal = self.0.journal.lock().await;
         let state = journal.state(run)?;
         let open = matches!(state.phase, Phase::Deciding { .. })
@@ -79,7 +82,7 @@ impl Engine {
         let by = vote.by.clone();
         let choice = vote.choice;
         let mut events = vec![Event::Voted { vote: vote.clone(), digest: state.digest.clone() }];
-        let mut notices = vec![Notice::Card { run }];
+        let mut notices = own_messages(&state);
         let mut ahead = state.votes.clone();
         ahead.insert(by.id.clone(), vote);
         let tally = approvals::tally(policy, &state.by.id, ahead.values());
@@ -95,7 +98,8 @@ impl Engine {
         }
         let decided = events.len() > 1;
         let word = if choice == Choice::Approve { "approved" } else { "denied" };
-        self.act(journal, run, events, notices, decided.then_some((word, Some(by)))).await?;
+        let word = if decided { word } else { "voted" };
+        self.act(journal, run, events, notices, Some((word, Some(by)))).await?;
         Ok(if decided { Voted::Decided } else { Voted::Counted(tally) })
     }
 
@@ -103,11 +107,13 @@ impl Engine {
     pub async fn withdraw(&self, run: RunId, by: &Actor, vanished: bool) -> Result<(), ActError> {
         let journal = self.0.journal.lock().await;
         let event = Event::VoteWithdrawn { by: by.clone(), vanished };
-        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        let notices = own_messages(&journal.state(run)?);
+        self.act(journal, run, vec![event], notices, Some(("vote withdrawn", Some(by.clone())))).await?;
         Ok(())
     }
 
     pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
+        let reason = self.clean(&reason);
         let journal = self.0.journal.lock().await;
         let event = Event::DenialExplained { reason };
         self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
@@ -125,7 +131,7 @@ impl Engine {
         let mut notices = Vec::new();
         if !state.holds_locks() {
             events.push(Event::Finished { outcome: Outcome::Cancelled });
-            notices.push(own_message(&state));
+            notices.extend(own_messages(&state));
         } else if matches!(state.phase, Phase::Unknown { .. } | Phase::Stuck) {
             return Err(ActError::NotNow {
                 run,
@@ -189,9 +195,9 @@ impl Engine {
                 why: format!("has a step under way: `cancel {run}` it, and abandon it if that fails"),
             });
         }
-        let event = Event::Abandoned { by: by.clone(), reason };
+        let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
         let audited = Some(("abandoned", Some(by.clone())));
-        self.act(journal, run, vec![event], vec![own_message(&state)], audited).await?;
+        self.act(journal, run, vec![event], own_messages(&state), audited).await?;
         Ok(())
     }
 
@@ -201,8 +207,9 @@ impl Engine {
         let Phase::Waiting { step, pause: Pause::Answer { .. }, .. } = journal.state(run)?.phase else {
             return Err(ActError::NotNow { run, why: "waits for no answer".to_owned() });
         };
-        let event = Event::Answered { step, by: by.clone(), answer };
-        self.act(journal, run, vec![event], vec![Notice::Progress { run }], None).await?;
+        let event = Event::Answered { step, by: by.clone(), answer: self.clean(&answer) };
+        let audited = Some(("answered", Some(by.clone())));
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
         Ok(())
     }
 
@@ -214,7 +221,8 @@ impl Engine {
         Ok(())
     }
 
-    pub async fn lock(&self, lock: ManualLock) -> Result<(), ActError> {
+    pub async fn lock(&self, mut lock: ManualLock) -> Result<(), ActError> {
+        lock.reason = self.clean(&lock.reason);
         self.0.journal.lock().await.put_lock(lock)?;
         Ok(self.0.parts.store.sync().await?)
     }

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Objection, Work, own_message};
+use super::{Engine, Objection, Work, own_messages};
 use crate::ids::RunId;
 use crate::playbook::model::Change;
 use crate::playbook::steps::StepError;
@@ -127,7 +127,11 @@ impl Engine {
                 return Turn::Rest;
             }
             Next::Expire => {
-                self.decide(&state, vec![Event::Expired], vec![Notice::Card { run }]).await;
+                if let Some(state) =
+                    self.decide(&state, vec![Event::Expired], vec![Notice::Card { run }]).await
+                {
+                    self.audit(&state, "expired", None).await;
+                }
             }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
                 // Decided only for runs that hold their locks.
@@ -195,7 +199,10 @@ impl Engine {
             }
         };
         if !differences.is_empty() {
-            self.decide(state, vec![Event::Voided { differences }], vec![own_message(state)]).await;
+            let voided = vec![Event::Voided { differences }];
+            if let Some(state) = self.decide(state, voided, own_messages(state)).await {
+                self.audit(&state, "void", None).await;
+            }
             return Turn::Moved;
         }
         // Nothing is changed that the audit log cannot be told of first.
@@ -232,7 +239,8 @@ impl Engine {
         if state.plan.approval.is_none() {
             return None;
         }
-        let objections = match self.0.consent.get()?.look_again(state).await {
+        let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
+        let objections = match consent.look_again(state).await {
             Ok(objections) => objections,
             Err(why) => {
                 tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");
@@ -257,7 +265,7 @@ impl Engine {
         if events.is_empty() {
             return None;
         }
-        self.decide(state, events, vec![own_message(state)]).await;
+        self.decide(state, events, own_messages(state)).await;
         Some(Turn::Moved)
     }
 

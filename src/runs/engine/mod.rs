@@ -11,7 +11,7 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -37,8 +37,11 @@ use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
 
-/// How long a cancelled or timed-out step may take to say what is so now.
+/// How long a step that took too long may take to say what is so now.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a cancelled step may take to put back what it did, if its own time limit is not shorter.
+const CANCEL_GRACE: Duration = Duration::from_secs(600);
 
 /// Between attempts to write when the store refuses; there is no correct way on without it.
 const WRITE_RETRY: Duration = Duration::from_secs(2);
@@ -63,7 +66,9 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    consent: OnceLock<Arc<dyn Consent>>,
+    /// Weak: whoever looks at consent knows the engine, and neither may keep the other, and with it the
+    /// store, alive.
+    consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
     live: Mutex<HashMap<RunId, Live>>,
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
@@ -199,9 +204,10 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Who looks at consent again before a start. Set once, before [`Engine::start`].
-    pub fn set_consent(&self, consent: Arc<dyn Consent>) {
-        let _ = self.0.consent.set(consent);
+    /// Who looks at consent again before a start. Set once, before [`Engine::start`], and kept alive by the
+    /// caller: once it is gone, nothing that was approved starts any more.
+    pub fn set_consent(&self, consent: &Arc<dyn Consent>) {
+        let _ = self.0.consent.set(Arc::downgrade(consent));
     }
 
     /// Resumes what was interrupted and wakes what waits, until [`Engine::shutdown`]. Returns what was
@@ -338,13 +344,18 @@ impl Engine {
     }
 }
 
-/// Where a run that has not started shows itself.
-fn own_message(state: &RunState) -> Notice {
+/// Where a run that has not started shows itself: on its card, and on the progress message once it was
+/// queued.
+fn own_messages(state: &RunState) -> Vec<Notice> {
+    let run = state.id;
+    let mut notices = Vec::new();
     if state.started_at.is_none() && state.plan.approval.is_some() {
-        Notice::Card { run: state.id }
-    } else {
-        Notice::Progress { run: state.id }
+        notices.push(Notice::Card { run });
     }
+    if state.was_queued || notices.is_empty() {
+        notices.push(Notice::Progress { run });
+    }
+    notices
 }
 
 /// What message of a run a reaction or a reply is about.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, GRACE, Work};
+use super::{CANCEL_GRACE, Engine, GRACE, Work};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview};
 use crate::playbook::steps::{Pause, Probed, Progress, StepContext, StepError, StepKind};
@@ -207,7 +207,7 @@ impl Engine {
     pub(super) async fn finish(&self, state: &RunState, outcome: Outcome) {
         let run = state.id;
         let mut batch = Batch::new();
-        releases::record(state, outcome, self.now(), &mut batch);
+        releases::record(state, self.now(), &mut batch);
         let notices = vec![Notice::Progress { run }, Notice::result(run)];
         let events = vec![Event::Finished { outcome }];
         let Some(state) = self.write(run, Some(state.next_seq), events, notices, batch).await else {
@@ -230,21 +230,29 @@ impl Engine {
         let work = AssertUnwindSafe(work).catch_unwind();
         tokio::pin!(work);
         let timed_out = || format!("it took longer than {}", crate::text::duration(limit));
-        tokio::select! {
+        let late = tokio::select! {
             done = &mut work => return done.map_err(bug).flatten(),
-            () = clock.sleep(limit) => cancel.cancel(),
-        }
+            () = cancel.cancelled() => false,
+            () = clock.sleep(limit) => true,
+        };
+        cancel.cancel();
+        // Putting a service back takes its time; a step that does not end at all is given up.
         tokio::select! {
             done = &mut work => match done {
                 Ok(Ok(done)) => Ok(done),
-                Ok(Err(mut error)) => {
+                Ok(Err(mut error)) if late => {
                     error.message = format!("{} ({})", timed_out(), error.message);
                     error.cancelled = false;
                     Err(error)
                 }
+                Ok(Err(error)) => Err(error),
                 Err(panic) => Err(bug(panic)),
             },
-            () = clock.sleep(GRACE) => Err(StepError::new(timed_out()).with_effects()),
+            () = clock.sleep(if late { GRACE } else { limit.min(CANCEL_GRACE) }) => {
+                let why = if late { timed_out() } else { "it was cancelled and did not end".to_owned() };
+                let error = StepError::new(why).with_effects();
+                Err(if late { error } else { error.cancelled() })
+            }
         }
     }
 
@@ -302,6 +310,11 @@ impl Engine {
             entry.work = None;
             entry.status = None;
         }
+    }
+
+    /// What people type is kept too, and may hold a secret that Houston knows.
+    pub(super) fn clean(&self, text: &str) -> String {
+        self.0.parts.redactor.redact(text).into_owned()
     }
 
     pub(super) fn redact(&self, mut error: StepError) -> StepError {

@@ -1,3 +1,4 @@
 //! What several topics of the integration tests share.
 
+pub mod house;
 pub mod rc;

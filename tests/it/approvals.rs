@@ -1,0 +1,394 @@
+//! Who consents to a plan, as the room sees it: cards, reactions, words, deadlines, and what becomes of votes
+//! when Houston or the world changes meanwhile.
+
+use std::time::Duration;
+
+use houston::clock::Clock;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::support::house::{House, Said, Setup};
+use crate::support::rc::Person;
+
+/// Two people of these roles.
+const TWO: &str = "approvals:\n  deploy: {count: 2, from: [operator, lead]}\n";
+
+/// Alice asks for a deployment to prod.
+async fn asked(t: &House) -> Said {
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.card().await
+}
+
+async fn cancel(t: &House, run: &str) {
+    t.say("alice", "ops", &format!("!cancel {run}")).await;
+    t.expect("ops", &[run, "is cancelled"]).await;
+}
+
+#[tokio::test]
+async fn prod_needs_a_second_person_by_default() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    for part in ["*R-1*", "`deploy prod web 1.8` asked by alice", "1 operator or lead, not the requester"] {
+        assert!(card.text.contains(part), "`{part}` is missing: {}", card.text);
+    }
+    assert!(card.text.contains("demo/web:1.7") && card.text.contains("demo/web:1.8"), "{}", card.text);
+    assert!(card.text.contains("*has* nobody yet") && card.text.contains("*until*"), "{}", card.text);
+    assert_eq!(t.image("web").await, "demo/web:1.7", "nothing happens before the consent");
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob"]).await;
+    t.ended("R-1", &[":white_check_mark:", "deployed in"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.8");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn second_approver_must_differ_from_requester() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.react("alice", &card, ":+1:").await;
+    let told = t.expect("ops", &["@alice", "you asked for R-1 yourself"]).await;
+    assert_eq!(told.thread.as_deref(), Some(card.id.as_str()));
+    // Told once.
+    t.react("alice", &card, ":white_check_mark:").await;
+    t.silence("ops").await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    cancel(&t, "R-1").await;
+    t.until(&card, &["*cancelled* by alice", "Nothing was changed"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn no_way_of_approving_counts_the_requester() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.say("alice", "ops", "!approve R-1").await;
+    t.expect("ops", &["you asked for R-1 yourself"]).await;
+    t.say("alice", "ops", "/approve R-1").await;
+    t.expect("ops", &["you asked for R-1 yourself"]).await;
+    t.say("alice", "ops", "@houston approve R-1").await;
+    t.expect("ops", &["you asked for R-1 yourself"]).await;
+    t.react("alice", &card, ":thumbsup_tone2:").await;
+    t.say("alice", "ops", "!retry R-1").await;
+    t.expect("ops", &["R-1"]).await;
+    t.silence("ops").await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    cancel(&t, "R-1").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_vote_without_the_role_does_not_count_and_its_giver_is_told_once() {
+    let t = House::start().await;
+    t.newcomer("dave").await;
+    let card = asked(&t).await;
+    t.react("dave", &card, ":+1:").await;
+    t.expect("ops", &["@dave", "your vote on R-1 does not count", "`lead` or `operator`"]).await;
+    t.react("dave", &card, ":white_check_mark:").await;
+    t.silence("ops").await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    // A denial takes the right as well.
+    t.react("dave", &card, ":-1:").await;
+    t.silence("ops").await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    cancel(&t, "R-1").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn who_denies_by_reaction_is_asked_why_and_the_card_says_it() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":-1:").await;
+    t.until(&card, &["*denied* by bob"]).await;
+    let question = t.expect("ops", &["@bob why?"]).await;
+    let thread = question.thread.expect("it stands under the card");
+    t.reply("carol", "ops", &thread, "because I say so").await;
+    t.reply("bob", "ops", &thread, "not before the holidays").await;
+    let card = t.until(&card, &["*denied* by bob", "not before the holidays"]).await;
+    assert!(!card.text.contains("because I say so"), "{}", card.text);
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_denial_by_command_brings_its_reason() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.say("carol", "ops", "!deny R-1 the database is being moved").await;
+    t.expect("ops", &["R-1 is denied."]).await;
+    t.until(&card, &["*denied* by carol", "the database is being moved"]).await;
+    t.silence("ops").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_vote_can_be_withdrawn_until_the_run_has_started() {
+    let t = House::prod(TWO).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob", "*missing* 1 operator or lead"]).await;
+    t.say("bob", "ops", "!withdraw R-1").await;
+    t.expect("ops", &["Your approval of R-1 is withdrawn"]).await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*has* carol"]).await;
+    t.say("bob", "ops", "!approve R-1").await;
+    t.expect("ops", &["R-1 is approved."]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.say("bob", "ops", "!withdraw R-1").await;
+    t.expect("ops", &["nothing to withdraw from R-1"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_vanished_reaction_no_longer_counts_and_the_card_says_so() {
+    let t = House::prod(TWO).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.unreact("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* nobody yet", "bob's reaction vanished", "`!approve R-1`"]).await;
+    // It takes two all the same.
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*has* carol"]).await;
+    t.silence("ops").await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.say("bob", "ops", "!approve R-1").await;
+    t.expect("ops", &["R-1 is approved."]).await;
+    t.until(&card, &["*approved* by"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn two_reactions_of_one_person_are_one_vote() {
+    let t = House::prod(TWO).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.react("bob", &card, ":white_check_mark:").await;
+    t.say("bob", "ops", "!approve R-1").await;
+    t.expect("ops", &["Your approval of R-1 counts; one more is missing."]).await;
+    t.react("carol", &card, ":thumbsup_tone3:").await;
+    t.until(&card, &["*approved* by bob and carol"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn an_operator_and_a_lead_are_two_people() {
+    let groups = "{count: 1, from: [operator]}, {count: 1, from: [lead]}";
+    // Carol is both, and still only one.
+    let access =
+        "access:\n  roles:\n    operator: {users: [alice, bob, carol]}\n    lead: {users: [carol]}\n";
+    let setup = Setup {
+        prod: format!("approvals:\n  deploy: {{all_of: [{groups}]}}\n"),
+        houston: access.to_owned(),
+        ..Setup::default()
+    };
+    let t = House::with(setup).await;
+    let card = asked(&t).await;
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*has* carol", "*missing* 1"]).await;
+    t.silence("ops").await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_reason_that_is_required_is_asked_for_and_stands_on_the_card() {
+    let t = House::prod("approvals:\n  deploy: {count: 1, from: [operator, lead], reason: required}\n").await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.expect("ops", &["needs a reason", "--reason"]).await;
+    assert!(t.runs().is_empty());
+    t.say("alice", "ops", "!deploy prod web 1.8 --reason \"the login fix\"").await;
+    let card = t.card().await;
+    assert!(card.text.contains("_reason: the login fix_"), "{}", card.text);
+    cancel(&t, "R-1").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_request_expires_and_is_not_started_by_a_late_vote() {
+    let clock = Clock::manual(Timestamp::now());
+    let t = House::with(Setup { clock: clock.clone(), ..Setup::default() }).await;
+    let card = asked(&t).await;
+    clock.advance(Duration::from_secs(29 * 60));
+    t.silence("ops").await;
+    t.until(&card, &["*needs*"]).await;
+    clock.advance(Duration::from_secs(2 * 60));
+    t.until(&card, &["*expired*", "Nothing was changed"]).await;
+    t.react("bob", &card, ":+1:").await;
+    t.silence("ops").await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn late_votes_are_answered_and_change_nothing() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.say("bob", "ops", "!deny R-1 no").await;
+    t.expect("ops", &["R-1 is denied."]).await;
+    t.say("carol", "ops", "!approve R-1").await;
+    t.expect("ops", &["R-1 denied: there is nothing to decide any more."]).await;
+    t.react("carol", &card, ":+1:").await;
+    t.silence("ops").await;
+    t.until(&card, &["*denied* by bob"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn drift_between_approval_and_start_voids_it() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.change_image("web", "demo/web:1.6").await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*void*", "image", "demo/web:1.7", "demo/web:1.6", "Nothing was changed"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.6");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_changed_configuration_voids_what_was_asked_before() {
+    let mut t = House::start().await;
+    let card = asked(&t).await;
+    t.stop().await;
+    t.configure("environments/prod.yaml", "variables: {colour: green}\n");
+    t.start_again().await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*void*", "configuration revision"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_new_plan_voids_the_votes_of_the_old_one() {
+    let t = House::prod(TWO).await;
+    let first = asked(&t).await;
+    t.react("bob", &first, ":+1:").await;
+    t.until(&first, &["*has* bob"]).await;
+    let second = asked(&t).await;
+    assert!(second.text.contains("*R-2*") && second.text.contains("*has* nobody yet"), "{}", second.text);
+    t.react("carol", &second, ":+1:").await;
+    t.until(&second, &["*has* carol", "*missing* 1"]).await;
+    t.until(&first, &["*has* bob", "*missing* 1"]).await;
+    cancel(&t, "R-1").await;
+    cancel(&t, "R-2").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn votes_survive_a_restart_and_reactions_made_meanwhile_count() {
+    let mut t = House::prod(TWO).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.stop().await;
+    t.react("carol", &card, ":+1:").await;
+    t.start_again().await;
+    t.until(&card, &["*approved* by bob and carol"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_vote_that_was_taken_back_while_houston_was_away_does_not_count() {
+    let mut t = House::prod(TWO).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.stop().await;
+    t.unreact("bob", &card, ":+1:").await;
+    t.start_again().await;
+    t.until(&card, &["*has* nobody yet", "bob's reaction vanished"]).await;
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*has* carol"]).await;
+    t.silence("ops").await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    cancel(&t, "R-1").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn forged_reactions_on_a_new_message_do_not_count() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    let forged = json!({"room": "ops", "u": "alice", "msg": card.text,
+        "reactions": {":+1:": {"usernames": ["bob", "carol"]}}});
+    t.control("send", json!({"message": forged})).await;
+    // Also when she passes off her message as the card.
+    let mut passed_off = forged.clone();
+    passed_off["_id"] = "forged".into();
+    passed_off["tmid"] = card.id.as_str().into();
+    t.control("send", json!({"message": passed_off})).await;
+    t.silence("ops").await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    cancel(&t, "R-1").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_renamed_voter_keeps_one_vote_and_the_new_owner_of_the_name_has_none() {
+    let t = House::prod("approvals:\n  deploy: {count: 2, from: [operator, lead]}\n").await;
+    t.newcomer("mallory").await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.control("rename", json!({"user": "bob", "to": "bobby"})).await;
+    t.control("rename", json!({"user": "mallory", "to": "bob"})).await;
+    // The document says `bob` as before: that is still the old Bob's vote, and only one.
+    t.react("bob", &card, ":white_check_mark:").await;
+    t.expect("ops", &["@bob your vote on R-1 does not count"]).await;
+    t.react("bobby", &card, ":white_check_mark:").await;
+    t.silence("ops").await;
+    t.until(&card, &["*missing* 1"]).await;
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*approved* by"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    let entry = t.audited().into_iter().find(|entry| entry.event.action == "approved").expect("audited");
+    let by: Vec<String> =
+        entry.event.approval.expect("with the consent").by.iter().map(|who| who.id.to_string()).collect();
+    assert_eq!(by, ["u-bob", "u-carol"]);
+    t.end().await;
+}
+
+#[tokio::test]
+async fn deleting_the_card_cancels_nothing_silently() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.control("delete", json!({"message": card.id})).await;
+    let again = t.card().await;
+    assert!(again.id != card.id && again.text.contains("*R-1*"), "{}", again.text);
+    t.react("bob", &again, ":+1:").await;
+    t.until(&again, &["*approved* by bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn rights_are_checked_again_at_the_start() {
+    let access = "access:\n  roles:\n    operator: {users: [alice, bob]}\n    lead: {users: [carol, dave]}\n";
+    let setup = Setup { prod: TWO.to_owned(), houston: access.to_owned(), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    t.newcomer("dave").await;
+    t.restart().await;
+    let card = asked(&t).await;
+    t.react("dave", &card, ":+1:").await;
+    t.until(&card, &["*has* dave", "*missing* 1"]).await;
+    let carol = Person::login(&t.sandbox.url(), "carol").await;
+    let left = json!({"userId": "u-dave", "activeStatus": false, "confirmRelinquish": true});
+    assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob", "*missing* 1"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob and carol"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}

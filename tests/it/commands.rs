@@ -1,0 +1,181 @@
+//! How commands are typed and answered: forms, mistakes, questions back, help, and what is not for Houston.
+
+use serde_json::json;
+
+use crate::support::house::{House, Setup};
+use crate::support::rc::Person;
+
+#[tokio::test]
+async fn a_missing_argument_is_asked_for_once_in_the_thread_and_completed() {
+    let t = House::with(Setup { services: vec![("staging-web", 1)], ..Setup::default() }).await;
+    let id = t.say("alice", "ops", "!scale staging web").await;
+    let question = t.expect("ops", &["`scale staging web`: which `replicas`"]).await;
+    assert_eq!(question.thread.as_deref(), Some(id.as_str()));
+    t.reply("bob", "ops", &id, "3").await;
+    t.silence("ops").await;
+    t.reply("alice", "ops", &id, "2").await;
+    t.wait("the run", || (t.runs() == ["scale staging web 2"]).then_some(())).await;
+    t.expect("ops", &["*R-1*"]).await;
+    t.expect("ops", &["@alice", "scaled in"]).await;
+    assert_eq!(t.tasks_wanted("staging-web").await, 2);
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_answer_gets_the_usage_and_no_second_question() {
+    let t = House::talk().await;
+    let id = t.say("alice", "ops", "!rollback prod").await;
+    t.expect("ops", &["which `service`", "`web`"]).await;
+    t.reply("alice", "ops", &id, "wbe").await;
+    t.expect("ops", &["did you mean `web`?", "Usage:"]).await;
+    t.reply("alice", "ops", &id, "web").await;
+    t.silence("ops").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn an_argument_is_a_declared_name_or_an_error() {
+    let t = House::talk().await;
+    for (typed, answer) in [
+        ("!deploy prdo web 1.8", &["prdo", "did you mean `prod`?"][..]),
+        ("!deploy prod wbe 1.8", &["wbe", "did you mean `web`?"][..]),
+        ("!deploy prod \"web; rm -rf /\"", &["web; rm -rf /", "^"][..]),
+        ("!deploy prod --force", &["There is no flag `--force`"][..]),
+        ("!deploy prod web \"1.8 && reboot\"", &["1.8 && reboot"][..]),
+        ("!deploy prod w\u{0435}b 1.8", &["w\u{0435}b"][..]),
+        ("!scale prod web 3.5", &["3.5"][..]),
+        ("!scale prod web -1", &["-1"][..]),
+        ("!deplyo prod", &["deplyo", "deploy"][..]),
+    ] {
+        t.say("alice", "ops", typed).await;
+        t.expect("ops", answer).await;
+    }
+    t.silence("ops").await;
+    assert!(t.runs().is_empty(), "nothing was corrected by itself: {:?}", t.runs());
+    t.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_addressed_to_houston_is_never_answered() {
+    let t = House::talk().await;
+    for talk in [
+        "deploy prod web 1.8",
+        "shall we deploy prod?",
+        "help",
+        "/usr/local/bin/houston is missing",
+        "houston, we have a problem",
+        "! that was close",
+        "> !deploy prod web 1.8",
+        "approve R-1",
+        "yes",
+    ] {
+        t.say("alice", "ops", talk).await;
+    }
+    let id = t.say("alice", "ops", "a thread").await;
+    t.reply("bob", "ops", &id, "yes").await;
+    t.silence("ops").await;
+    assert!(t.runs().is_empty());
+    t.end().await;
+}
+
+#[tokio::test]
+async fn every_form_of_a_command_is_answered() {
+    let t = House::talk().await;
+    for (typed, word) in [("!ping a1", "a1"), ("@houston ping a2", "a2"), ("/ping a3", "a3")] {
+        t.say("alice", "ops", typed).await;
+        t.expect("ops", &[&format!("pong {word}")]).await;
+    }
+    t.end().await;
+}
+
+#[tokio::test]
+async fn in_a_direct_message_no_prefix_is_needed() {
+    let t = House::talk().await;
+    let alice = Person::login(&t.sandbox.url(), "alice").await;
+    let direct = alice.direct("houston").await;
+    t.say("alice", &direct, "ping in private").await;
+    t.expect(&direct, &["pong in private"]).await;
+    t.say("alice", &direct, "!whoami").await;
+    t.expect(&direct, &["You are `alice`", "`operator`"]).await;
+    t.say("alice", &direct, "deploy staging wbe").await;
+    t.expect(&direct, &["did you mean `web`?"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn rocketchat_keeps_its_own_slash_words_and_the_other_forms_work() {
+    let t = House::with(Setup { services: vec![("web", 1)], ..Setup::default() }).await;
+    let mut alice = Person::login(&t.sandbox.url(), "alice").await;
+    let call = json!([{"cmd": "status", "params": "prod", "msg": {"rid": t.sandbox.room_id("ops"), "msg": "/status prod"}}]);
+    alice.socket.call("slashCommand", call).await.expect("Rocket.Chat takes it");
+    t.silence("ops").await;
+    t.say("alice", "ops", "!status prod").await;
+    t.expect("ops", &["*prod*", "web", "1/1", "1.7"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn status_shows_drift_and_the_last_deployment() {
+    let t = House::with(Setup { services: vec![("staging-web", 1)], ..Setup::default() }).await;
+    t.say("alice", "ops", "!status staging").await;
+    t.expect("ops", &[":large_green_circle: *staging*", "1/1", "1.7"]).await;
+    t.say("alice", "ops", "!deploy staging web 1.8").await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.say("alice", "ops", "!status staging").await;
+    t.expect("ops", &["runs `1.8`, its file says `1.7`", "web got 1.8 by alice in R-1"]).await;
+    t.say("alice", "ops", "!runs").await;
+    t.expect("ops", &["R-1", "deploy staging web 1.8", "by alice"]).await;
+    t.say("alice", "ops", "!show R-1").await;
+    t.expect("ops", &["*R-1*", "deployed in", "by alice_"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn help_explains_a_command_with_its_approvals() {
+    let t = House::talk().await;
+    t.say("alice", "ops", "!help deploy").await;
+    t.expect(
+        "ops",
+        &[
+            "`!deploy ENVIRONMENT [SERVICE] [VERSION]",
+            "in `prod` it needs 1 operator or lead",
+            "in `staging` it needs no approval",
+        ],
+    )
+    .await;
+    // Help has no side effect, however it is asked for.
+    t.say("alice", "ops", "!deploy --help").await;
+    t.expect("ops", &["`!deploy ENVIRONMENT [SERVICE] [VERSION]"]).await;
+    assert!(t.runs().is_empty());
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_question_is_answered_with_what_houston_can_do() {
+    let t = House::talk().await;
+    t.say("alice", "ops", "@houston why was the last deployment slow?").await;
+    t.expect("ops", &["I take commands", "`!help`"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn long_output_is_cut_in_the_room_and_attached_whole() {
+    let t = House::with(Setup { services: vec![("staging-web", 1)], ..Setup::default() }).await;
+    t.say("alice", "ops", "!deploy staging web 1.9").await;
+    t.ended("R-1", &["*failed*"]).await;
+    t.say("alice", "ops", "!logs R-1").await;
+    let whole = t.expect("ops", &["*R-1*", "update `web` to `1.9`"]).await;
+    assert!(!whole.text.contains("attached"), "{}", whole.text);
+    let transcript = t.state().join("transcripts").join("R-1.log");
+    let mut text = std::fs::read_to_string(&transcript).expect("it is there");
+    for line in 0..500 {
+        text.push_str(&format!("2026-11-22T00:00:00Z line {line}\n"));
+    }
+    std::fs::write(&transcript, text).expect("written");
+    t.say("alice", "ops", "!logs R-1 --lines 10").await;
+    let cut = t.expect("ops", &["*R-1*", "line 499", "The whole output is attached."]).await;
+    assert!(!cut.text.contains("line 100"), "{}", cut.text);
+    let file = t.wait("the file", || t.said("ops").into_iter().find(|said| said.file)).await;
+    t.expect("ops", &[&file.text]).await;
+    t.end().await;
+}

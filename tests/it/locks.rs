@@ -1,0 +1,97 @@
+//! Two things at once: side by side where they may be, in a queue that shows itself where not, and locks that
+//! people hold.
+
+use crate::support::house::{House, Setup};
+
+/// No approval in prod, so that the conversations are about locks alone.
+async fn house(services: &[(&'static str, u64)]) -> House {
+    let prod = "approvals: {default: none}\n".to_owned();
+    House::with(Setup { services: services.to_vec(), prod, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn two_services_of_one_environment_go_side_by_side() {
+    let t = house(&[("web", 1), ("api", 1)]).await;
+    t.say("alice", "ops", "!deploy prod web 1.8-slow").await;
+    t.wait_for_image("web", "demo/web:1.8-slow").await;
+    t.say("bob", "ops", "!deploy prod api 1.8").await;
+    t.ended("R-2", &["deployed in"]).await;
+    let first = t.progress("R-1").await;
+    assert!(first.text.contains("step 1 of 1"), "the slow one is not done yet: {}", first.text);
+    t.until(&first, &["deployed in"]).await;
+    t.expect("ops", &["@alice", "deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
+    let t = house(&[("web", 1)]).await;
+    t.say("alice", "ops", "!deploy prod web 1.8-slow").await;
+    t.wait_for_image("web", "demo/web:1.8-slow").await;
+    // Both are planned against what is declared to run, so their plans hold when their turn comes.
+    t.say("bob", "ops", "!scale prod web 2").await;
+    let second = t.progress("R-2").await;
+    t.until(&second, &["is queued", "behind R-1 (`deploy prod web 1.8-slow` by alice)"]).await;
+    t.say("carol", "ops", "!deploy prod").await;
+    let third = t.progress("R-3").await;
+    t.until(&third, &["is queued", "behind R-1", "R-2"]).await;
+    t.say("alice", "ops", "!locks").await;
+    t.expect(
+        "ops",
+        &["`prod/web` is held by R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"],
+    )
+    .await;
+    t.say("carol", "ops", "!cancel R-3").await;
+    t.expect("ops", &["R-3 is cancelled. Nothing was changed."]).await;
+    t.until(&third, &["*cancelled* by carol before it started"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.until(&second, &["scaled in"]).await;
+    t.expect("ops", &["@bob", "scaled in"]).await;
+    assert_eq!((t.tasks_wanted("web").await, t.image("web").await), (2, "demo/web:1.8-slow".to_owned()));
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_locked_environment_refuses_with_holder_reason_and_age() {
+    let t = house(&[("web", 1)]).await;
+    t.say("carol", "ops", "!lock prod database maintenance").await;
+    t.expect("ops", &[":lock: `prod` is locked"]).await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.expect(
+        "ops",
+        &["was not started: carol has locked `prod` for ", "database maintenance", "`!unlock prod`"],
+    )
+    .await;
+    t.say("alice", "ops", "!lock prod/web mine").await;
+    t.expect("ops", &["`prod/web`"]).await;
+    t.say("alice", "ops", "!unlock prod/web").await;
+    t.expect("ops", &["`prod/web`"]).await;
+    t.say("bob", "ops", "!locks").await;
+    t.expect("ops", &["carol has locked `prod`", "database maintenance"]).await;
+    assert!(t.runs().is_empty());
+    t.say("bob", "ops", "!unlock prod").await;
+    t.expect("ops", &[":unlock: `prod` is free. @carol, it was yours."]).await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.ended("R-1", &["deployed in"]).await;
+    let audited: Vec<String> = t.audited().into_iter().map(|entry| entry.event.action).collect();
+    assert!(
+        audited.contains(&"locked".to_owned()) && audited.contains(&"unlocked".to_owned()),
+        "{audited:?}"
+    );
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_lock_on_one_service_leaves_the_others_alone_and_survives_a_restart() {
+    let mut t = house(&[("web", 1), ("api", 1)]).await;
+    t.say("bob", "ops", "!lock prod/web hotfix by hand").await;
+    t.expect("ops", &["`prod/web` is locked"]).await;
+    t.restart().await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.expect("ops", &["bob has locked `prod/web`", "hotfix by hand"]).await;
+    t.say("alice", "ops", "!deploy prod api 1.8").await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.say("bob", "ops", "!unlock prod/web").await;
+    t.expect("ops", &["`prod/web` is free."]).await;
+    t.end().await;
+}
