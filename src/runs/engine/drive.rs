@@ -90,7 +90,7 @@ impl Engine {
                 tokio::select! {
                     () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
                     () = self.0.shutdown.cancelled() => {}
-                    () = async { match &nudged { Some(nudged) => nudged.notified().await, None => {} } } => {}
+                    () = async { if let Some(nudged) = &nudged { nudged.notified().await } } => {}
                 }
             }
             let mut live = self.live_map();
@@ -236,9 +236,7 @@ impl Engine {
     /// `None`: the consent that the run was approved with still stands.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         let run = state.id;
-        if state.plan.approval.is_none() {
-            return None;
-        }
+        state.plan.approval.as_ref()?;
         let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
         let objections = match consent.look_again(state).await {
             Ok(objections) => objections,

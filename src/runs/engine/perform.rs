@@ -328,7 +328,6 @@ impl Engine {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn bug(_panic: Box<dyn std::any::Any + Send>) -> StepError {
     StepError::new("the step failed unexpectedly; this is a bug in Houston").with_effects()
 }
