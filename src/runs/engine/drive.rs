@@ -238,9 +238,7 @@ impl Engine {
     /// `None`: the consent that the run was approved with still stands.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         let run = state.id;
-        if state.plan.approval.is_none() {
-            return None;
-        }
+        state.plan.approval.as_ref()?;
         let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
         let objections = match consent.look_again(state).await {
             Ok(objections) => objections,
