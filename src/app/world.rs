@@ -115,7 +115,7 @@ fn http_client() -> reqwest::Client {
             .timeout(Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::custom(|attempt| {
                 let elsewhere =
-                    attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
+                    attempt.previous().first().is_some_and(|first| first.origin() != attempt.url().origin());
                 if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
             }))
             .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))

@@ -411,7 +411,6 @@ impl Dispatcher {
     ) -> Continued {
         // An answer that waited while Houston was away may be to a world that has moved on.
         if message.age > self.parts.config.limits.stale_after {
-            self.end_dialogue(message);
             return Continued::NotMeant;
         }
         let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();

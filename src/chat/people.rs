@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::access::{Access, Found, Learned, Person, Pins, looks_like_an_id};
+use crate::access::{Access, Found, Learned, Person, Pins};
 use crate::clock::Clock;
 use crate::config;
 use crate::gateway::events::{Actor, SendError};
@@ -141,11 +141,7 @@ impl People {
 
     async fn find(&self, entry: &str) -> Result<Found, SendError> {
         let name = entry.trim_start_matches('@');
-        let as_id = if looks_like_an_id(name) || name.chars().any(|c| c.is_ascii_digit()) {
-            self.chat.user(Who::Id(&UserId::from(entry))).await?.is_some_and(|user| user.active)
-        } else {
-            false
-        };
+        let as_id = self.chat.user(Who::Id(&UserId::from(entry))).await?.is_some_and(|user| user.active);
         let as_name = if as_id { None } else { self.chat.user(Who::Name(name)).await?.map(|user| user.id) };
         Ok(Found { as_id, as_name })
     }

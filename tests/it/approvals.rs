@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use houston::clock::Clock;
-use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::house::{House, Said, Setup};
@@ -213,7 +212,7 @@ async fn a_reason_that_is_required_is_asked_for_and_stands_on_the_card() {
 
 #[tokio::test]
 async fn a_request_expires_and_is_not_started_by_a_late_vote() {
-    let clock = Clock::manual(Timestamp::now());
+    let clock = Clock::manual(Clock::system().now());
     let t = House::with(Setup { clock: clock.clone(), ..Setup::default() }).await;
     let card = asked(&t).await;
     clock.advance(Duration::from_secs(29 * 60));
@@ -373,7 +372,8 @@ async fn deleting_the_card_cancels_nothing_silently() {
 
 #[tokio::test]
 async fn rights_are_checked_again_at_the_start() {
-    let access = "access:\n  roles:\n    operator: {users: [alice, bob]}\n    lead: {users: [carol, dave]}\n";
+    let access =
+        "access:\n  roles:\n    operator: {users: [alice, bob]}\n    lead: {users: [carol, u-dave]}\n";
     let setup = Setup { prod: TWO.to_owned(), houston: access.to_owned(), ..Setup::default() };
     let mut t = House::with(setup).await;
     t.newcomer("dave").await;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use houston::clock::Clock;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::house::{House, Setup, both};
@@ -56,7 +55,7 @@ async fn edits_never_execute() {
         let id = t.say("alice", "ops", DEPLOY).await;
         t.ended("R-1", &["deployed in"]).await;
         let edit = json!({"_id": id, "room": "ops", "u": "alice", "msg": "!deploy prod web 1.8",
-            "editedAt": {"$date": Timestamp::now().as_millisecond()}});
+            "editedAt": {"$date": Clock::system().now().as_millisecond()}});
         t.control("send", json!({"message": edit})).await;
         let told = t.expect("ops", &["@alice edits are never carried out"]).await;
         assert_eq!(told.thread.as_deref(), Some(id.as_str()));
@@ -90,7 +89,7 @@ async fn own_and_bot_messages_are_never_obeyed() {
 #[tokio::test]
 async fn five_commands_in_one_millisecond_are_five() {
     both(|t| async move {
-        let ts = json!({"$date": Timestamp::now().as_millisecond()});
+        let ts = json!({"$date": Clock::system().now().as_millisecond()});
         let messages: Vec<Value> = (1..=5)
             .map(|n| json!({"room": "ops", "u": "alice", "msg": format!("!ping {n}"), "ts": ts, "_updatedAt": ts}))
             .collect();
@@ -166,7 +165,7 @@ async fn stale(t: &mut House) -> String {
 }
 
 async fn house_with_a_clock() -> House {
-    let clock = Clock::manual(Timestamp::now());
+    let clock = Clock::manual(Clock::system().now());
     House::with(Setup { services: vec![("staging-web", 1)], clock, ..Setup::default() }).await
 }
 
@@ -268,7 +267,7 @@ async fn a_room_that_houston_was_removed_from_is_not_obeyed() {
 
 #[tokio::test]
 async fn command_spam_is_limited_per_person() {
-    let clock = Clock::manual(Timestamp::now());
+    let clock = Clock::manual(Clock::system().now());
     let setup = Setup {
         services: Vec::new(),
         clock: clock.clone(),

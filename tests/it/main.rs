@@ -1,6 +1,8 @@
 //! All integration tests in one binary, by topic. Real parts are named by `HOUSTON_TEST_*`; `./test` starts
 //! them and sets these.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic: that is how it fails")]
+
 mod access;
 mod approvals;
 mod architecture;
