@@ -447,10 +447,12 @@ impl Dispatcher {
                 let now = self.parts.clock.now();
                 let age = std::time::Duration::try_from(now.duration_since(asked_at)).unwrap_or_default();
                 let commands = &self.parts.config.commands;
-                let another = matches!(
-                    addressed(&message.text, &bot, RoomKind::Public, commands),
-                    Some(Addressed::Command(_))
-                );
+                // Only a command that was given after the question takes its place.
+                let another = !message.caught_up
+                    && matches!(
+                        addressed(&message.text, &bot, RoomKind::Public, commands),
+                        Some(Addressed::Command(_))
+                    );
                 if age > super::dialogue::PATIENCE || another {
                     self.end_dialogue(message);
                     return Continued::NotMeant;

@@ -51,7 +51,7 @@ async fn a_version_that_is_not_healthy_is_rolled_back_and_the_room_is_told_why()
     }
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.say("bob", "ops", "!status prod web").await;
-    t.expect("ops", &["web", "1.7", "did not get 2.0"]).await;
+    t.expect("ops", &["web", "1.7", "2.0 tried, not kept", "by alice"]).await;
     t.end().await;
 }
 

@@ -59,7 +59,7 @@ async fn a_locked_environment_refuses_with_holder_reason_and_age() {
     t.say("alice", "ops", "!deploy prod web 1.8").await;
     t.expect(
         "ops",
-        &["was not started: carol has locked `prod` for ", "database maintenance", "`!unlock prod`"],
+        &["was not started: `prod` is locked by carol since ", "database maintenance", "`!unlock prod`"],
     )
     .await;
     t.say("alice", "ops", "!lock prod/web mine").await;
@@ -67,7 +67,7 @@ async fn a_locked_environment_refuses_with_holder_reason_and_age() {
     t.say("alice", "ops", "!unlock prod/web").await;
     t.expect("ops", &["`prod/web`"]).await;
     t.say("bob", "ops", "!locks").await;
-    t.expect("ops", &["carol has locked `prod`", "database maintenance"]).await;
+    t.expect("ops", &["`prod` is locked by carol", "database maintenance"]).await;
     assert!(t.runs().is_empty());
     t.say("bob", "ops", "!unlock prod").await;
     t.expect("ops", &[":unlock: `prod` is free. @carol, it was yours."]).await;
@@ -88,7 +88,7 @@ async fn a_lock_on_one_service_leaves_the_others_alone_and_survives_a_restart() 
     t.expect("ops", &["`prod/web` is locked"]).await;
     t.restart().await;
     t.say("alice", "ops", "!deploy prod web 1.8").await;
-    t.expect("ops", &["bob has locked `prod/web`", "hotfix by hand"]).await;
+    t.expect("ops", &["`prod/web` is locked by bob", "hotfix by hand"]).await;
     t.say("alice", "ops", "!deploy prod api 1.8").await;
     t.ended("R-1", &["deployed in"]).await;
     t.say("bob", "ops", "!unlock prod/web").await;

@@ -120,12 +120,13 @@ async fn the_audit_log_tells_the_whole_story_and_its_chain_holds() {
     let story = [
         ("alice", "requested"),
         ("bob", "approved"),
+        ("alice", "started"),
         ("alice", "succeeded"),
         ("bob", "requested"),
         ("carol", "denied"),
     ];
     assert_eq!(told, story);
-    let end = &entries[2].event;
+    let end = &entries[3].event;
     assert_eq!((end.command.as_str(), end.target.as_deref()), ("deploy prod web 1.8", Some("prod/web")));
     assert_eq!(end.result.as_deref(), Some("succeeded"));
     let by: Vec<&str> = end.approval.iter().flat_map(|a| &a.by).map(|who| who.id.as_str()).collect();

@@ -173,7 +173,9 @@ impl Engine {
     /// Takes the locks, or says who has them; looks whether the world is still what was approved.
     async fn try_start(&self, state: &RunState) -> Turn {
         let run = state.id;
-        if let Some(behind) = blocked_by(&*self.0.journal.lock().await, state) {
+        // On a line of its own: the lock of the journal is not held while the queueing is written into it.
+        let behind = blocked_by(&*self.0.journal.lock().await, state);
+        if let Some(behind) = behind {
             let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
             if known {
                 return Turn::Rest;
