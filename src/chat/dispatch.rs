@@ -408,9 +408,9 @@ impl Dispatcher {
         dialogue: Dialogue,
         lane: &mpsc::UnboundedSender<Act>,
     ) -> Continued {
-        // An answer that waited while Houston was away may be to a world that has moved on.
+        // An answer that waited while Houston was away may be to a world that has moved on. The question
+        // stays: what is that old may also have been said before it.
         if message.age > self.parts.config.limits.stale_after {
-            self.end_dialogue(message);
             return Continued::NotMeant;
         }
         let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();
