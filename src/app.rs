@@ -111,24 +111,10 @@ pub fn kinds() -> Kinds {
     Arc::new(registry())
 }
 
-/// The HTTP client for health checks and the like.
-pub fn http_client() -> Result<reqwest::Client, StartError> {
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
-        .redirect(reqwest::redirect::Policy::custom(|attempt| {
-            let first = attempt.previous().first();
-            let elsewhere = first.is_some_and(|first| first.origin() != attempt.url().origin());
-            if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
-        }))
-        .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| StartError::new(format!("cannot set up HTTP: {e}")))
-}
-
 /// A planner without a chat server or a store: `houston plan`.
 pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
     let ssh = ssh_pool(runtime, redactor.clone())?;
-    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, ssh, http_client()?));
+    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, ssh));
     Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
 }
 
@@ -156,7 +142,7 @@ impl Houston {
         })?;
         let auth = resolve_auth(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
-        let app_world = Arc::new(AppWorld::new(Arc::clone(&config), ssh.clone(), http_client()?));
+        let app_world = Arc::new(AppWorld::new(Arc::clone(&config), ssh.clone()));
         let world: Arc<dyn World> = Arc::clone(&app_world) as Arc<dyn World>;
         let transcripts = Transcripts::new(state.join("transcripts"), redactor.clone());
         let engine = Engine::open(Parts {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -20,15 +21,17 @@ use crate::providers::swarm::Swarm;
 pub struct AppWorld {
     config: Arc<Config>,
     ssh: SshPool,
-    http: reqwest::Client,
+    /// Made when a step asks for it first: it reads this machine's root certificates, which most starts
+    /// do not need.
+    http: OnceLock<reqwest::Client>,
     swarms: Mutex<HashMap<EnvName, Arc<Swarm>>>,
     /// Absent without a chat server: `houston plan` needs none.
     chat: OnceLock<Chat>,
 }
 
 impl AppWorld {
-    pub fn new(config: Arc<Config>, ssh: SshPool, http: reqwest::Client) -> Self {
-        Self { config, ssh, http, swarms: Mutex::default(), chat: OnceLock::new() }
+    pub fn new(config: Arc<Config>, ssh: SshPool) -> Self {
+        Self { config, ssh, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
     }
 
     /// From now on steps can speak.
@@ -101,6 +104,24 @@ impl World for AppWorld {
     }
 
     fn http(&self) -> reqwest::Client {
-        self.http.clone()
+        self.http.get_or_init(http_client).clone()
     }
+}
+
+/// For health checks and the like.
+fn http_client() -> reqwest::Client {
+    let builder = || {
+        reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .redirect(reqwest::redirect::Policy::custom(|attempt| {
+                let elsewhere =
+                    attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host());
+                if elsewhere || attempt.previous().len() > 5 { attempt.stop() } else { attempt.follow() }
+            }))
+            .user_agent(concat!("houston/", env!("CARGO_PKG_VERSION")))
+    };
+    builder().build().unwrap_or_else(|error| {
+        tracing::error!("no `https` address can be checked from here: {error}");
+        builder().tls_certs_only([]).build().expect("a client without certificates has nothing to read")
+    })
 }

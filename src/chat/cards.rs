@@ -50,6 +50,7 @@ fn change(change: &Change) -> String {
 /// What a plan would do: the same lines on the card, in a dry run and in `houston plan`.
 pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
     let mut out = String::new();
+    let mut said = std::collections::HashSet::new();
     for (index, step) in plan.steps.iter().take(MOST_STEPS).enumerate() {
         // A number says something only where there is an order.
         let number = if plan.steps.len() > 1 { format!("*{}.* ", index + 1) } else { String::new() };
@@ -57,7 +58,8 @@ pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
         for line in &step.preview.changes {
             let _ = writeln!(out, "• {}", change(line));
         }
-        for note in &step.preview.notes {
+        // What several steps have in common is said with the first of them.
+        for note in step.preview.notes.iter().filter(|note| said.insert(note.as_str())) {
             let _ = writeln!(out, "• {}", defuse(note));
         }
         if step.undo == PlannedUndo::Impossible {
@@ -103,10 +105,12 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
     }
     let _ = writeln!(out, "{}", plan_lines(&run.plan, &[]));
     match &run.decision {
-        None => out.push_str(&undecided(run, now)),
+        None => {
+            out.push_str(&undecided(run, now));
+            let _ = write!(out, "\n_plan {}_", run.digest.short());
+        }
         Some(decision) => out.push_str(&decided(run, decision)),
     }
-    let _ = write!(out, "\n_plan {}_", run.digest.short());
     out
 }
 

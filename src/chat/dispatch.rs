@@ -178,7 +178,7 @@ impl Dispatcher {
                 self.tasks.spawn(async move { dispatcher.people.pin().await });
             }
             Event::CaughtUp => tracing::info!("caught up"),
-            Event::Offline { reason } => tracing::warn!("offline: {reason}"),
+            Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
                 tracing::info!(room.id = %room, "left {room}");
@@ -319,10 +319,6 @@ impl Dispatcher {
                 }
             },
         };
-        tracing::info!(
-            message.id = %cause.id, room.id = %cause.room.id, user.id = %cause.by.id,
-            "`{}` from {}", line, cause.by.username
-        );
         if let Some(mut text) = reply {
             if let Some(note) = note {
                 text = format!("{text}\n_{note}_");
@@ -330,6 +326,11 @@ impl Dispatcher {
             self.say(&cause, cause.thread.clone(), text).await;
         }
         self.dealt_with(&cause.id);
+        // Last, since somebody waits for the answer.
+        tracing::info!(
+            message.id = %cause.id, room.id = %cause.room.id, user.id = %cause.by.id,
+            "`{}` from {}", line, cause.by.username
+        );
     }
 
     /// The proof, or the refusal for the room.

@@ -38,6 +38,8 @@ const MOST_TRIES: u32 = 15;
 
 /// At the end, for what is still to be said.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Rooms that could not be spoken into at one time, before it is the server that cannot be reached.
+const MOST_HELD_UP: usize = 3;
 
 pub struct Voice {
     chat: Chat,
@@ -81,10 +83,12 @@ impl Voice {
         let mut tick = tokio::time::interval(SHOW_TIME_EVERY);
         loop {
             let held_up = match self.say_all().await {
-                Ok(()) => {
-                    wait = FIRST_WAIT;
+                Ok(held_up) => {
+                    if !held_up {
+                        wait = FIRST_WAIT;
+                    }
                     self.edit_progress().await;
-                    false
+                    held_up
                 }
                 Err(()) => true,
             };
@@ -100,7 +104,7 @@ impl Voice {
                     Err(RecvError::Lagged(_)) => self.everything_moved().await,
                     Err(RecvError::Closed) => return,
                 },
-                _ = tick.tick() => self.everything_moved().await,
+                _ = tick.tick() => self.time_passed().await,
                 () = tokio::time::sleep(wait), if held_up => wait = (wait * 2).min(LONGEST_WAIT),
                 () = tokio::time::sleep_until(next_edit.unwrap_or_else(Instant::now)), if next_edit.is_some() && !held_up => {}
             }
@@ -125,8 +129,19 @@ impl Voice {
         }
     }
 
-    /// `Err`: Rocket.Chat cannot be reached now.
-    async fn say_all(&mut self) -> Result<(), ()> {
+    /// Only what shows a time that grows: whatever waits for people costs no edits meanwhile.
+    async fn time_passed(&mut self) {
+        for run in self.engine.open_runs().await {
+            if matches!(run.phase, Phase::Running | Phase::Undoing) {
+                self.dirty.insert(run.id);
+            }
+        }
+    }
+
+    /// Whether some rooms have to be tried again; the others are not kept waiting by them. `Err`:
+    /// Rocket.Chat cannot be reached now.
+    async fn say_all(&mut self) -> Result<bool, ()> {
+        let mut held_up: HashSet<RoomId> = HashSet::new();
         loop {
             let waiting = match outbox::waiting(&self.store) {
                 Ok(waiting) => waiting,
@@ -136,15 +151,30 @@ impl Voice {
                 }
             };
             let mut said = false;
+            // What was shown since the outbox was read shows everything that stood in it.
+            let mut shown: Vec<Notice> = Vec::new();
             for entry in waiting {
                 if !self.engine.may_say(entry.id) {
                     break;
                 }
-                match self.say(&entry).await {
+                let room = self.room_of(&entry.notice).await;
+                if room.as_ref().is_some_and(|room| held_up.contains(room)) {
+                    continue;
+                }
+                let again = matches!(entry.notice, Notice::Card { .. } | Notice::Progress { .. });
+                let spoken =
+                    if again && shown.contains(&entry.notice) { Ok(()) } else { self.say(&entry).await };
+                match spoken {
+                    Ok(()) if again => shown.push(entry.notice.clone()),
                     Ok(()) => {}
                     Err(SendError::Unavailable { reason, .. }) if !self.hopeless(entry.id) => {
                         tracing::debug!("not said yet: {reason}");
-                        return Err(());
+                        // In order within a room; past a few rooms it is the server.
+                        held_up.extend(room);
+                        if held_up.len() >= MOST_HELD_UP {
+                            return Err(());
+                        }
+                        continue;
                     }
                     // The server is there for everything else: this one must not hold up the rest.
                     Err(SendError::Unavailable { reason, .. }) => self.refused(&entry, &reason).await,
@@ -157,8 +187,15 @@ impl Voice {
                 said = true;
             }
             if !said {
-                return Ok(());
+                return Ok(!held_up.is_empty());
             }
+        }
+    }
+
+    async fn room_of(&self, notice: &Notice) -> Option<RoomId> {
+        match notice {
+            Notice::Say { post } => Some(post.room.clone()),
+            other => Some(self.engine.state(run_of(other)?).await.ok()?.origin.room.id),
         }
     }
 
@@ -187,6 +224,12 @@ impl Voice {
                 self.show(&run, &run.progress, text, Priority::Normal).await?;
                 self.dirty.remove(&run.id);
                 self.watch(&run);
+                if run.is_done() {
+                    // Should there be another word about it, it is posted again under its id, and edited.
+                    self.posted.remove(&run.progress);
+                    self.posted.remove(&run.card);
+                    self.edited.remove(&run.id);
+                }
                 Ok(())
             }
             (Notice::Result { id, .. }, Some(run)) => {
@@ -230,8 +273,8 @@ impl Voice {
         };
         self.chat.post(post, Priority::Urgent).await?;
         self.posted.insert(message.clone());
-        if run.created_at < self.started_at {
-            // An earlier process may have posted it, with an older text.
+        if run.created_at < self.started_at || run.is_done() {
+            // It may have been posted before, with an older text.
             self.chat.edit(room, message, &text, priority).await?;
         }
         Ok(())

@@ -22,9 +22,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::secret::Redactor;
 use log::LogFormat;
 
+/// Threads of the runtime: Houston waits most of the time, and on a large machine each one costs memory.
+const MOST_WORKERS: usize = 4;
+
 /// ChatOps for Rocket.Chat: operate your platform from the room where the conversation is.
 #[derive(Parser, Debug)]
-#[command(name = "houston", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "houston", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "To see it work: houston demo")]
 pub struct Cli {
     #[command(flatten)]
@@ -125,7 +128,9 @@ pub fn main() -> ExitCode {
     // Through the log, and so through the redactor.
     std::panic::set_hook(Box::new(|panic| tracing::error!("this is a bug in Houston: {panic}")));
     log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             out::error(format!("the runtime cannot be started: {error}"), &[]);
@@ -183,6 +188,8 @@ async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Fa
         .unix_socket(socket)
         .no_proxy()
         .timeout(std::time::Duration::from_secs(30))
+        // No TLS over a socket: the root certificates need not be read.
+        .tls_certs_only([])
         .build()
         .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
     let response = match client.get(format!("http://houston{path}")).send().await {

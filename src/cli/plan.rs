@@ -29,11 +29,60 @@ impl PlanArgs {
         let _ = std::fs::remove_dir_all(&runtime);
         match planned {
             Planning::Plan(text) => {
-                out::line(text);
+                out::line(plain(&text));
                 Ok(())
             }
-            Planning::NotAllowed(text) => Err(Failure::new(text).code(2)),
-            Planning::Wrong(text) => Err(Failure::new(text)),
+            Planning::NotAllowed(text) => Err(Failure::new(plain(&text)).code(2)),
+            Planning::Wrong(text) => Err(Failure::new(plain(&text))),
         }
+    }
+}
+
+/// A message without the marks that only chat understands: signs, bold, fences. What stood in a fence is
+/// indented, and begins on a line of its own.
+fn plain(text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            if !fenced && lines.is_empty() {
+                lines.push("not understood".to_owned());
+            }
+            fenced = !fenced;
+        } else if fenced {
+            lines.push(format!("  {line}"));
+        } else {
+            let words = line.split(' ').filter(|word| !is_sign(word));
+            lines.push(words.map(unmarked).collect::<Vec<_>>().join(" "));
+        }
+    }
+    lines.join("\n")
+}
+
+/// `:mag:`
+fn is_sign(word: &str) -> bool {
+    let name = word.strip_prefix(':').and_then(|rest| rest.strip_suffix(':'));
+    name.is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
+    })
+}
+
+/// `*bold` and `words*` without the star.
+fn unmarked(word: &str) -> &str {
+    let word = word.strip_prefix('*').filter(|rest| !rest.is_empty()).unwrap_or(word);
+    word.strip_suffix('*').filter(|rest| !rest.is_empty()).unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_chat_do_not_reach_the_terminal() {
+        assert_eq!(plain(":mag: *dry run* `a * b`\n*1.* update"), "dry run `a * b`\n1. update");
+        assert_eq!(
+            plain("```\ndeploy x\n       ^\n```\nno `x`"),
+            "not understood\n  deploy x\n         ^\nno `x`"
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::playbook::model::{AfterRetries, OnFailure, PlannedUndo};
 use crate::playbook::steps::Repeat;
 
 /// How often an undo is tried before the run is stuck.
-const UNDO_ATTEMPTS: u32 = 3;
+pub(super) const UNDO_ATTEMPTS: u32 = 3;
 
 /// Backoff never grows beyond this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);

@@ -474,11 +474,11 @@ impl RunState {
                 self.phase = Phase::Waiting { step: *step, pause: pause.clone(), until: *until };
             }
             Event::WaitEnded { step } => {
-                self.end_wait(*step, Json::Null, at).map_err(refuse_owned(record))?;
+                self.end_wait(*step, Json::Null, at).map_err(refuse)?;
             }
             Event::Answered { step, by, answer } => {
                 let output = serde_json::json!({ "answer": answer, "by": by.id });
-                self.end_wait(*step, output, at).map_err(refuse_owned(record))?;
+                self.end_wait(*step, output, at).map_err(refuse)?;
             }
             Event::OutcomeUnknown { step, why } => {
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
@@ -645,10 +645,6 @@ impl RunState {
     pub fn denial(&self) -> Option<&Vote> {
         self.votes.values().find(|vote| vote.choice == Choice::Deny)
     }
-}
-
-fn refuse_owned(record: &Recorded) -> impl FnOnce(&'static str) -> Illegal + '_ {
-    move |why| illegal(record, "not waiting", why)
 }
 
 fn illegal(record: &Recorded, state: &str, why: &'static str) -> Illegal {

@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Of every key and value layout together; checked at open.
 const SCHEMA_VERSION: u32 = 1;
 
+/// A file beside the database: there were records in it once.
+const MADE: &str = "made";
+
 /// A logical tree. The number is on disk: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -116,6 +119,15 @@ impl Batch {
     }
 }
 
+/// A moment of the one commit path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPoint {
+    /// What was applied is in memory only.
+    Before,
+    /// It is on the device, and nobody was told.
+    After,
+}
+
 /// The handle; clones share one database.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -142,6 +154,12 @@ impl Store {
     /// Opens or creates the database in `dir`. Blocking: call it before the runtime has work, or on a
     /// blocking thread.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_watched(dir, |_| {})
+    }
+
+    /// [`Store::open`], with somebody who is told of every sync on the thread that makes it: where a test
+    /// pulls the plug.
+    pub fn open_watched(dir: &Path, watch: impl Fn(SyncPoint) + Send + 'static) -> Result<Self, StoreError> {
         let io = |what| move |source| StoreError::Io { what, path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io("create the state folder"))?;
         let config = sled::Config::default()
@@ -180,7 +198,7 @@ impl Store {
             .name("store-sync".to_owned())
             .spawn({
                 let db = db.clone();
-                move || sync_loop(&db, &file, requests)
+                move || sync_loop(&db, &file, requests, watch)
             })
             .map_err(io("start the sync thread for"))?;
         let store = Self(Arc::new(Inner {
@@ -189,16 +207,27 @@ impl Store {
             sync_thread: Some(sync_thread),
             path: dir.to_owned(),
         }));
+        // sled skips what it cannot make sense of: a database whose file is noise opens, and is empty.
+        let made = dir.join(MADE);
         match store.get::<u32>(Tree::Meta, b"schema_version")? {
-            Some(SCHEMA_VERSION) => {}
+            Some(SCHEMA_VERSION) if made.exists() => {}
+            Some(SCHEMA_VERSION) => make_durably(&made).map_err(io("write into"))?,
             Some(found) => {
                 return Err(StoreError::Version { path: dir.to_owned(), found, known: SCHEMA_VERSION });
+            }
+            None if made.exists() => {
+                return Err(StoreError::Damaged {
+                    path: dir.to_owned(),
+                    reason: "records that were in it are gone".to_owned(),
+                });
             }
             None => {
                 let mut batch = Batch::new();
                 batch.put(Tree::Meta, b"schema_version", &SCHEMA_VERSION);
                 store.apply(batch)?;
                 store.0.db.flush().map_err(|e| StoreError::Write(e.to_string()))?;
+                File::open(dir.join("db")).and_then(|db| db.sync_data()).map_err(io("sync"))?;
+                make_durably(&made).map_err(io("write into"))?;
             }
         }
         Ok(store)
@@ -282,19 +311,27 @@ fn decode<T: DeserializeOwned>(tree: Tree, bytes: &[u8]) -> Result<T, StoreError
     serde_json::from_slice(bytes).map_err(|e| StoreError::Record { tree, reason: e.to_string() })
 }
 
+fn make_durably(path: &Path) -> std::io::Result<()> {
+    File::create(path)?.sync_all()?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
 /// Everybody who asked while the last sync was under way is served by the next one.
 fn sync_loop(
     db: &sled::Db,
     file: &File,
     mut requests: mpsc::UnboundedReceiver<oneshot::Sender<Result<(), String>>>,
+    watch: impl Fn(SyncPoint),
 ) {
     while let Some(first) = requests.blocking_recv() {
         let mut waiting = vec![first];
         while let Ok(next) = requests.try_recv() {
             waiting.push(next);
         }
+        watch(SyncPoint::Before);
         let result =
             db.flush().map_err(|e| e.to_string()).and_then(|_| file.sync_data().map_err(|e| e.to_string()));
+        watch(SyncPoint::After);
         for done in waiting {
             let _ = done.send(result.clone());
         }

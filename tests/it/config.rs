@@ -383,7 +383,7 @@ fn the_reference_names_every_command_step_and_key() {
     let (config, _) = Config::sample(&kinds());
     let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
     assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
-    assert!(commands.contains("| `--limit` | whole number from 1 to 50 |"), "{commands}");
+    assert!(commands.contains("Takes `--dry-run` and `--reason TEXT`."), "{commands}");
     assert!(commands.contains("| `outcome` | `happened`, `did-not-happen` or `undo` |"), "{commands}");
     let steps = houston::config::docs::steps(&kinds());
     assert!(
@@ -428,4 +428,34 @@ fn access_rules_are_compared_with_what_there_is() {
             "error: houston.yaml:5:7: `prd` is not an environment"
         ]
     );
+}
+
+/// Blocks of YAML in a page that begin with `# path`.
+fn files_of_page(page: &str) -> Vec<(&str, &str)> {
+    page.split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| {
+            let (block, _) = rest.split_once("```")?;
+            Some((block.lines().next()?.strip_prefix("# ")?.trim(), block))
+        })
+        .collect()
+}
+
+#[test]
+fn the_examples_in_the_documentation_load() {
+    // The step kinds that there are, not those of the fixtures.
+    let real = houston::app::kinds();
+    let real: Vec<&dyn houston::playbook::steps::StepKind> = real.values().map(AsRef::as_ref).collect();
+    for (page, least) in
+        [(include_str!("../../docs/playbooks.md"), 3), (include_str!("../../docs/getting-started.md"), 2)]
+    {
+        let mut files = files_of_page(page);
+        assert!(files.len() >= least, "{files:?}");
+        if !files.iter().any(|(path, _)| *path == "houston.yaml") {
+            files.push(("houston.yaml", SMALLEST));
+        }
+        let (config, found) = Config::from_files(&files, &real);
+        assert_eq!(lines(&found), Vec::<String>::new());
+        assert!(config.is_some());
+    }
 }

@@ -9,6 +9,7 @@ set -euo pipefail
 socket=${1:?usage: images.sh SOCKET}
 client() { docker -H "unix://$socket" "$@"; }
 busybox=$(command -v busybox) || { echo "images.sh: busybox is not installed; run \`docker.sh install\`" >&2; exit 77; }
+if ldd "$busybox" >/dev/null 2>&1; then echo "images.sh: \`$busybox\` is no static program; run \`docker.sh install\`" >&2; exit 77; fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -101,7 +101,7 @@ impl Supervisor {
                 End::Lost { reason, up } => {
                     backoff.ended(up);
                     let wait = backoff.wait();
-                    tracing::info!(%reason, ?wait, "not connected to Rocket.Chat");
+                    tracing::debug!(%reason, ?wait, "not connected to Rocket.Chat");
                     if self.told != Told::Offline && self.told != Told::Rejected {
                         self.told = Told::Offline;
                         if self.tell(RealtimeEvent::Offline { reason }).await.is_break() {

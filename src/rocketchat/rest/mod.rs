@@ -99,7 +99,7 @@ impl Rest {
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(malformed("an address starts with `http://` or `https://`".to_owned()));
         }
-        let http = Client::builder()
+        let mut builder = Client::builder()
             .connect_timeout(options.connect_timeout)
             .timeout(options.timeout)
             .tcp_nodelay(true)
@@ -109,9 +109,13 @@ impl Rest {
                 let same_origin =
                     attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
                 if same_origin && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
-            }))
-            .build()
-            .map_err(|error| malformed(describe(&error)))?;
+            }));
+        if base.scheme() == "http" {
+            // TLS is never spoken: redirects stay on the origin. To read this machine's root certificates
+            // would only cost time, and fail the start where there are none.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(|error| malformed(describe(&error)))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http,

@@ -90,7 +90,7 @@ impl Engine {
                 tokio::select! {
                     () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
                     () = self.0.shutdown.cancelled() => {}
-                    () = async { match &nudged { Some(nudged) => nudged.notified().await, None => {} } } => {}
+                    () = async { if let Some(nudged) = &nudged { nudged.notified().await } } => {}
                 }
             }
             let mut live = self.live_map();
@@ -173,7 +173,7 @@ impl Engine {
     /// Takes the locks, or says who has them; looks whether the world is still what was approved.
     async fn try_start(&self, state: &RunState) -> Turn {
         let run = state.id;
-        // On a line of its own: the lock of the journal is not held while the queueing is written into it.
+        // A value of its own: the journal must be free again when the answer is written into it.
         let behind = blocked_by(&*self.0.journal.lock().await, state);
         if let Some(behind) = behind {
             let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
@@ -238,9 +238,7 @@ impl Engine {
     /// `None`: the consent that the run was approved with still stands.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         let run = state.id;
-        if state.plan.approval.is_none() {
-            return None;
-        }
+        state.plan.approval.as_ref()?;
         let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
         let objections = match consent.look_again(state).await {
             Ok(objections) => objections,

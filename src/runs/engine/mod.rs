@@ -115,12 +115,14 @@ enum Work {
     Step(usize),
     /// The undo of that step.
     Undo(usize),
+    /// Whether that step happened is looked at; nothing is changed.
+    Look(usize),
 }
 
 impl Work {
     fn step(self) -> usize {
         match self {
-            Self::Step(step) | Self::Undo(step) => step,
+            Self::Step(step) | Self::Undo(step) | Self::Look(step) => step,
         }
     }
 }
@@ -287,12 +289,17 @@ impl Engine {
             .get(&run)
             .map(|live| LiveStatus {
                 step: match live.work {
-                    Some(Work::Step(step)) => Some(step),
+                    Some(Work::Step(step) | Work::Look(step)) => Some(step),
                     _ => None,
                 },
                 line: live.status.clone(),
             })
             .unwrap_or_default()
+    }
+
+    /// How many runs a task moves now.
+    pub fn moving(&self) -> usize {
+        self.live_map().len()
     }
 
     pub fn transcripts(&self) -> &Transcripts {
@@ -332,7 +339,7 @@ impl Engine {
 
     /// Whether a step or an undo of it acts on the outside now.
     fn is_at_work(&self, run: RunId) -> bool {
-        self.live_map().get(&run).is_some_and(|live| live.work.is_some())
+        self.live_map().get(&run).is_some_and(|live| matches!(live.work, Some(Work::Step(_) | Work::Undo(_))))
     }
 
     fn now(&self) -> Timestamp {

@@ -16,7 +16,7 @@ use crate::playbook::model::{PlannedUndo, Preview};
 use crate::playbook::steps::{Pause, Probed, Progress, StepContext, StepError, StepKind};
 use crate::runs::event::{Event, Outcome};
 use crate::runs::locks::LockProof;
-use crate::runs::next::{AfterCrash, after_crash};
+use crate::runs::next::{AfterCrash, UNDO_ATTEMPTS, after_crash};
 use crate::runs::outbox::Notice;
 use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
@@ -127,18 +127,15 @@ impl Engine {
 
     async fn probe(&self, state: &RunState, step: usize, kind: &dyn StepKind) -> Result<Probed, StepError> {
         let run = state.id;
+        self.begin(run, Work::Look(step));
         // Looking changes nothing: a cancel is obeyed by what follows.
-        let context = self.context(state, Work::Step(step), CancellationToken::new());
+        let context = self.context(state, Work::Look(step), CancellationToken::new());
         context.progress.status("looking whether it happened");
         let params = &state.plan.steps[step].params;
         let probed = self.look(kind.probe(&context, params)).await;
-        if let Err(error) = &probed {
-            context.progress.status(&format!("cannot look whether it happened: {error}"));
-        }
-        if let Some(entry) = self.live_map().get_mut(&run)
-            && probed.is_ok()
-        {
-            entry.status = None;
+        match &probed {
+            Err(error) => context.progress.status(&format!("cannot look whether it happened: {error}")),
+            Ok(_) => self.end(run),
         }
         probed
     }
@@ -168,8 +165,10 @@ impl Engine {
             StepState::Undoing { output, .. } => output.clone(),
             _ => None,
         };
-        if attempt > 1 {
-            let backoff = Duration::from_secs(1 << (attempt - 2).min(5));
+        // The first of a round, which a person may have asked for, is made at once.
+        let before = (attempt - 1) % UNDO_ATTEMPTS;
+        if before > 0 {
+            let backoff = Duration::from_secs(1 << (before - 1));
             tokio::select! {
                 () = self.0.parts.clock.sleep(backoff) => {}
                 () = self.0.shutdown.cancelled() => return None,
@@ -273,7 +272,9 @@ impl Engine {
     pub(super) fn context(&self, state: &RunState, work: Work, cancel: CancellationToken) -> StepContext {
         let parts = &self.0.parts;
         let (token, planned) = match work {
-            Work::Step(step) => (EffectToken::new(state.id, step), state.plan.steps[step].preview.clone()),
+            Work::Step(step) | Work::Look(step) => {
+                (EffectToken::new(state.id, step), state.plan.steps[step].preview.clone())
+            }
             Work::Undo(step) => (EffectToken::of_undo(state.id, step), Preview::default()),
         };
         StepContext {
@@ -328,7 +329,6 @@ impl Engine {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn bug(_panic: Box<dyn std::any::Any + Send>) -> StepError {
     StepError::new("the step failed unexpectedly; this is a bug in Houston").with_effects()
 }

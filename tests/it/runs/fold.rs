@@ -1,0 +1,239 @@
+//! The fold: any history the engine writes folds step by step to the same state, anything else is refused
+//! and changes nothing.
+
+use houston::approvals::Choice;
+use houston::ids::{EffectToken, RunId};
+use houston::playbook::steps::{Pause, StepError};
+use houston::runs::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
+use houston::runs::next::{Next, next};
+use houston::runs::state::{Phase, RunState, StepState};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::bench::*;
+
+fn recorded(seq: u32, event: Event) -> Recorded {
+    Recorded {
+        v: EVENT_VERSION,
+        run: RunId(1),
+        seq,
+        at: Timestamp::from_second(i64::from(seq)).unwrap(),
+        event,
+    }
+}
+
+fn created(approval: bool) -> Recorded {
+    let mut plan = plan(vec![step("idem", "a"), step("once", "b"), wait_step(5)]);
+    if approval {
+        plan = approved_by(1, plan);
+    }
+    let origin = Origin {
+        room: houston::gateway::events::Room {
+            id: "room".into(),
+            kind: houston::gateway::events::RoomKind::Public,
+            name: None,
+        },
+        thread: None,
+        message: "m".into(),
+    };
+    let event = Event::Created {
+        digest: plan.digest(),
+        expires_at: approval.then(|| Timestamp::from_second(1800).unwrap()),
+        plan: Box::new(plan),
+        by: actor("alice"),
+        origin,
+        engine: "0".into(),
+        card: "card".into(),
+        progress: "progress".into(),
+    };
+    recorded(0, event)
+}
+
+/// Every kind of event, legal or not at the place where it comes.
+fn any_event() -> impl Strategy<Value = Event> {
+    let RunState { digest, .. } = RunState::begin(&created(true)).unwrap();
+    (0..28_u8, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(move |(which, step, attempt, flag)| {
+        let by = actor(if flag { "bob" } else { "carol" });
+        let error = if flag { StepError::new("no").transient() } else { StepError::new("no").with_effects() };
+        match which {
+            0 | 1 => {
+                let choice = if flag { Choice::Approve } else { Choice::Deny };
+                Event::Voted { vote: vote(&by.username, choice), digest: digest.clone() }
+            }
+            2 => Event::VoteWithdrawn { by, vanished: flag },
+            3 => Event::Told { who: by.id },
+            4 => Event::CardReplaced { card: "other".into() },
+            5 => Event::Approved,
+            6 => Event::Denied { by, reason: None },
+            7 => Event::DenialExplained { reason: "so".into() },
+            8 => Event::Expired,
+            9 => Event::Voided { differences: Vec::new() },
+            10 => Event::Queued { behind: vec!["R-0".into()] },
+            11 => Event::Started,
+            12 | 13 => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) },
+            14 | 15 => Event::StepSucceeded { step, output: Json::Null, adopted: flag },
+            16 => Event::StepFailed { step, error },
+            17 => Event::RetryAt { step, at: Timestamp::UNIX_EPOCH },
+            18 => {
+                Event::StepWaiting { step, pause: Pause::For(std::time::Duration::from_secs(5)), until: None }
+            }
+            19 => Event::WaitEnded { step },
+            20 => Event::OutcomeUnknown { step, why: "?".into() },
+            21 => {
+                let all = [Resolution::Happened, Resolution::DidNotHappen, Resolution::Undo];
+                Event::Resolved { step, by, resolution: all[attempt as usize % 3] }
+            }
+            22 => Event::Paused { step },
+            23 => Event::RetryRequested { by },
+            24 => Event::CancelRequested { by },
+            25 => Event::UndoStarted { step, attempt },
+            26 if flag => Event::UndoSucceeded { step },
+            26 => Event::UndoFailed { step, error },
+            _ if flag => Event::Stuck,
+            _ => {
+                let all = [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled, Outcome::Void];
+                Event::Finished { outcome: all[step] }
+            }
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is thrown at it: what is taken folds from the log to the same state, what is refused says
+    /// where and leaves everything as it was, and there is always a decision.
+    #[test]
+    fn any_sequence_of_events_is_folded_or_refused(
+        approval in any::<bool>(),
+        events in prop::collection::vec(any_event(), 0..120),
+    ) {
+        let first = created(approval);
+        let mut state = RunState::begin(&first).unwrap();
+        let mut log = vec![first];
+        for event in events {
+            let before = state.clone();
+            let record = recorded(state.next_seq, event);
+            match state.apply(&record) {
+                Ok(()) => log.push(record),
+                Err(illegal) => {
+                    prop_assert_eq!(&state, &before);
+                    prop_assert_eq!(illegal.run, RunId(1));
+                    prop_assert_eq!(illegal.seq, before.next_seq);
+                    prop_assert_eq!(&illegal.state, before.phase.word());
+                    let event = serde_json::to_value(&record.event).unwrap();
+                    prop_assert_eq!(Some(illegal.event.as_str()), event["type"].as_str());
+                }
+            }
+            // What holds of every state that can be reached.
+            let _ = next(&state, Timestamp::UNIX_EPOCH);
+            let running = state.steps.iter().filter(|s| matches!(s.state, StepState::Running { .. })).count();
+            prop_assert!(running <= 1);
+            prop_assert!(!(state.holds_locks() && state.wants_locks()));
+            if state.outcome() == Some(Outcome::Succeeded) {
+                let all = state.steps.iter().all(|s| matches!(s.state, StepState::Succeeded { .. }));
+                prop_assert!(all);
+            }
+        }
+        for end in 1..=log.len() {
+            let folded = RunState::fold(&log[..end]).unwrap().unwrap();
+            prop_assert_eq!(folded.next_seq as usize, end);
+            if end == log.len() {
+                prop_assert_eq!(&folded, &state);
+            }
+        }
+        // The log survives its own format.
+        let json = serde_json::to_vec(&log).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Vec<Recorded>>(&json).unwrap(), log);
+    }
+
+    /// What `next` decides, the fold takes: else the engine would decide it again for ever.
+    #[test]
+    fn every_decision_can_be_recorded(
+        approval in any::<bool>(),
+        events in prop::collection::vec(any_event(), 0..120),
+        later in 0..4000_i64,
+    ) {
+        let mut state = RunState::begin(&created(approval)).unwrap();
+        for event in events {
+            let record = recorded(state.next_seq, event);
+            let _ = state.apply(&record);
+        }
+        let seq = state.next_seq;
+        let event = match next(&state, Timestamp::from_second(later).unwrap()) {
+            Next::Rest | Next::Sleep(_) => return Ok(()),
+            Next::Expire => Event::Expired,
+            Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) },
+            Next::Recover { step, attempt } => {
+                Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), step) }
+            }
+            Next::ScheduleRetry { step, at } => Event::RetryAt { step, at },
+            Next::Pause { step } => Event::Paused { step },
+            Next::EndWait { step } => Event::WaitEnded { step },
+            Next::Undo { step, attempt } => Event::UndoStarted { step, attempt },
+            Next::Stuck => Event::Stuck,
+            Next::Finish(outcome) => Event::Finished { outcome },
+        };
+        let said = format!("{event:?} to {:?} {:?}", state.phase, state.steps);
+        prop_assert!(state.apply(&recorded(seq, event)).is_ok(), "{}", said);
+    }
+}
+
+#[test]
+fn a_log_begins_once_at_its_beginning_and_has_no_gap() {
+    let first = created(false);
+    assert!(RunState::fold(&[]).unwrap().is_none());
+    assert!(RunState::fold(&[recorded(0, Event::Started)]).is_err());
+    assert!(RunState::fold(&[first.clone(), recorded(2, Event::Started)]).is_err());
+    assert!(RunState::fold(&[first.clone(), Recorded { seq: 1, ..first.clone() }]).is_err());
+    let newer = Recorded { v: EVENT_VERSION + 1, ..recorded(1, Event::Started) };
+    let error = RunState::fold(&[first.clone(), newer]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "R-1 event 1: `started` cannot happen to a run that is about to start: a newer Houston wrote it"
+    );
+    let mut foreign = recorded(1, Event::Started);
+    foreign.run = RunId(2);
+    assert!(RunState::fold(&[first, foreign]).is_err());
+}
+
+/// One row per phase: what is next.
+#[test]
+fn what_is_next_follows_from_the_state_alone() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let state = |events: &[Event]| {
+        let mut log = vec![created(false)];
+        log.extend(events.iter().enumerate().map(|(i, event)| recorded(i as u32 + 1, event.clone())));
+        RunState::fold(&log).unwrap().unwrap()
+    };
+    let started =
+        |step, attempt| Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) };
+    let succeeded = |step| Event::StepSucceeded { step, output: Json::Null, adopted: false };
+    let failed = |error: StepError| Event::StepFailed { step: 0, error };
+    let cancel = Event::CancelRequested { by: actor("bob") };
+    let deciding = RunState::begin(&created(true)).unwrap();
+    assert_eq!(next(&deciding, at(1799)), Next::Sleep(at(1800)));
+    assert_eq!(next(&deciding, at(1800)), Next::Expire);
+    assert_eq!(next(&state(&[]), at(9)), Next::Rest, "starting takes locks, which `next` cannot see");
+    let begun = [Event::Started, started(0, 1)];
+    assert_eq!(next(&state(&begun[..1]), at(9)), Next::Step { step: 0, attempt: 1 });
+    assert_eq!(next(&state(&begun), at(9)), Next::Recover { step: 0, attempt: 1 });
+    let with = |more: Vec<Event>| state(&[begun.to_vec(), more].concat());
+    assert_eq!(next(&with(vec![succeeded(0)]), at(9)), Next::Step { step: 1, attempt: 1 });
+    assert_eq!(next(&with(vec![failed(StepError::new("no"))]), at(9)), Next::Finish(Outcome::Failed));
+    let touched = failed(StepError::new("no").with_effects());
+    assert_eq!(next(&with(vec![touched]), at(9)), Next::Undo { step: 0, attempt: 1 });
+    assert_eq!(next(&with(vec![succeeded(0), cancel.clone()]), at(9)), Next::Undo { step: 0, attempt: 1 });
+    assert_eq!(next(&state(&[Event::Started, cancel]), at(9)), Next::Finish(Outcome::Cancelled));
+    let unknown = Event::OutcomeUnknown { step: 0, why: "?".into() };
+    assert_eq!(next(&with(vec![unknown]), at(9)), Next::Rest);
+    let undo = |attempt| Event::UndoStarted { step: 0, attempt };
+    let refused = || Event::UndoFailed { step: 0, error: StepError::new("no") };
+    let undoing = vec![succeeded(0), undo(1), refused()];
+    assert_eq!(next(&with(undoing.clone()), at(9)), Next::Undo { step: 0, attempt: 2 });
+    let thrice = [undoing, vec![undo(2), refused(), undo(3), refused()]].concat();
+    assert_eq!(next(&with(thrice.clone()), at(9)), Next::Stuck);
+    let stuck = with([thrice, vec![Event::Stuck]].concat());
+    assert_eq!((next(&stuck, at(9)), stuck.phase), (Next::Rest, Phase::Stuck));
+}

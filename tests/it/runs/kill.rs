@@ -1,0 +1,150 @@
+//! Killed before and after every sync of a run's life: another engine on what is then on disk ends in the
+//! world of the undisturbed run.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use houston::approvals::Choice;
+use houston::clock::Clock;
+use houston::playbook::model::{AfterRetries, Plan};
+use houston::playbook::steps::StepError;
+use houston::runs::event::{Outcome, Resolution};
+use houston::runs::outbox;
+use houston::runs::state::{Phase, RunState};
+use houston::store::SyncPoint;
+use jiff::Timestamp;
+
+use super::bench::*;
+
+/// The disk and the world at one moment.
+struct Plug {
+    point: SyncPoint,
+    disk: tempfile::TempDir,
+    facts: Facts,
+    now: Timestamp,
+}
+
+/// Lives through the run as people would: approves, lets time pass, says what is to be said, resolves what
+/// is unknown from what the world shows. What was done before is not asked for again.
+async fn live(bench: &Bench, plan: &Plan) -> Vec<RunState> {
+    let open = bench.engine.list(1).unwrap();
+    let run = match open.first() {
+        Some(header) => header.run,
+        None => bench.create(plan.clone()).await,
+    };
+    let mut asked = 0;
+    loop {
+        bench.say().await;
+        let state = bench.done_in_time(run).await;
+        match &state.phase {
+            Phase::Deciding { .. } => drop(bench.vote(run, "bob", Choice::Approve).await),
+            Phase::Unknown { step, .. } => {
+                asked += 1;
+                assert_eq!(asked, 1, "one question for one interruption");
+                let planned = &state.plan.steps[*step];
+                assert_eq!(planned.kind, "once", "only what may not be repeated is asked about");
+                let happened = bench.site.facts().stands.contains_key(planned.id.as_str());
+                let resolution = if happened { Resolution::Happened } else { Resolution::DidNotHappen };
+                bench.engine.resolve(run, &actor("bob"), resolution).await.unwrap();
+            }
+            Phase::Done { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        bench.say().await;
+        if outbox::waiting(&bench.store).unwrap().is_empty() {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the outbox empties");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.nothing_left().await;
+    vec![bench.engine.state(run).await.unwrap()]
+}
+
+fn scripted(site: &Site, failing: bool) {
+    if failing {
+        site.script("run last", [Act::FailAfter(StepError::new("broke").with_effects())]);
+    }
+}
+
+/// Returns at how many places the plug was pulled.
+pub async fn killed_everywhere(plan: Plan, failing: bool) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+    let site: Arc<Site> = Arc::default();
+    scripted(&site, failing);
+    let plugs: Arc<Mutex<Vec<Plug>>> = Arc::default();
+    let hook: Hook = Arc::new({
+        let (plugs, site, clock, journal) =
+            (plugs.clone(), site.clone(), clock.clone(), dir.path().to_owned());
+        move |point| {
+            let disk = tempfile::tempdir().unwrap();
+            copy_folder(&journal, disk.path());
+            plugs.lock().unwrap().push(Plug { point, disk, facts: site.facts().clone(), now: clock.now() });
+        }
+    });
+    let bench = Bench::open_hooked(dir.path(), &clock, &site, hook);
+    bench.engine.start().await;
+    let undisturbed = live(&bench, &plan).await;
+    let world = site.facts().clone();
+    let plugs = std::mem::take(&mut *plugs.lock().unwrap());
+    for (index, plug) in plugs.iter().enumerate() {
+        let place = format!("plug {index} of {} ({:?})", plugs.len(), plug.point);
+        let site = Site::of(plug.facts.clone());
+        scripted(&site, failing);
+        let bench = Bench::open(plug.disk.path(), &Clock::manual(plug.now), &site);
+        bench.engine.start().await;
+        let ended = live(&bench, &plan).await;
+        let outcome = |states: &[RunState]| states.iter().map(RunState::outcome).collect::<Vec<_>>();
+        assert_eq!(outcome(&ended), outcome(&undisturbed), "{place}");
+        let facts = site.facts().clone();
+        assert_eq!(facts.stands, world.stands, "{place}: {:?}", site.log.lock().unwrap());
+        // Said at least once, and always as the same message; only a question more where one was asked.
+        let kinds = |facts: &Facts| {
+            let mut kinds: Vec<String> = facts.said.keys().map(|(kind, _)| kind.clone()).collect();
+            kinds.retain(|kind| kind != "question");
+            kinds
+        };
+        assert_eq!(kinds(&facts), kinds(&world), "{place}");
+        bench.engine.shutdown(Duration::ZERO).await;
+    }
+    plugs.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_every_repeat_class_is_the_same_wherever_it_is_killed() {
+    let mut tried = step("idem", "retried");
+    tried.retry = retry(3, AfterRetries::Fail);
+    let steps =
+        vec![step("safe", "look"), tried, step("keyed", "keyed"), wait_step(30), step("once", "once")];
+    let places = killed_everywhere(approved_by(1, plan(steps)), false).await;
+    assert!(places >= 24, "only {places} places: the hook does not see every sync");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_fails_and_is_undone_is_the_same_wherever_it_is_killed() {
+    let steps = vec![step("idem", "first"), step("keyed", "second"), step("idem", "last")];
+    let places = killed_everywhere(plan(steps), true).await;
+    assert!(places >= 20, "only {places} places");
+}
+
+/// The outcome is as good as recorded once the step has happened: what was killed is never done twice.
+#[tokio::test]
+async fn a_cancelled_run_that_is_killed_while_it_undoes_goes_on_undoing() {
+    let (dir, bench) = Bench::new().await;
+    bench.site.script("run b", [Act::Hang]);
+    bench.site.script("undo b", [Act::HangDeaf]);
+    let run = bench.create(plan(vec![step("idem", "a"), step("idem", "b")])).await;
+    bench.seen("run b", 1).await;
+    bench.engine.cancel(run, &actor("bob")).await.unwrap();
+    bench.seen("undo b", 1).await;
+    let (_copy, next) = bench.killed_here(dir.path()).await;
+    next.engine.start().await;
+    let state = next.done_in_time(run).await;
+    assert_eq!(state.outcome(), Some(Outcome::Cancelled));
+    assert_eq!((next.site.count("undo b"), next.site.count("undo a")), (2, 1));
+    next.nothing_left().await;
+}

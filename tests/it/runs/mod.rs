@@ -1,0 +1,10 @@
+//! The run engine: what it does in every phase, beside others, and after it was killed anywhere.
+
+mod acts;
+mod bench;
+mod fold;
+mod kill;
+mod playbooks;
+mod side_by_side;
+mod steps;
+mod store;
