@@ -409,7 +409,8 @@ impl Dispatcher {
         dialogue: Dialogue,
         lane: &mpsc::UnboundedSender<Act>,
     ) -> Continued {
-        // An answer that waited while Houston was away may be to a world that has moved on.
+        // An answer that waited while Houston was away may be to a world that has moved on. The question
+        // stays: what is that old may also have been said before it.
         if message.age > self.parts.config.limits.stale_after {
             return Continued::NotMeant;
         }
@@ -447,10 +448,12 @@ impl Dispatcher {
                 let now = self.parts.clock.now();
                 let age = std::time::Duration::try_from(now.duration_since(asked_at)).unwrap_or_default();
                 let commands = &self.parts.config.commands;
-                let another = matches!(
-                    addressed(&message.text, &bot, RoomKind::Public, commands),
-                    Some(Addressed::Command(_))
-                );
+                // Only a command that was given after the question takes its place.
+                let another = !message.caught_up
+                    && matches!(
+                        addressed(&message.text, &bot, RoomKind::Public, commands),
+                        Some(Addressed::Command(_))
+                    );
                 if age > super::dialogue::PATIENCE || another {
                     self.end_dialogue(message);
                     return Continued::NotMeant;

@@ -377,7 +377,10 @@ async fn rights_are_checked_again_at_the_start() {
     let setup = Setup { prod: TWO.to_owned(), houston: access.to_owned(), ..Setup::default() };
     let mut t = House::with(setup).await;
     t.newcomer("dave").await;
-    t.restart().await;
+    t.stop().await;
+    // A name that nobody had when the configuration was first seen counts when it is seen anew.
+    t.configure("houston.yaml", "# dave has come\n");
+    t.start_again().await;
     let card = asked(&t).await;
     t.react("dave", &card, ":+1:").await;
     t.until(&card, &["*has* dave", "*missing* 1"]).await;
