@@ -266,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_never_rendered_again() {
+        let scope = scope().with("reason", "{{ variables.key }} {% for x in range(9) %}");
+        let text = render("why: {{ reason }}", &scope).expect("rendered");
+        assert_eq!(text, "why: {{ variables.key }} {% for x in range(9) %}");
+        let params = json!({"text": "{{ reason }}"});
+        let rendered = render_params(&params, &[], &scope).expect("rendered");
+        assert_eq!(rendered["text"], "{{ variables.key }} {% for x in range(9) %}");
+    }
+
+    #[test]
     fn names_that_are_not_defined_are_errors_without_values() {
         let scope = scope().with("variables", json!({"key": "s3cret"}));
         let error = render("{{ service }} {{ variables.kee }}", &scope).expect_err("undefined");

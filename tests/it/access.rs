@@ -68,3 +68,22 @@ async fn help_shows_what_the_asker_may_do() {
     assert!(!less.contains("!deploy") && less.contains("!status"), "{less}");
     t.end().await;
 }
+
+#[tokio::test]
+async fn details_of_a_run_are_for_its_room_and_for_people_with_a_role() {
+    let t = House::start().await;
+    t.newcomer("dave").await;
+    t.say("alice", "backups", "!deploy prod web 1.8").await;
+    t.expect("backups", &["deploy prod web 1.8", "*needs*"]).await;
+    for asked in ["!show R-1", "!logs R-1"] {
+        t.say("dave", "ops", asked).await;
+        t.expect("ops", &["R-1 was asked for in another room"]).await;
+    }
+    t.say("dave", "ops", "!audit").await;
+    t.expect("ops", &["for operators and leads"]).await;
+    t.say("bob", "ops", "!show R-1").await;
+    t.expect("ops", &["deploy prod web 1.8", "*needs*"]).await;
+    t.say("alice", "backups", "!cancel R-1").await;
+    t.expect("backups", &["R-1 is cancelled"]).await;
+    t.end().await;
+}

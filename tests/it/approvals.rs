@@ -395,3 +395,25 @@ async fn rights_are_checked_again_at_the_start() {
     t.ended("R-1", &["deployed in"]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_withdrawn_vote_stays_withdrawn_over_a_restart() {
+    let setup = Setup { prod: TWO.to_owned(), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*has* bob"]).await;
+    t.say("bob", "ops", "!withdraw R-1").await;
+    t.expect("ops", &["Your approval of R-1 is withdrawn"]).await;
+    t.until(&card, &["*has* nobody yet"]).await;
+    t.restart().await;
+    // Carol's vote is read after what was read again of bob's.
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*has* carol", "*missing* 1"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.say("bob", "ops", "!approve R-1").await;
+    t.until(&card, &["*approved* by carol and bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.expect("ops", &["R-1 is approved."]).await;
+    t.end().await;
+}

@@ -246,6 +246,27 @@ fn every_path_that_architecture_md_names_exists() {
     assert!(missing.is_empty(), "named in ARCHITECTURE.md, but not there: {missing:?}");
 }
 
+#[test]
+fn every_test_that_the_page_of_threats_names_exists() {
+    let text = std::fs::read_to_string(root().join("docs/threats.md")).expect("is there");
+    let mut source = String::new();
+    for dir in ["src", "tests/it"] {
+        for file in rust_files(&root().join(dir)) {
+            source.push_str(&std::fs::read_to_string(file).expect("is readable"));
+        }
+    }
+    let is_test = |quoted: &&str| {
+        quoted.contains("::") && quoted.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() >= 30, "the page names its tests in backticks");
+    let missing: Vec<&&str> = named
+        .iter()
+        .filter(|name| !source.contains(&format!("fn {}(", name.rsplit("::").next().unwrap_or(name))))
+        .collect();
+    assert!(missing.is_empty(), "named in docs/threats.md, but not there: {missing:?}");
+}
+
 /// One TLS provider, one HTTP stack, no C library to link: what a new dependency may not bring in.
 #[test]
 fn the_dependencies_hold_to_one_tls_and_one_http_stack() {

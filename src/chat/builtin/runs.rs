@@ -60,7 +60,7 @@ pub(super) async fn withdraw(call: &Call<'_>) -> String {
     };
     match call.dispatcher.parts.engine.withdraw(run, &call.cause.by, false).await {
         Ok(()) => format!(
-            "Your approval of {run} is withdrawn. A reaction that still stands does not count until it is made anew."
+            "Your approval of {run} is withdrawn. A reaction that still stands does not count; to approve after all, say `!approve {run}`."
         ),
         Err(ActError::NotNow { why, .. }) => format!("There is nothing to withdraw from {run}: {why}."),
         Err(error) => error.to_string(),
