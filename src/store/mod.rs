@@ -165,7 +165,8 @@ impl Store {
         let config = sled::Config::default()
             .path(dir)
             .mode(sled::Mode::HighThroughput)
-            .cache_capacity(16 * 1024 * 1024)
+            // What is read again and again is kept in memory by those who read it.
+            .cache_capacity(4 * 1024 * 1024)
             // Segment collection, and sled's only own fsync, happen in this thread.
             .flush_every_ms(Some(500));
         // Damage shows as panics as well as errors.
