@@ -263,8 +263,9 @@ fn clean(message: &str) -> String {
     let visible: Vec<char> = message.chars().filter_map(visible).collect();
     let mut out = String::with_capacity(message.len());
     for (i, &c) in visible.iter().enumerate() {
-        // Joiners hold emoji and Indic scripts together; beside ASCII they only hide.
-        let joins = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c));
+        // Joiners hold emoji and Indic scripts together; beside ASCII and quotes they only hide.
+        let joins =
+            |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c) && quote_kind(c).is_none());
         if !is_joiner(c) || (joins(out.chars().next_back()) && joins(visible.get(i + 1).copied())) {
             out.push(c);
         }

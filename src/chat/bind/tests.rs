@@ -201,6 +201,13 @@ fn texts() -> impl Strategy<Value = String> {
     })
 }
 
+/// Found by the test below: the canonical form puts a backslash before the quote.
+#[test]
+fn a_joiner_before_a_quote_joins_nothing() {
+    let asked = run("ask \\ລ\u{200d}“");
+    assert_eq!(run(&asked.canonical).values, asked.values);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
