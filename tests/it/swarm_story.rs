@@ -211,7 +211,7 @@ impl Story {
 
     async fn card(&self, run: &str) -> Json {
         self.see(&format!("the card of {run}"), |text| {
-            text.starts_with(&format!(":clipboard: *{run}*")) && text.contains("_plan ")
+            text.starts_with(&format!(":clipboard: *{run}*")) && text.contains(" asked by ")
         })
         .await
     }
@@ -228,7 +228,7 @@ impl Story {
     async fn each_message_of_the_run_exists_once(&self, with_card: bool) {
         self.see("the line that notifies", |text| text.starts_with("@alice ")).await;
         let count = |part: &str| self.texts().iter().filter(|text| text.contains(part)).count();
-        assert_eq!(count("_plan "), usize::from(with_card), "{:#?}", self.texts());
+        assert_eq!(count(" asked by "), usize::from(with_card), "{:#?}", self.texts());
         assert_eq!(count("*R-1*") - usize::from(with_card), 1, "{:#?}", self.texts());
         assert_eq!(count("@alice "), 1, "{:#?}", self.texts());
     }
