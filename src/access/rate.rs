@@ -23,7 +23,7 @@ struct Bucket {
     told: bool,
 }
 
-/// Refused for now.
+/// Refused until the bucket has filled again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooFast {
     pub retry_after: Duration,

@@ -83,7 +83,7 @@ impl Subscriptions {
         self.states = self.wanted.iter().map(|key| (key.clone(), State::Waiting)).collect();
     }
 
-    /// The next one that may be asked for now. Answer with [`Self::asked`].
+    /// The next one whose turn it is. Answer with [`Self::asked`].
     pub fn next_due(&mut self, now: Duration) -> Option<Key> {
         while let Some(entry) = self.delayed.first_entry() {
             if entry.key().0 > now {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
-use crate::approvals::{self, Choice, Tally, Vote};
+use crate::approvals::{self, Tally, Vote};
 use crate::gateway::events::Actor;
 use crate::ids::{MessageId, RunId, UserId};
 use crate::playbook::model::{Change, Digest, Plan};
@@ -639,11 +639,6 @@ impl RunState {
     fn end(&mut self, outcome: Outcome, at: Timestamp) {
         self.ended_at = Some(at);
         self.phase = Phase::Done { outcome };
-    }
-
-    /// Denials that count now; one is enough.
-    pub fn denial(&self) -> Option<&Vote> {
-        self.votes.values().find(|vote| vote.choice == Choice::Deny)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::exec::transcript::{self, HeadAndTail, Transcript};
@@ -62,9 +62,5 @@ impl Transcripts {
 
     pub fn path(&self, run: RunId) -> PathBuf {
         transcript::path(&self.0.dir, &run.to_string())
-    }
-
-    pub fn dir(&self) -> &Path {
-        &self.0.dir
     }
 }

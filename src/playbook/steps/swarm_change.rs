@@ -138,7 +138,7 @@ impl Target<'_> {
                 let service = outcome.service.as_ref().expect("what is done is there");
                 Ok(self.done(service, &outcome, posted.before, changed, started.elapsed()))
             }
-            // Of an earlier update: it left what was asked for now.
+            // Of an earlier update: it left what this step asks for.
             Verdict::RolledBack if !changed && outcome.running >= outcome.wanted => {
                 let service = outcome.service.as_ref().expect("what was rolled back is there");
                 Ok(self.done(service, &outcome, posted.before, changed, started.elapsed()))

@@ -206,7 +206,7 @@ fn a_folder_that_is_none_is_refused_with_its_name() {
 
 /// Needs root and e2fsprogs; simulates loss of power on a file system of its own.
 #[test]
-#[ignore = "needs root, and takes minutes"]
+#[ignore = "needs root and takes minutes: `./test --long` runs it"]
 #[expect(clippy::disallowed_methods, reason = "the test starts its own script")]
 fn acknowledged_records_survive_loss_of_power() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
