@@ -13,7 +13,7 @@ use houston::store::Store;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a scenario against both realtime servers, one after the other.
 async fn both<F: Future<Output = ()>>(scenario: impl Fn(Bot) -> F) {

@@ -51,7 +51,7 @@ async fn live(bench: &Bench, plan: &Plan) -> Vec<RunState> {
             other => panic!("{other:?}"),
         }
     }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         bench.say().await;
         if outbox::waiting(&bench.store).unwrap().is_empty() {
