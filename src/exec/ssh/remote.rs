@@ -109,6 +109,20 @@ impl Job<'_> {
             if !streams.is_terminated() {
                 sink.drain(std::pin::Pin::new(&mut streams)).await;
             }
+            // sshd may report the end before it has read the last of the output, and on a host that
+            // stalls no silence is long enough. What answers a later command has sent it by then.
+            if !streams.is_terminated() {
+                let mut alive = std::pin::pin!(self.is_alive());
+                loop {
+                    tokio::select! {
+                        _ = &mut alive => break,
+                        _ = &mut streams => {}
+                    }
+                }
+            }
+            if !streams.is_terminated() {
+                sink.drain(std::pin::Pin::new(&mut streams)).await;
+            }
             ended
         };
         out_lines.finish(&mut |line| to_out(line));
