@@ -12,10 +12,15 @@ base=${HOUSTON_TEST_PLAYWRIGHT:-/var/tmp/houston-parts/playwright}
 
 case ${1:-} in
 install)
-  if ! command -v chromium >/dev/null || ! command -v npm >/dev/null; then
+  # Only what is missing: a node from elsewhere refuses Debian's npm beside it.
+  missing=()
+  command -v chromium >/dev/null || missing+=(chromium)
+  command -v node >/dev/null || missing+=(nodejs)
+  command -v npm >/dev/null || missing+=(npm)
+  if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -q >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      -o DPkg::Lock::Timeout=300 chromium nodejs npm >/dev/null
+      -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
   fi
   [ -d "$base/node_modules/playwright-core" ] && exit 0
   mkdir -p "$base"
