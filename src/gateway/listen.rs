@@ -241,7 +241,8 @@ impl Listener {
             let id = RoomId::new(&*room.id);
             if !cursors.knows(&id) {
                 gaps.insert(id, from);
-            } else if room.updated_at.is_none_or(|at| at > cursors.at(&id)) {
+            } else if room.updated_at.is_none_or(|at| at >= cursors.at(&id)) {
+                // Equal too: a millisecond has room for the last message that was heard and for one more.
                 let since = earlier(cursors.at(&id), self.shared.timings.overlap);
                 gaps.insert(id, since);
             }

@@ -10,6 +10,9 @@ use crate::support::house::{House, Setup, both};
 
 const DEPLOY: &str = "!deploy staging web 1.8";
 
+/// Until the test says `clear`: the server is down.
+const HOURS: u64 = 3_600_000;
+
 /// The one deployment that was asked for is done, and no other.
 async fn done_once(t: House) {
     t.ended("R-1", &["deployed in"]).await;
@@ -106,7 +109,7 @@ async fn five_commands_in_one_millisecond_are_five() {
 #[tokio::test]
 async fn a_command_whose_frame_is_late_is_carried_out_once() {
     both(|t| async move {
-        t.control("delay", json!({"user": "houston", "ms": 400, "count": 1})).await;
+        t.control("delay", json!({"user": "houston", "ms": 1500, "count": 1})).await;
         t.say("alice", "ops", DEPLOY).await;
         t.control("clear", json!({})).await;
         t.say("bob", "ops", "!ping").await;
@@ -121,9 +124,10 @@ async fn a_reconnect_runs_nothing_again() {
     both(|t| async move {
         t.say("alice", "ops", DEPLOY).await;
         t.wait("the run", || (!t.runs().is_empty()).then_some(())).await;
-        t.control("refuse", json!({"ms": 150})).await;
+        t.control("refuse", json!({"ms": HOURS})).await;
         t.control("drop", json!({})).await;
         t.wait("the socket to be gone", || (!t.bot().chat.health().online).then_some(())).await;
+        t.control("clear", json!({})).await;
         t.wait("the next one", || t.bot().chat.health().caught_up.then_some(())).await;
         done_once(t).await;
     })
@@ -133,10 +137,11 @@ async fn a_reconnect_runs_nothing_again() {
 #[tokio::test]
 async fn a_command_that_is_sent_while_disconnected_is_carried_out_once() {
     both(|t| async move {
-        t.control("refuse", json!({"ms": 300})).await;
+        t.control("refuse", json!({"ms": HOURS})).await;
         t.control("drop", json!({})).await;
         t.wait("the socket to be gone", || (!t.bot().chat.health().online).then_some(())).await;
         t.say("alice", "ops", DEPLOY).await;
+        t.control("clear", json!({})).await;
         done_once(t).await;
     })
     .await;

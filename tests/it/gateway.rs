@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Until the test says `clear`: the server is down.
+const HOURS: u64 = 3_600_000;
+
 /// Runs a scenario against both realtime servers, one after the other.
 async fn both<F: Future<Output = ()>>(scenario: impl Fn(Bot) -> F) {
     for dialect in [Dialect::Monolith, Dialect::Streamer] {
@@ -269,7 +272,7 @@ async fn five_messages_in_one_millisecond_are_five() {
 #[tokio::test]
 async fn a_message_whose_frame_is_late_is_not_lost() {
     both(|mut bot| async move {
-        bot.control("delay", json!({"user": "houston", "ms": 400, "count": 1})).await;
+        bot.control("delay", json!({"user": "houston", "ms": 1500, "count": 1})).await;
         bot.say("alice", "ops", "late").await;
         bot.control("clear", json!({})).await;
         bot.say("alice", "ops", "in time").await;
@@ -296,13 +299,14 @@ async fn what_is_said_while_disconnected_is_handed_out_once_with_its_age() {
     both(|mut bot| async move {
         bot.say("alice", "ops", "before").await;
         assert_eq!(bot.message().await.text, "before");
-        bot.control("refuse", json!({"ms": 300})).await;
+        bot.control("refuse", json!({"ms": HOURS})).await;
         bot.control("drop", json!({})).await;
         assert!(matches!(bot.next().await, Event::Offline { .. }));
         assert!(!bot.chat.health().online);
         let old = json!({"room": "ops", "u": "alice", "msg": "old", "ts": {"$date": now_ms() - 1_200_000}});
         bot.control("send", json!({"message": old})).await;
         bot.say("alice", "ops", "meanwhile").await;
+        bot.control("clear", json!({})).await;
         let events = bot.caught_up().await;
         // Sent before Houston first listened, whatever brought it up.
         assert_eq!(texts(&events), ["meanwhile"]);
@@ -463,10 +467,11 @@ async fn who_takes_over_a_name_takes_over_no_vote() {
 async fn reactions_that_nobody_was_told_of_are_found_after_a_disconnect() {
     both(|mut bot| async move {
         let card = bot.card().await;
-        bot.control("refuse", json!({"ms": 200})).await;
+        bot.control("refuse", json!({"ms": HOURS})).await;
         bot.control("drop", json!({})).await;
         assert!(matches!(bot.next().await, Event::Offline { .. }));
         bot.react("alice", &card, ":+1:").await;
+        bot.control("clear", json!({})).await;
         assert_eq!(who(&bot.reactions().await.0), [(":+1:", bot.user("alice").as_str())]);
     })
     .await;
@@ -563,13 +568,30 @@ async fn people_are_looked_up_by_id_and_by_name() {
 }
 
 #[tokio::test]
+async fn what_is_said_in_the_millisecond_of_the_last_message_before_a_disconnect_is_not_lost() {
+    for dialect in [Dialect::Monolith, Dialect::Streamer] {
+        let clock = Clock::manual(Clock::system().now());
+        let mut bot = Bot::start(sandbox::Options { dialect, clock, ..sandbox::Options::default() }).await;
+        bot.say("alice", "ops", "before").await;
+        assert_eq!(bot.message().await.text, "before");
+        bot.control("refuse", json!({"ms": HOURS})).await;
+        bot.control("drop", json!({})).await;
+        assert!(matches!(bot.next().await, Event::Offline { .. }));
+        bot.say("alice", "ops", "meanwhile").await;
+        bot.control("clear", json!({})).await;
+        assert_eq!(texts(&bot.caught_up().await), ["meanwhile"]);
+    }
+}
+
+#[tokio::test]
 async fn the_older_server_is_caught_up_with_too() {
     let options = sandbox::Options { server: Version::V6_5, ..sandbox::Options::default() };
     let mut bot = Bot::start(options).await;
-    bot.control("refuse", json!({"ms": 200})).await;
+    bot.control("refuse", json!({"ms": HOURS})).await;
     bot.control("drop", json!({})).await;
     assert!(matches!(bot.next().await, Event::Offline { .. }));
     bot.say("alice", "ops", "meanwhile").await;
+    bot.control("clear", json!({})).await;
     assert_eq!(texts(&bot.caught_up().await), ["meanwhile"]);
 }
 
@@ -579,9 +601,16 @@ async fn a_long_gap_is_read_in_pages_where_the_server_can() {
         let mut bot = Bot::start(sandbox::Options { server, ..sandbox::Options::default() }).await;
         bot.stop().await;
         let missed: Vec<String> = (0..250).map(|n| format!("missed {n}")).collect();
-        let messages: Vec<Value> =
-            missed.iter().map(|text| json!({"room": "ops", "u": "alice", "msg": text})).collect();
-        bot.control("send", json!({"messages": messages})).await;
+        // More of one millisecond than a page holds cannot be read in pages, and is read at once.
+        for fifty in missed.chunks(50) {
+            let messages: Vec<Value> =
+                fifty.iter().map(|text| json!({"room": "ops", "u": "alice", "msg": text})).collect();
+            bot.control("send", json!({"messages": messages})).await;
+            let sent = now_ms();
+            while now_ms() == sent {
+                tokio::task::yield_now().await;
+            }
+        }
         bot.timings.long_gap = Duration::ZERO;
         let before = bot.control("log", json!({})).await["last"].clone();
         bot.start_again();
