@@ -118,13 +118,13 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 }
                 let retry = &run.plan.steps[index].retry;
                 let first = record.started_at.unwrap_or(now);
+                let doubled = retry.backoff.saturating_mul(1 << (attempt - 1).min(16));
+                let failed_at = record.ended_at.unwrap_or(now);
+                let at = failed_at.checked_add(doubled.min(LONGEST_BACKOFF)).unwrap_or(now);
                 let in_time = retry
                     .max_elapsed
-                    .is_none_or(|max| first.checked_add(max).is_ok_and(|deadline| now < deadline));
+                    .is_none_or(|max| first.checked_add(max).is_ok_and(|deadline| at <= deadline));
                 if error.transient && *attempt < retry.attempts && in_time {
-                    let doubled = retry.backoff.saturating_mul(1 << (attempt - 1).min(16));
-                    let failed_at = record.ended_at.unwrap_or(now);
-                    let at = failed_at.checked_add(doubled.min(LONGEST_BACKOFF)).unwrap_or(now);
                     return Next::ScheduleRetry { step: index, at };
                 }
                 if retry.then == AfterRetries::Pause && error.transient {
