@@ -198,6 +198,24 @@ async fn an_operator_and_a_lead_are_two_people() {
 }
 
 #[tokio::test]
+async fn one_lead_or_two_operators_whoever_is_there_first() {
+    let either = "approvals:\n  deploy: {any_of: [{count: 1, from: lead}, {count: 2, from: operator}]}\n";
+    for (requester, second) in [("alice", "carol"), ("carol", "alice")] {
+        let t = House::prod(either).await;
+        t.say(requester, "ops", "!deploy prod web 1.8").await;
+        let card = t.card().await;
+        assert!(card.text.contains("1 lead") && card.text.contains("2 operator"), "{}", card.text);
+        t.react("bob", &card, ":+1:").await;
+        t.until(&card, &["*has* bob"]).await;
+        t.silence("ops").await;
+        t.react(second, &card, ":+1:").await;
+        t.until(&card, &["*approved* by"]).await;
+        t.ended("R-1", &["deployed in"]).await;
+        t.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_reason_that_is_required_is_asked_for_and_stands_on_the_card() {
     let t = House::prod("approvals:\n  deploy: {count: 1, from: [operator, lead], reason: required}\n").await;
     t.say("alice", "ops", "!deploy prod web 1.8").await;
