@@ -285,12 +285,8 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
 fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let mut lines = Vec::new();
     for (index, (step, record)) in run.plan.steps.iter().zip(&run.steps).enumerate() {
-        lines.push(step_line(
-            step,
-            record,
-            if live.step == Some(index) { live.line.as_deref() } else { None },
-            now,
-        ));
+        let live = if live.step == Some(index) { live } else { &LiveStatus::default() };
+        lines.push(step_line(step, record, live, now));
     }
     if lines.len() > MOST_STEPS {
         let hidden = lines.len() - MOST_STEPS;
@@ -300,7 +296,7 @@ fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn step_line(step: &PlannedStep, record: &StepRecord, status: Option<&str>, now: Timestamp) -> String {
+fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Timestamp) -> String {
     let title = defuse(&step.title);
     let took = |record: &StepRecord| match (record.started_at, record.ended_at) {
         (Some(from), Some(to)) => format!(" ({})", since(from, to)),
@@ -311,8 +307,10 @@ fn step_line(step: &PlannedStep, record: &StepRecord, status: Option<&str>, now:
         StepState::Pending => format!(":white_circle: {title}"),
         StepState::Running { attempt, since: from } => {
             let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            let status = status.map(|line| format!(": {}", defuse(line))).unwrap_or_default();
-            format!(":arrow_forward: {title}{status} ({}{attempt}{resumed})", since(*from, now))
+            let status = live.line.as_deref().map(|line| format!(": {}", defuse(line))).unwrap_or_default();
+            let usual =
+                live.usual.map(|usual| format!(", usually {}", text::duration(usual))).unwrap_or_default();
+            format!(":arrow_forward: {title}{status} ({}{usual}{attempt}{resumed})", since(*from, now))
         }
         StepState::Failed { error, .. } => format!(":x: {title}: {}", defuse(&error.message)),
         StepState::RetryAt { attempt, at, error } => format!(

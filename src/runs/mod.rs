@@ -11,5 +11,6 @@ pub mod outbox;
 pub mod releases;
 pub mod state;
 pub mod transcripts;
+mod usual;
 
 pub use engine::{ActError, Consent, Engine, LiveStatus, NewRun, Objection, Parts, RunMessage, Voted};

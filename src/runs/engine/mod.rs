@@ -105,6 +105,8 @@ struct Live {
     work: Option<Work>,
     cancel: CancellationToken,
     status: Option<String>,
+    /// How long each step usually takes; looked up when the first one begins.
+    usual: Option<Vec<Option<Duration>>>,
     /// How often its start was put off because the world could not be looked at.
     looks: u32,
 }
@@ -184,6 +186,8 @@ pub struct LiveStatus {
     pub step: Option<usize>,
     /// Its last line: `2 of 3 tasks run 1.8`.
     pub line: Option<String>,
+    /// How long it took in earlier runs; their median.
+    pub usual: Option<Duration>,
 }
 
 impl Engine {
@@ -287,12 +291,14 @@ impl Engine {
     pub fn live(&self, run: RunId) -> LiveStatus {
         self.live_map()
             .get(&run)
-            .map(|live| LiveStatus {
-                step: match live.work {
+            .map(|live| {
+                let step = match live.work {
                     Some(Work::Step(step) | Work::Look(step)) => Some(step),
                     _ => None,
-                },
-                line: live.status.clone(),
+                };
+                let usual =
+                    live.usual.as_ref().zip(step).and_then(|(usual, step)| usual.get(step).copied()?);
+                LiveStatus { step, line: live.status.clone(), usual }
             })
             .unwrap_or_default()
     }

@@ -20,6 +20,7 @@ use crate::runs::next::{AfterCrash, UNDO_ATTEMPTS, after_crash};
 use crate::runs::outbox::Notice;
 use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
+use crate::runs::usual;
 use crate::store::Batch;
 
 /// What a look at the world may take.
@@ -52,6 +53,7 @@ impl Engine {
         // Whoever cancels or abandons from here on finds the step under way; who did so before moved the
         // run, and the intent is not taken.
         let cancel = self.begin(run, Work::Step(step));
+        self.learn_what_is_usual(state);
         let Some(state) = self.decide(state, vec![started(run, step, attempt)], Vec::new()).await else {
             self.end(run);
             return;
@@ -304,6 +306,20 @@ impl Engine {
         entry.work = Some(work);
         entry.cancel = CancellationToken::new();
         entry.cancel.clone()
+    }
+
+    /// For whoever watches; a run does not depend on it.
+    fn learn_what_is_usual(&self, state: &RunState) {
+        if self.live_map().get(&state.id).is_some_and(|live| live.usual.is_some()) {
+            return;
+        }
+        let usual = usual::durations(&self.0.parts.store, state).unwrap_or_else(|error| {
+            tracing::warn!(run.id = %state.id, %error, "how long its steps usually take cannot be read");
+            Vec::new()
+        });
+        if let Some(entry) = self.live_map().get_mut(&state.id) {
+            entry.usual = Some(usual);
+        }
     }
 
     fn end(&self, run: RunId) {

@@ -399,3 +399,24 @@ async fn shutdown_starts_no_further_step_and_the_next_start_goes_on() {
     assert_eq!(next.done(run).await.outcome(), Some(Outcome::Succeeded));
     assert_eq!(count(&next, run, |event| matches!(event, Event::StepStarted { step: 1, .. })), 2);
 }
+
+#[tokio::test]
+async fn how_long_a_step_usually_takes_is_known_from_earlier_runs() {
+    let (_dir, bench) = Bench::new().await;
+    let mut a = step("idem", "a");
+    a.retry = retry(2, AfterRetries::Fail);
+    for earlier in 0..2 {
+        bench.site.script("run a", [Act::Fail(transient())]);
+        let run = bench.create(plan(vec![a.clone()])).await;
+        let waits = |state: &RunState| matches!(state.steps[0].state, StepState::RetryAt { .. });
+        bench.until(run, "waiting for its second attempt", waits).await;
+        bench.clock.advance(Duration::from_secs(2));
+        assert_eq!(bench.done(run).await.outcome(), Some(Outcome::Succeeded), "{earlier}");
+    }
+    bench.site.script("run a", [Act::Hang]);
+    let run = bench.create(plan(vec![a])).await;
+    bench.seen("run a", 5).await;
+    assert_eq!(bench.engine.live(run).usual, Some(Duration::from_secs(2)));
+    bench.engine.cancel(run, &actor("bob")).await.unwrap();
+    assert_eq!(bench.done(run).await.outcome(), Some(Outcome::Cancelled));
+}
