@@ -185,6 +185,7 @@ impl Houston {
             store: store.clone(),
             audit: audit.clone(),
             clock: clock.clone(),
+            redactor,
         })?;
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);

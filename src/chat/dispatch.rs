@@ -6,34 +6,37 @@
 //!
 //! Must not: be obeyed by anything but a message that the gateway hands out, once.
 
+mod answers;
+mod dialogues;
+mod votes;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::dialogues::Continued;
+pub use self::votes::ineligible;
 use super::bind::{Bound, Known, Outcome, bind};
 use super::builtin;
-use super::dialogue::{Answer, Pending};
+use super::dialogue::Pending;
 use super::parse::{Addressed, CommandLine, addressed};
 use super::people::People;
 use super::spec::{Action as SpecAction, CommandSpec};
 use crate::access::{Access, Action, Authorized, Denied, Person, RateLimit};
-use crate::approvals::{self, Choice, Ineligible, Via, Vote};
 use crate::audit::{Audit, Event as AuditEvent, Who as AuditWho};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
+use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind};
 use crate::gateway::{Chat, Ledger, Priority};
-use crate::ids::{MessageId, RoleName, RunId, derived_id};
+use crate::ids::{MessageId, RunId, derived_id};
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
-use crate::playbook::steps::Pause;
-use crate::runs::state::{Decision, Phase, RunState};
-use crate::runs::{Consent, Engine, Objection, RunMessage, Voted};
-use crate::store::{Batch, Store, StoreError, Tree};
+use crate::runs::Engine;
+use crate::runs::state::Phase;
+use crate::secret::Redactor;
+use crate::store::{Store, StoreError};
 use crate::text::{self, code, defuse};
 
 /// To whoever asks a question.
@@ -49,6 +52,7 @@ pub struct DispatcherParts {
     pub store: Store,
     pub audit: Audit,
     pub clock: Clock,
+    pub redactor: Redactor,
 }
 
 /// Clones share everything.
@@ -68,16 +72,6 @@ impl std::ops::Deref for Dispatcher {
     fn deref(&self) -> &Shared {
         &self.0
     }
-}
-
-/// A question that waits for an answer in a room, by person; one at a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "dialogue", rename_all = "snake_case")]
-enum Dialogue {
-    /// For an argument that is missing.
-    Argument { pending: Pending },
-    /// Whether an old command is still meant.
-    Stale { text: String, thread: MessageId, asked_at: jiff::Timestamp },
 }
 
 /// A command, bound and to be carried out. `cause` is the message that made it complete.
@@ -198,14 +192,8 @@ impl Dispatcher {
     // ----- messages -------------------------------------------------------------------------------
 
     fn message(&self, message: Inbound, lane: &mpsc::UnboundedSender<Act>) {
-        let dialogue = self.dialogue(&message);
-        if let Some(dialogue) =
-            dialogue.filter(|_| crate::secret::looks_like_a_secret(&message.text).is_none())
-        {
-            match self.continue_dialogue(&message, dialogue, lane) {
-                Continued::Taken => return,
-                Continued::NotMeant => {}
-            }
+        if let Continued::Taken = self.continue_dialogue(&message, lane) {
+            return;
         }
         let Some(me) = self.parts.chat.me() else { return };
         match addressed(&message.text, &me.username, message.room.kind, &self.parts.config.commands) {
@@ -256,7 +244,7 @@ impl Dispatcher {
                     SpecAction::Playbook(_) => bound.command.changes && !bound.dry_run,
                 };
                 if acts && message.age > self.parts.config.limits.stale_after {
-                    self.ask_whether_still_meant(message, &bound.canonical);
+                    self.ask_whether_still_meant(&message, &bound.canonical);
                     return;
                 }
                 let text = line.first_line().trim().to_owned();
@@ -268,13 +256,7 @@ impl Dispatcher {
                 {
                     self.answer(message, NO_ANSWERS.to_owned());
                 } else if let Some(pending) = Pending::new(&error, line, &message, self.parts.clock.now()) {
-                    self.ask(&message, &Dialogue::Argument { pending: pending.clone() });
-                    let thread = if message.room.kind == RoomKind::Direct {
-                        message.thread.clone()
-                    } else {
-                        Some(pending.thread.clone())
-                    };
-                    self.answer_in(message, thread, pending.question());
+                    self.ask_for_argument(&message, pending);
                 } else {
                     self.answer(message, error.to_string());
                 }
@@ -371,413 +353,6 @@ impl Dispatcher {
         }
     }
 
-    // ----- dialogues ------------------------------------------------------------------------------
-
-    fn dialogue_key(message: &Inbound) -> Vec<u8> {
-        format!("{}\0{}", message.room.id, message.by.id).into_bytes()
-    }
-
-    fn dialogue(&self, message: &Inbound) -> Option<Dialogue> {
-        match self.parts.store.get(Tree::Dialogues, &Self::dialogue_key(message)) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::error!("a question cannot be read: {error}");
-                None
-            }
-        }
-    }
-
-    fn ask(&self, message: &Inbound, dialogue: &Dialogue) {
-        let mut batch = Batch::new();
-        batch.put(Tree::Dialogues, &Self::dialogue_key(message), dialogue);
-        if let Err(error) = self.parts.store.apply(batch) {
-            tracing::error!("a question cannot be kept: {error}");
-        }
-    }
-
-    fn end_dialogue(&self, message: &Inbound) {
-        let mut batch = Batch::new();
-        batch.delete(Tree::Dialogues, &Self::dialogue_key(message));
-        if let Err(error) = self.parts.store.apply(batch) {
-            tracing::error!("a question cannot be forgotten: {error}");
-        }
-    }
-
-    fn continue_dialogue(
-        &self,
-        message: &Inbound,
-        dialogue: Dialogue,
-        lane: &mpsc::UnboundedSender<Act>,
-    ) -> Continued {
-        // An answer that waited while Houston was away may be to a world that has moved on. The question
-        // stays: what is that old may also have been said before it.
-        if message.age > self.parts.config.limits.stale_after {
-            return Continued::NotMeant;
-        }
-        let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();
-        match dialogue {
-            Dialogue::Argument { pending } => {
-                let answer = pending.answer(
-                    message,
-                    &bot,
-                    &self.parts.config.commands,
-                    &self.known,
-                    self.parts.clock.now(),
-                );
-                match answer {
-                    Answer::Unrelated => return Continued::NotMeant,
-                    Answer::Expired | Answer::Cancelled => {
-                        self.end_dialogue(message);
-                        return Continued::NotMeant;
-                    }
-                    Answer::Complete(Outcome::Run(bound)) => {
-                        self.end_dialogue(message);
-                        self.start(message.clone(), bound.canonical.clone(), &bound, lane);
-                    }
-                    Answer::Complete(Outcome::Help(spec)) => {
-                        self.end_dialogue(message);
-                        self.answer(message.clone(), super::help::about(spec, &[]));
-                    }
-                    Answer::Wrong(error) => {
-                        self.end_dialogue(message);
-                        self.answer(message.clone(), error.to_string());
-                    }
-                }
-            }
-            Dialogue::Stale { text, thread, asked_at } => {
-                let now = self.parts.clock.now();
-                let age = std::time::Duration::try_from(now.duration_since(asked_at)).unwrap_or_default();
-                let commands = &self.parts.config.commands;
-                // Only a command that was given after the question takes its place.
-                let another = !message.caught_up
-                    && matches!(
-                        addressed(&message.text, &bot, RoomKind::Public, commands),
-                        Some(Addressed::Command(_))
-                    );
-                if age > super::dialogue::PATIENCE || another {
-                    self.end_dialogue(message);
-                    return Continued::NotMeant;
-                }
-                let direct = message.room.kind == RoomKind::Direct && message.thread.is_none();
-                let here = direct || message.thread.as_ref() == Some(&thread);
-                let said = message.text.trim().trim_end_matches(['.', '!']).to_lowercase();
-                if !here || !matches!(said.as_str(), "yes" | "y" | "no" | "n") {
-                    return Continued::NotMeant;
-                }
-                self.end_dialogue(message);
-                if said.starts_with('n') {
-                    self.answer(message.clone(), "Left alone.".to_owned());
-                } else {
-                    let line = super::parse::command_line(&text);
-                    self.command(message.clone(), &line, lane);
-                }
-            }
-        }
-        Continued::Taken
-    }
-
-    /// A command that waited while Houston was away is not run without asking.
-    fn ask_whether_still_meant(&self, message: Inbound, canonical: &str) {
-        let thread = message.thread.clone().unwrap_or_else(|| message.id.clone());
-        let text = format!(
-            "You asked for {} {} ago, when I was away. Is it still meant? Answer `yes` or `no` here, or send it again.",
-            code(canonical),
-            text::duration(message.age)
-        );
-        let dialogue = Dialogue::Stale {
-            text: canonical.to_owned(),
-            thread: thread.clone(),
-            asked_at: self.parts.clock.now(),
-        };
-        self.ask(&message, &dialogue);
-        let thread =
-            if message.room.kind == RoomKind::Direct { message.thread.clone() } else { Some(thread) };
-        self.answer_in(message, thread, text);
-    }
-
-    /// Something unaddressed in a thread: the answer that a run waits for, or a denier's reason.
-    async fn maybe_answer(&self, message: &Inbound) {
-        self.answer_run(message).await;
-        self.dealt_with(&message.id);
-    }
-
-    async fn answer_run(&self, message: &Inbound) {
-        let engine = &self.parts.engine;
-        let Some(thread) = &message.thread else { return };
-        if crate::secret::looks_like_a_secret(&message.text).is_some() {
-            return;
-        }
-        // A run that was asked for in a thread asks there, since Rocket.Chat has no threads within threads.
-        let of_thread = async || {
-            let open = engine.open_runs().await;
-            let asks =
-                |run: &&RunState| matches!(&run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. });
-            open.iter().filter(asks).find(|run| run.origin.thread.as_ref() == Some(thread)).map(|run| run.id)
-        };
-        let asking = match engine.run_of_message(thread).await {
-            Some((run, RunMessage::Progress)) => Some(run),
-            _ => of_thread().await,
-        };
-        if let Some(run) = asking {
-            let Ok(state) = engine.state(run).await else { return };
-            let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else {
-                return;
-            };
-            let said = message.text.trim();
-            let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(said));
-            if !choices.is_empty() && choice.is_none() {
-                return;
-            }
-            let person = self.people.person(&message.by).await;
-            let roles = self.people.roles(&person);
-            let action = Action {
-                command: state.plan.command_name.clone(),
-                changes: true,
-                arguments: std::collections::BTreeMap::new(),
-                room: message.room.clone(),
-            };
-            let may = if from.is_empty() {
-                authorize_for(&self.people.access(), &person, action, &state.plan.locks).is_ok()
-            } else {
-                from.iter().any(|role| roles.contains(role))
-            };
-            if !may && self.too_fast(message) {
-                return;
-            }
-            if !may {
-                let who: Vec<&str> = from.iter().map(crate::ids::RoleName::as_str).collect();
-                let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
-                self.say(message, message.thread.clone(), format!("That question is for {who}.")).await;
-                return;
-            }
-            let answer = choice.cloned().unwrap_or_else(|| said.to_owned());
-            if let Err(error) = engine.answer(run, &message.by, answer).await {
-                self.say(message, message.thread.clone(), error.to_string()).await;
-            }
-            return;
-        }
-        // A denial is the end of its run, so the run is looked up by its card among the latest.
-        let Ok(latest) = engine.list(50) else { return };
-        let now = self.parts.clock.now();
-        let lately = |header: &&crate::runs::journal::Header| {
-            let ended = header.ended_at.unwrap_or(header.created_at);
-            header.state == "denied" && now.duration_since(ended) < jiff::SignedDuration::from_mins(10)
-        };
-        for header in latest.iter().filter(lately) {
-            let Ok(state) = engine.state(header.run).await else { continue };
-            if let Some(Decision::Denied { by, reason: None, .. }) = &state.decision
-                && by.id == message.by.id
-                && (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
-            {
-                let reason = text::ellipsis(message.text.trim(), 300).into_owned();
-                if let Err(error) = engine.explain_denial(header.run, reason).await {
-                    tracing::warn!(run.id = %header.run, "the reason was not kept: {error}");
-                }
-                return;
-            }
-        }
-    }
-
-    // ----- reactions, edits, deletions ------------------------------------------------------------
-
-    async fn reactions(&self, message: &MessageId, added: Vec<Reaction>, removed: Vec<Reaction>) {
-        let Some((run, which)) = self.parts.engine.run_of_message(message).await else { return };
-        match which {
-            RunMessage::Card => {
-                for reaction in removed {
-                    self.reaction_vanished(run, message, &reaction).await;
-                }
-                for reaction in added {
-                    if let Some(choice) = approvals::reading(&reaction.emoji) {
-                        self.vote_by_reaction(run, &reaction, choice).await;
-                    }
-                }
-            }
-            RunMessage::Progress => {
-                for reaction in added.iter().filter(|reaction| approvals::asks_to_cancel(&reaction.emoji)) {
-                    self.cancel_by_reaction(run, &reaction.by).await;
-                }
-            }
-        }
-    }
-
-    async fn vote_by_reaction(&self, run: RunId, reaction: &Reaction, choice: Choice) {
-        let engine = &self.parts.engine;
-        let Ok(state) = engine.state(run).await else { return };
-        // Told again after a restart or a re-read: it counts already.
-        if state.votes.get(&reaction.by.id).is_some_and(|vote| vote.choice == choice) {
-            return;
-        }
-        self.look_at_votes_again(run).await;
-        let person = self.people.person(&reaction.by).await;
-        // The same rules as for the words: whoever may not say `approve` may not show it either.
-        let command = if choice == Choice::Approve { "approve" } else { "deny" };
-        let arguments = [("run".to_owned(), run.to_string())].into_iter().collect();
-        let action = Action {
-            command: command.to_owned(),
-            changes: false,
-            arguments,
-            room: state.origin.room.clone(),
-        };
-        if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
-            let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-            self.under_card(run, id, denied.to_string()).await;
-            return;
-        }
-        let vote = Vote {
-            by: reaction.by.clone(),
-            choice,
-            via: Via::Reaction(reaction.emoji.clone()),
-            roles: self.people.roles(&person),
-            at: self.parts.clock.now(),
-        };
-        match engine.vote(run, vote, None).await {
-            Ok(Voted::Ineligible { why, first: true }) => {
-                let text = format!("@{} {}", reaction.by.username, ineligible(run, &why));
-                let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-                self.under_card(run, id, text).await;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(run.id = %run, "a vote was not taken: {error}"),
-        }
-    }
-
-    /// What of a run's consent stands no more: a reaction that is gone, a person who left or lost a role,
-    /// a requester who may not ask for this any more.
-    async fn consent_of(&self, run: &RunState) -> Result<Vec<Objection>, String> {
-        let Some(policy) = &run.plan.approval else { return Ok(Vec::new()) };
-        let chat = &self.parts.chat;
-        let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
-        let standing = if run.votes.values().any(|vote| by_reaction(&vote)) {
-            match chat.reactions(&run.card).await {
-                Ok(standing) => standing,
-                // Deleted, or in a room that Houston has left: what it cannot see stands no more.
-                Err(SendError::Refused { .. }) => Vec::new(),
-                Err(error) => return Err(error.to_string()),
-            }
-        } else {
-            Vec::new()
-        };
-        let mut objections = Vec::new();
-        for vote in run.votes.values().filter(|vote| vote.choice == Choice::Approve) {
-            let vanished = by_reaction(&vote)
-                && !standing.iter().any(|reaction| {
-                    reaction.by.id == vote.by.id
-                        && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
-                });
-            let roles = self.roles_now(&vote.by).await?;
-            if vanished || approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_err() {
-                objections.push(Objection::Vote { by: vote.by.clone(), vanished });
-            }
-        }
-        let gone = !self.is_active(&run.by).await?;
-        let person = self.people.person(&run.by).await;
-        let action = Action {
-            command: run.plan.command_name.clone(),
-            changes: true,
-            arguments: std::collections::BTreeMap::new(),
-            room: run.origin.room.clone(),
-        };
-        match authorize_for(&self.people.access(), &person, action, &run.plan.locks) {
-            Ok(_) if !gone => {}
-            Ok(_) => objections.push(Objection::Requester("the account is not active".to_owned())),
-            Err(denied) => objections.push(Objection::Requester(denied.rule.clone())),
-        }
-        Ok(objections)
-    }
-
-    async fn is_active(&self, who: &Actor) -> Result<bool, String> {
-        let found = self.parts.chat.user(crate::gateway::Who::Id(&who.id)).await;
-        found.map(|user| user.is_some_and(|user| user.active)).map_err(|error| error.to_string())
-    }
-
-    /// None for somebody who is gone.
-    async fn roles_now(&self, who: &Actor) -> Result<Vec<RoleName>, String> {
-        if !self.is_active(who).await? {
-            return Ok(Vec::new());
-        }
-        let person = self.people.person(who).await;
-        Ok(self.people.roles(&person))
-    }
-
-    /// Who gave a vote earlier may have left or lost the role since; before another vote is counted with it,
-    /// it is looked at again.
-    pub async fn look_at_votes_again(&self, run: RunId) {
-        let Ok(state) = self.parts.engine.state(run).await else { return };
-        let Some(policy) = &state.plan.approval else { return };
-        for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
-            // Who cannot be looked up now keeps the vote that was checked when it was given; it is looked at
-            // again before the start.
-            let Ok(roles) = self.roles_now(&vote.by).await else { continue };
-            if approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err()
-                && let Err(error) = self.parts.engine.withdraw(run, &vote.by, false).await
-            {
-                tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
-            }
-        }
-    }
-
-    /// A name that is gone from the reactions does not count any more, unless the same person still says
-    /// the same with another one.
-    async fn reaction_vanished(&self, run: RunId, message: &MessageId, gone: &Reaction) {
-        let engine = &self.parts.engine;
-        let Ok(state) = engine.state(run).await else { return };
-        let Some(vote) = state.votes.get(&gone.by.id) else { return };
-        // Whichever of several reactions it was that counted: what matters is whether one still stands.
-        let by_reaction = matches!(vote.via, Via::Reaction(_));
-        if !by_reaction || approvals::reading(&gone.emoji) != Some(vote.choice) {
-            return;
-        }
-        if let Ok(now) = self.parts.chat.reactions(message).await {
-            let still = now.iter().any(|reaction| {
-                reaction.by.id == gone.by.id && approvals::reading(&reaction.emoji) == Some(vote.choice)
-            });
-            if still {
-                return;
-            }
-        }
-        if let Err(error) = engine.withdraw(run, &gone.by, true).await {
-            tracing::debug!(run.id = %run, "nothing to withdraw: {error}");
-        }
-    }
-
-    async fn cancel_by_reaction(&self, run: RunId, by: &Actor) {
-        let Some(spec) = self.parts.config.commands.iter().find(|spec| spec.name == "cancel") else { return };
-        let Ok(state) = self.parts.engine.state(run).await else { return };
-        if state.cancel.is_some() {
-            return;
-        }
-        let person = self.people.person(by).await;
-        let arguments = [("run".to_owned(), run.to_string())].into_iter().collect();
-        let action =
-            Action { command: spec.name.clone(), changes: true, arguments, room: state.origin.room.clone() };
-        let text = match authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
-            Ok(_) => match self.parts.engine.cancel(run, by).await {
-                Ok(_) => return,
-                Err(error) => error.to_string(),
-            },
-            Err(denied) => denied.to_string(),
-        };
-        let id = derived_id(&format!("cancel/{run}/{}", by.id)).into();
-        let post = Post {
-            id,
-            room: state.origin.room.id.clone(),
-            thread: Some(state.origin.thread.clone().unwrap_or(state.progress)),
-            text,
-        };
-        self.post(post).await;
-    }
-
-    async fn deleted(&self, message: &MessageId) {
-        let Some((run, RunMessage::Card)) = self.parts.engine.run_of_message(message).await else { return };
-        let Ok(state) = self.parts.engine.state(run).await else { return };
-        if matches!(state.phase, Phase::Deciding { .. })
-            && let Err(error) = self.parts.engine.replace_card(run).await
-        {
-            tracing::warn!(run.id = %run, "the deleted card of {run} was not replaced: {error}");
-        }
-    }
-
     /// Whoever speaks in an encrypted room is told, in a direct message, that nothing of it arrives.
     async fn encrypted(&self, room: &Room, by: &Actor) {
         let text = format!(
@@ -852,12 +427,6 @@ impl Dispatcher {
     pub async fn say(&self, cause: &Inbound, thread: Option<MessageId>, text: String) {
         let id = derived_id(&format!("reply/{}", cause.id)).into();
         self.post(Post { id, room: cause.room.id.clone(), thread, text }).await;
-    }
-
-    async fn under_card(&self, run: RunId, id: MessageId, text: String) {
-        let Ok(state) = self.parts.engine.state(run).await else { return };
-        let thread = state.origin.thread.clone().unwrap_or(state.card);
-        self.post(Post { id, room: state.origin.room.id.clone(), thread: Some(thread), text }).await;
     }
 
     async fn post(&self, post: Post) {
@@ -936,22 +505,11 @@ pub fn authorize_for(
     }
 }
 
-impl Consent for Dispatcher {
-    fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>> {
-        Box::pin(self.consent_of(run))
-    }
-}
-
 enum Act {
     Command(Box<Work>),
     Reactions { message: MessageId, added: Vec<Reaction>, removed: Vec<Reaction> },
     Deleted(MessageId),
     Reply(Box<Inbound>),
-}
-
-enum Continued {
-    Taken,
-    NotMeant,
 }
 
 /// As [`Action::of`], for a bound command that outlived its borrow of the schema.
@@ -965,22 +523,6 @@ fn action_of(spec: &CommandSpec, bound: &OwnedBound, room: &Room) -> Action {
         further_lines: 0,
     };
     Action::of(&bound, room)
-}
-
-/// Why a vote does not count, for the one who gave it.
-pub fn ineligible(run: RunId, why: &Ineligible) -> String {
-    match why {
-        Ineligible::OwnRequest => {
-            format!("you asked for {run} yourself: somebody else has to approve it.")
-        }
-        Ineligible::NoRole(roles) => {
-            let roles: Vec<&str> = roles.iter().map(crate::ids::RoleName::as_str).collect();
-            format!(
-                "your vote on {run} does not count: it takes {}. `!whoami` shows your roles.",
-                text::or_list(&roles)
-            )
-        }
-    }
 }
 
 fn room_name(room: &Room) -> String {

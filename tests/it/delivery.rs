@@ -214,6 +214,51 @@ async fn a_stale_command_that_is_not_meant_any_more_is_left_alone() {
 }
 
 #[tokio::test]
+async fn each_of_two_stale_commands_is_answered_in_its_own_thread() {
+    let mut t = house_with_a_clock().await;
+    t.stop().await;
+    let deploy = t.say("alice", "ops", DEPLOY).await;
+    let scale = t.say("alice", "ops", "!scale staging web 2").await;
+    t.clock.advance(Duration::from_secs(180));
+    t.start_again().await;
+    let asked =
+        [t.expect("ops", &["Is it still meant?"]).await, t.expect("ops", &["Is it still meant?"]).await];
+    let mut threads: Vec<_> = asked.iter().filter_map(|question| question.thread.clone()).collect();
+    threads.sort_unstable();
+    let mut commands = vec![deploy.clone(), scale.clone()];
+    commands.sort_unstable();
+    assert_eq!(threads, commands);
+    t.reply("alice", "ops", &deploy, "no").await;
+    t.expect("ops", &["Left alone."]).await;
+    t.reply("alice", "ops", &scale, "yes").await;
+    t.expect("ops", &["*R-1*", "scaled in"]).await;
+    t.expect("ops", &["@alice", "scaled in"]).await;
+    assert_eq!(t.runs(), ["scale staging web 2"]);
+    t.end().await;
+}
+
+#[tokio::test]
+async fn stale_commands_of_one_thread_are_asked_about_once_and_the_others_named() {
+    let mut t = house_with_a_clock().await;
+    let root = t.say("bob", "ops", "Shall we?").await;
+    t.stop().await;
+    t.reply("alice", "ops", &root, DEPLOY).await;
+    t.reply("alice", "ops", &root, "!scale staging web 2").await;
+    t.clock.advance(Duration::from_secs(180));
+    t.start_again().await;
+    t.expect("ops", &["You asked for `deploy staging web 1.8`", "Is it still meant?"]).await;
+    let last = ["You asked for `scale staging web 2`", "I no longer ask about `deploy staging web 1.8`"];
+    t.expect("ops", &last).await;
+    t.reply("alice", "ops", &root, "yes").await;
+    t.expect("ops", &["*R-1*", "scaled in"]).await;
+    t.expect("ops", &["@alice", "scaled in"]).await;
+    t.reply("alice", "ops", &root, "yes").await;
+    t.silence("ops").await;
+    assert_eq!(t.runs(), ["scale staging web 2"]);
+    t.end().await;
+}
+
+#[tokio::test]
 async fn alias_messages_are_not_obeyed() {
     both(|t| async move {
         for disguise in ["alias", "avatar", "emoji"] {

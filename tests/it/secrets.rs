@@ -88,6 +88,22 @@ async fn a_secret_does_not_reach_the_store() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_command_that_is_asked_about_is_not_stored() {
+    let setup =
+        Setup { services: vec![("staging-web", 1)], password: Some(MARKER.to_owned()), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    t.say("alice", "ops", &format!("!rollback staging --reason \"{MARKER}\"")).await;
+    t.expect("ops", &["A secret of my configuration stands in that", "I did nothing"]).await;
+    t.silence("ops").await;
+    t.stop().await;
+    for (path, bytes) in files(&t.state()) {
+        assert!(!holds_marker(&bytes), "{path}");
+    }
+    t.start_again().await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn a_typed_secret_is_pointed_out_and_not_stored() {
     let t = House::talk().await;
     let secret = format!("ghp_{}", "a1B2c3".repeat(6));
