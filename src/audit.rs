@@ -58,6 +58,12 @@ pub struct Event {
     /// `succeeded`, `failed: …`, `refused: …`; absent while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+    /// The event of a run's journal that this tells of: `R-1/17`. It stands here once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// When it happened, where this was written only after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +137,8 @@ impl Audit {
                     "the last line was cut off by a crash; its {} were set aside",
                     crate::text::count(bytes, "byte")
                 )),
+                event: None,
+                happened_at: None,
             };
             writer.write(clock.now(), &event)?;
             writer.sync()?;
@@ -146,6 +154,11 @@ impl Audit {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The last `count` entries, oldest first.
+    pub fn tail(&self, count: usize) -> io::Result<Vec<Entry>> {
+        tail(&self.path, count)
     }
 
     /// Returns the entry's number when it is on the device. Entries that wait at the same time share one
@@ -357,6 +370,8 @@ mod tests {
                 digest: Digest::of(b"plan"),
             }),
             result: Some("succeeded".into()),
+            event: None,
+            happened_at: None,
         }
     }
 

@@ -476,6 +476,8 @@ impl Dispatcher {
             run,
             approval: None,
             result,
+            event: None,
+            happened_at: None,
         };
         if let Err(error) = self.parts.audit.append(&self.parts.clock, event).await {
             tracing::error!("the audit log cannot be written: {error}");

@@ -325,7 +325,7 @@ pub fn read_log(store: &Store, run: RunId) -> Result<Vec<Recorded>, StoreError> 
     store.scan::<Recorded>(Tree::Events, &run.0.to_be_bytes()).map(|entry| entry.map(|(_, r)| r)).collect()
 }
 
-fn event_key(run: RunId, seq: u32) -> [u8; 12] {
+pub(super) fn event_key(run: RunId, seq: u32) -> [u8; 12] {
     let mut key = [0; 12];
     key[..8].copy_from_slice(&run.0.to_be_bytes());
     key[8..].copy_from_slice(&seq.to_be_bytes());

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod locks;
 pub mod next;
 pub mod outbox;
+mod owed;
 pub mod releases;
 pub mod state;
 pub mod transcripts;

@@ -48,10 +48,12 @@ pub enum Tree {
     People = 10,
     /// message id of Houston's own → who reacted to it, as ids
     Watches = 11,
+    /// run id ‖ sequence number → what the audit log has not been told yet
+    Owed = 12,
 }
 
 impl Tree {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -64,6 +66,7 @@ impl Tree {
         Self::Dialogues,
         Self::People,
         Self::Watches,
+        Self::Owed,
     ];
 
     fn key(self, key: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 
+use super::write::owed;
 use super::write::who;
 use super::{ActError, Engine, NewRun, Voted, own_messages};
 use crate::approvals::{self, Choice, Via, Vote};
@@ -44,9 +45,11 @@ impl Engine {
         let mut journal = self.0.journal.lock().await;
         let run = journal.next_run();
         let notices = if expires_at.is_some() { vec![Notice::Card { run }] } else { Vec::new() };
-        let (state, last) = journal.create(event, notices, new.with, now)?;
+        let (mut with, audited) = (new.with, ("requested", None));
+        owed(run, 0, &audited).put(&mut with);
+        let (state, last) = journal.create(event, notices, with, now)?;
         drop(journal);
-        let state = self.act_settled(state, last, Some(("requested", None))).await?;
+        let state = self.act_settled(state, last, Some(audited)).await?;
         tracing::info!(run.id = %state.id, run.digest = digest.short(), "{} `{}` by {}", state.id, state.plan.command, state.by.username);
         Ok(state)
     }
@@ -177,6 +180,8 @@ impl Engine {
                 run: Some(run),
                 approval: None,
                 result: Some(format!("abandoned: {reason}")),
+                event: None,
+                happened_at: None,
             };
             return self
                 .to_the_end(async move |engine| {

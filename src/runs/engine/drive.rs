@@ -127,11 +127,8 @@ impl Engine {
                 return Turn::Rest;
             }
             Next::Expire => {
-                if let Some(state) =
-                    self.decide(&state, vec![Event::Expired], vec![Notice::Card { run }]).await
-                {
-                    self.audit(&state, "expired", None).await;
-                }
+                let (expired, notices) = (vec![Event::Expired], vec![Notice::Card { run }]);
+                self.decide_and_audit(&state, expired, notices, Batch::new(), "expired").await;
             }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
                 // Decided only for runs that hold their locks.
@@ -202,13 +199,11 @@ impl Engine {
         };
         if !differences.is_empty() {
             let voided = vec![Event::Voided { differences }];
-            if let Some(state) = self.decide(state, voided, own_messages(state)).await {
-                self.audit(&state, "void", None).await;
-            }
+            self.decide_and_audit(state, voided, own_messages(state), Batch::new(), "void").await;
             return Turn::Moved;
         }
         // Nothing is changed that the audit log cannot be told of first.
-        if !self.audit(state, "started", None).await {
+        if !self.audit_start(state).await {
             return Turn::NotNow;
         }
         let mut journal = self.0.journal.lock().await;

@@ -240,6 +240,7 @@ impl Engine {
             Ok(()) => self.announce(last_notice),
             Err(error) => tracing::error!("the store cannot be synced: {error}"),
         }
+        self.pay_what_is_owed().await;
         found.sort();
         for run in &found {
             self.nudge(*run);

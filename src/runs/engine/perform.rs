@@ -211,10 +211,9 @@ impl Engine {
         releases::record(state, self.now(), &mut batch);
         let notices = vec![Notice::Progress { run }, Notice::result(run)];
         let events = vec![Event::Finished { outcome }];
-        let Some(state) = self.write(run, Some(state.next_seq), events, notices, batch).await else {
+        if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {
             return;
-        };
-        self.audit(&state, outcome.word(), None).await;
+        }
         tracing::info!(run.id = %run, "{run} `{}` {}", state.plan.command, outcome.word());
         self.0.parts.transcripts.line(run, &format!("── {}", outcome.word()));
     }

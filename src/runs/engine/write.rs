@@ -12,10 +12,14 @@ use crate::audit;
 use crate::gateway::events::Actor;
 use crate::ids::RunId;
 use crate::runs::event::{Event, Outcome};
-use crate::runs::journal::{Journal, JournalError};
+use crate::runs::journal::{Journal, JournalError, read_log};
 use crate::runs::outbox::Notice;
+use crate::runs::owed::{self, Owed};
 use crate::runs::state::{Decision, RunState};
 use crate::store::{Batch, StoreError};
+
+/// Entries at the end of the audit log among which what is owed may stand already.
+const LATELY_TOLD: usize = 10_000;
 
 /// A line for the audit log: what was done, and by whom when it was not the requester.
 pub(super) type Audited = (&'static str, Option<Actor>);
@@ -30,6 +34,22 @@ impl Engine {
         notices: Vec<Notice>,
     ) -> Option<RunState> {
         self.write(seen.id, Some(seen.next_seq), events, notices, Batch::new()).await
+    }
+
+    /// As [`Self::decide`], for what the audit log is told of.
+    pub(super) async fn decide_and_audit(
+        &self,
+        seen: &RunState,
+        events: Vec<Event>,
+        notices: Vec<Notice>,
+        mut with: Batch,
+        what: &'static str,
+    ) -> Option<RunState> {
+        let owed = owed(seen.id, last_of(seen, &events), &(what, None));
+        owed.put(&mut with);
+        let state = self.write(seen.id, Some(seen.next_seq), events, notices, with).await?;
+        self.pay(&state, &owed).await;
+        Some(state)
     }
 
     /// Appends what has happened, whatever came between.
@@ -82,7 +102,11 @@ impl Engine {
         notices: Vec<Notice>,
         audited: Option<Audited>,
     ) -> Result<RunState, ActError> {
-        let (state, last) = journal.append(run, events, notices, Batch::new(), self.now())?;
+        let mut with = Batch::new();
+        if let Some(audited) = &audited {
+            owed(run, last_of(&journal.state(run)?, &events), audited).put(&mut with);
+        }
+        let (state, last) = journal.append(run, events, notices, with, self.now())?;
         drop(journal);
         self.act_settled(state, last, audited).await
     }
@@ -101,8 +125,8 @@ impl Engine {
                 engine.0.tasks.spawn(async move { later.settle_surely(&state, last).await });
                 return Err(error.into());
             }
-            if let Some((what, by)) = audited {
-                engine.audit(&state, what, by.as_ref()).await;
+            if let Some(audited) = audited {
+                engine.pay(&state, &owed(state.id, state.next_seq - 1, &audited)).await;
             }
             Ok(state)
         })
@@ -163,32 +187,66 @@ impl Engine {
         self.0.outbox_changed.notify_one();
     }
 
-    /// An act or its result, in the audit log. Whether it could be written.
-    pub(super) async fn audit(&self, state: &RunState, what: &str, by: Option<&Actor>) -> bool {
-        let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
-        let approval = match &state.decision {
-            Some(Decision::Approved { by, .. }) => {
-                Some(audit::Approval { by: by.iter().map(who).collect(), digest: state.digest.clone() })
+    /// Tells the audit log what it is owed. What cannot be written now stays owed until the next start.
+    async fn pay(&self, state: &RunState, owed: &Owed) {
+        let mut event = entry(state, &owed.what, owed.by.as_ref());
+        event.event = Some(owed.reference());
+        if self.audit_event(event).await {
+            self.paid(owed);
+        }
+    }
+
+    fn paid(&self, owed: &Owed) {
+        if let Err(error) = owed.paid(&self.0.parts.store) {
+            tracing::warn!(run.id = %owed.run, "{} will be looked for in the audit log again: {error}", owed.reference());
+        }
+    }
+
+    /// Tells the audit log what an earlier process could not tell it any more.
+    pub(super) async fn pay_what_is_owed(&self) {
+        let parts = &self.0.parts;
+        let all = owed::all(&parts.store).unwrap_or_else(|error| {
+            tracing::error!("what the audit log has to be told cannot be read: {error}");
+            Vec::new()
+        });
+        if all.is_empty() {
+            return;
+        }
+        let told = parts.audit.tail(LATELY_TOLD).unwrap_or_else(|error| {
+            tracing::error!("the audit log cannot be read, so an entry may stand in it twice: {error}");
+            Vec::new()
+        });
+        for owed in all {
+            let reference = owed.reference();
+            if told.iter().any(|entry| entry.event.event.as_ref() == Some(&reference)) {
+                self.paid(&owed);
+                continue;
             }
-            _ => None,
-        };
-        let result = match state.outcome() {
-            Some(Outcome::Failed) => {
-                let error = state.steps.iter().find_map(|step| step.error.as_ref());
-                Some(error.map_or_else(|| "failed".to_owned(), |error| format!("failed: {}", error.message)))
+            let log = read_log(&parts.store, owed.run).map_err(JournalError::from);
+            let folded = log.and_then(|mut log| {
+                log.retain(|record| record.seq <= owed.seq);
+                let at = log.last().map(|record| record.at);
+                Ok(RunState::fold(&log)?.zip(at))
+            });
+            match folded {
+                Ok(Some((state, at))) => {
+                    let mut event = entry(&state, &owed.what, owed.by.as_ref());
+                    (event.event, event.happened_at) = (Some(reference), Some(at));
+                    if self.audit_event(event).await {
+                        self.paid(&owed);
+                    }
+                }
+                Ok(None) => self.paid(&owed),
+                Err(error) => {
+                    tracing::error!(run.id = %owed.run, "{reference} cannot be told to the audit log: {error}");
+                }
             }
-            outcome => outcome.map(|outcome| outcome.word().to_owned()),
-        };
-        self.audit_event(audit::Event {
-            who: who(by.unwrap_or(&state.by)),
-            action: what.to_owned(),
-            command: state.plan.command.clone(),
-            target: (!targets.is_empty()).then(|| targets.join(" ")),
-            run: Some(state.id),
-            approval,
-            result,
-        })
-        .await
+        }
+    }
+
+    /// The start of a run, in the audit log. Whether it could be written.
+    pub(super) async fn audit_start(&self, state: &RunState) -> bool {
+        self.audit_event(entry(state, "started", None)).await
     }
 
     /// What cannot be written is an error of its own, loudly. It keeps runs from starting; it does not keep
@@ -208,4 +266,43 @@ impl Engine {
 
 pub(super) fn who(actor: &Actor) -> audit::Who {
     audit::Who { id: actor.id.clone(), name: actor.username.clone() }
+}
+
+/// An act on a run, or what became of it.
+fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
+    let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
+    let approval = match &state.decision {
+        Some(Decision::Approved { by, .. }) => {
+            Some(audit::Approval { by: by.iter().map(who).collect(), digest: state.digest.clone() })
+        }
+        _ => None,
+    };
+    let result = match state.outcome() {
+        Some(Outcome::Failed) => {
+            let error = state.steps.iter().find_map(|step| step.error.as_ref());
+            Some(error.map_or_else(|| "failed".to_owned(), |error| format!("failed: {}", error.message)))
+        }
+        outcome => outcome.map(|outcome| outcome.word().to_owned()),
+    };
+    audit::Event {
+        who: who(by.unwrap_or(&state.by)),
+        action: what.to_owned(),
+        command: state.plan.command.clone(),
+        target: (!targets.is_empty()).then(|| targets.join(" ")),
+        run: Some(state.id),
+        approval,
+        result,
+        event: None,
+        happened_at: None,
+    }
+}
+
+pub(super) fn owed(run: RunId, seq: u32, (what, by): &Audited) -> Owed {
+    Owed { run, seq, what: (*what).to_owned(), by: by.clone() }
+}
+
+/// The number of the last of `events`, when they follow `state`.
+fn last_of(state: &RunState, events: &[Event]) -> u32 {
+    let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    state.next_seq.saturating_add(count).saturating_sub(1)
 }

@@ -1,6 +1,7 @@
 //! Killed before and after every sync of a run's life: another engine on what is then on disk ends in the
 //! world of the undisturbed run.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use houston::store::SyncPoint;
 use jiff::Timestamp;
 
 use super::bench::*;
+
+/// For the engine to write what is under way, before it is looked at.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// The disk and the world at one moment.
 struct Plug {
@@ -70,6 +74,16 @@ fn scripted(site: &Site, failing: bool) {
     }
 }
 
+/// What the audit log tells, once each. A start is told before it happens, so after an interruption perhaps
+/// once more; and only an interruption asks a person to resolve something.
+fn audited(dir: &Path) -> Vec<String> {
+    let entries = houston::audit::tail(&dir.join("audit.jsonl"), 1000).unwrap();
+    let mut actions: Vec<String> = entries.into_iter().map(|entry| entry.event.action).collect();
+    actions.retain(|action| !matches!(action.as_str(), "started" | "resolved" | "torn"));
+    actions.sort_unstable();
+    actions
+}
+
 /// Returns at how many places the plug was pulled.
 pub async fn killed_everywhere(plan: Plan, failing: bool) -> usize {
     let dir = tempfile::tempdir().unwrap();
@@ -90,6 +104,8 @@ pub async fn killed_everywhere(plan: Plan, failing: bool) -> usize {
     bench.engine.start().await;
     let undisturbed = live(&bench, &plan).await;
     let world = site.facts().clone();
+    bench.engine.shutdown(GRACE).await;
+    let story = audited(dir.path());
     let plugs = std::mem::take(&mut *plugs.lock().unwrap());
     for (index, plug) in plugs.iter().enumerate() {
         let place = format!("plug {index} of {} ({:?})", plugs.len(), plug.point);
@@ -109,7 +125,8 @@ pub async fn killed_everywhere(plan: Plan, failing: bool) -> usize {
             kinds
         };
         assert_eq!(kinds(&facts), kinds(&world), "{place}");
-        bench.engine.shutdown(Duration::ZERO).await;
+        bench.engine.shutdown(GRACE).await;
+        assert_eq!(audited(plug.disk.path()), story, "{place}");
     }
     plugs.len()
 }
