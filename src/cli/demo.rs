@@ -4,6 +4,8 @@
 //! Must not: take a shortcut that `houston serve` does not take: the bot logs in, plans and deploys through
 //! the same sockets.
 
+mod swarm;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,18 +13,36 @@ use clap::Args;
 
 use super::{Failure, asked_to_stop, out, serve};
 use crate::app::{Houston, Options};
-use crate::sandbox::{self, Sandbox, engine};
+use crate::sandbox::engine::{self, Behaviour};
+use crate::sandbox::{self, Sandbox};
 use crate::secret::Redactor;
 
 /// How long the bot may take to come online before the demo says that something is wrong.
 const ONLINE_WITHIN: Duration = Duration::from_secs(20);
 
-const HOUSTON_YAML: &str = include_str!("demo_files/houston.yaml");
-const PROD_YAML: &str = include_str!("demo_files/prod.yaml");
-const STAGING_YAML: &str = include_str!("demo_files/staging.yaml");
+const HOUSTON_YAML: &str = include_str!("demo/files/houston.yaml");
+const PROD_YAML: &str = include_str!("demo/files/prod.yaml");
+const STAGING_YAML: &str = include_str!("demo/files/staging.yaml");
 
 /// Services of the sample company: name, tasks in prod.
 const SERVICES: [(&str, u64); 3] = [("api", 2), ("web", 3), ("worker", 1)];
+
+/// What each version of every service does.
+const VERSIONS: [(&str, Behaviour); 5] = [
+    ("1.6", Behaviour::Healthy),
+    ("1.7", Behaviour::Healthy),
+    ("1.8", Behaviour::Slow(1500)),
+    ("1.9", Behaviour::Crash),
+    ("2.0", Behaviour::Unhealthy),
+];
+
+/// What runs at the beginning.
+const FIRST: &str = "1.7";
+
+/// Every service as it runs at the beginning: name in the environment, environment's beginning, tasks.
+fn first_services() -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    SERVICES.into_iter().flat_map(|(name, tasks)| [(name, "", tasks), (name, "staging-", 1)])
+}
 
 #[derive(Args, Debug)]
 pub struct Demo {
@@ -35,7 +55,10 @@ pub struct Demo {
     /// Do not open a browser
     #[arg(long)]
     no_browser: bool,
-    /// Deploy onto the Docker Swarm of this machine instead of the sandbox's engine
+    /// Deploy onto the Docker Swarm of this machine (or of DOCKER_HOST) instead of the sandbox's engine
+    ///
+    /// The engine has to be a manager: `docker swarm init` makes it one. Images and services of the demo
+    /// carry the label `houston.demo`, and are removed at its end.
     #[arg(long)]
     swarm: bool,
 }
@@ -46,31 +69,80 @@ impl Demo {
         let dir = temporary.path();
         let sandbox = start_sandbox(self.port).await?;
         let socket = dir.join("engine.sock");
-        let engine = if self.swarm { None } else { Some(start_engine(&socket).await?) };
-        let docker = Path::new("/var/run/docker.sock");
-        let docker = if self.swarm { docker } else { socket.as_path() };
-        if self.swarm && !docker.exists() {
-            return Err(Failure::new("no Docker engine answers on `/var/run/docker.sock`")
-                .hint("without `--swarm` the demo brings an engine of its own"));
-        }
-        write_config(dir, &sandbox, docker)?;
+        let platform = if self.swarm {
+            match swarm::Borrowed::start().await? {
+                Some(borrowed) => Platform::Borrowed(borrowed),
+                // Asked to stop meanwhile.
+                None => return Ok(()),
+            }
+        } else {
+            Platform::Own(start_engine(&socket).await?)
+        };
+        let shown = self.show(dir, &sandbox, &platform, redactor).await;
+        platform.stop().await;
+        sandbox.stop().await;
+        shown
+    }
+
+    async fn show(
+        &self,
+        dir: &Path,
+        sandbox: &Sandbox,
+        platform: &Platform,
+        redactor: Redactor,
+    ) -> Result<(), Failure> {
+        write_config(dir, sandbox, platform)?;
         let config = serve::load(&dir.join("config"))?;
         let houston = Houston::start(Options::new(config, dir.join("state"), redactor)).await?;
         if tokio::time::timeout(ONLINE_WITHIN, online(&houston)).await.is_err() {
             out::note("Houston is not online yet; the log says why");
         }
-        welcome(&sandbox, engine.as_ref()).await;
+        welcome(sandbox, platform).await;
         if !self.no_browser && out::at_terminal() {
             open_browser(&sandbox.url()).await;
         }
         asked_to_stop().await;
         out::line("\nstopping");
         houston.stop(Duration::from_secs(3)).await;
-        if let Some(engine) = engine {
-            engine.stop().await;
-        }
-        sandbox.stop().await;
         Ok(())
+    }
+}
+
+/// What is deployed to.
+enum Platform {
+    /// The stand-in for a Docker engine that the demo brings.
+    Own(engine::Engine),
+    Borrowed(swarm::Borrowed),
+}
+
+impl Platform {
+    fn socket(&self) -> &Path {
+        match self {
+            Self::Own(engine) => engine.socket(),
+            Self::Borrowed(borrowed) => borrowed.socket(),
+        }
+    }
+
+    /// Before the names of images and of services on the engine.
+    fn prefixes(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Own(_) => ("", ""),
+            Self::Borrowed(_) => (swarm::REGISTRY, swarm::SERVICES),
+        }
+    }
+
+    fn placement(&self) -> String {
+        match self {
+            Self::Own(_) => String::new(),
+            Self::Borrowed(borrowed) => borrowed.placement(),
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Own(engine) => engine.stop().await,
+            Self::Borrowed(borrowed) => borrowed.stop().await,
+        }
     }
 }
 
@@ -92,16 +164,14 @@ async fn start_engine(socket: &Path) -> Result<engine::Engine, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(format!("cannot find this program's own file: {e}")))?;
     let mut options = engine::Options::new(socket, program);
-    for (service, tasks) in SERVICES {
-        let image = |version: &str| format!("houston-demo/{service}:{version}");
-        options = options
-            .image(&image("1.6"), engine::Behaviour::Healthy)
-            .image(&image("1.7"), engine::Behaviour::Healthy)
-            .image(&image("1.8"), engine::Behaviour::Slow(1500))
-            .image(&image("1.9"), engine::Behaviour::Crash)
-            .image(&image("2.0"), engine::Behaviour::Unhealthy)
-            .service(engine::service_spec(service, &image("1.7"), tasks))
-            .service(engine::service_spec(&format!("staging-{service}"), &image("1.7"), 1));
+    for (service, _) in SERVICES {
+        for (version, behaviour) in VERSIONS {
+            options = options.image(&format!("houston-demo/{service}:{version}"), behaviour);
+        }
+    }
+    for (service, environment, tasks) in first_services() {
+        let image = format!("houston-demo/{service}:{FIRST}");
+        options = options.service(engine::service_spec(&format!("{environment}{service}"), &image, tasks));
     }
     engine::start(options).await.map_err(|e| {
         Failure::new(format!("the sandbox's engine cannot listen on `{}`: {e}", socket.display()))
@@ -110,14 +180,19 @@ async fn start_engine(socket: &Path) -> Result<engine::Engine, Failure> {
 
 /// Writes the folder that `houston serve` would be given. Files that are there already are kept: in a
 /// folder of one's own (`--dir`) they are one's own.
-fn write_config(dir: &Path, sandbox: &Sandbox, docker: &Path) -> Result<(), Failure> {
+fn write_config(dir: &Path, sandbox: &Sandbox, platform: &Platform) -> Result<(), Failure> {
+    let (images, services) = platform.prefixes();
+    let placement = platform.placement();
     let (user_id, token) = sandbox
         .personal_token("houston")
         .ok_or_else(|| Failure::new("the sandbox has no account `houston`"))?;
     let fill = |text: &str| {
         text.replace("@URL@", &sandbox.url())
             .replace("@USER_ID@", &user_id)
-            .replace("@DOCKER@", &docker.display().to_string())
+            .replace("@DOCKER@", &platform.socket().display().to_string())
+            .replace("@IMAGES@", images)
+            .replace("@SERVICES@", services)
+            .replace("@PLACEMENT@", &placement)
     };
     let config = dir.join("config");
     write(&config.join("environments/prod.yaml"), &fill(PROD_YAML), false)?;
@@ -143,7 +218,7 @@ async fn online(houston: &Houston) {
     }
 }
 
-async fn welcome(sandbox: &Sandbox, engine: Option<&engine::Engine>) {
+async fn welcome(sandbox: &Sandbox, platform: &Platform) {
     let url = sandbox.url();
     out::line(format!("\nHouston is up: {url}\n"));
     out::line("Three things to try in #ops (switch between Alice, Bob and Carol on the page):\n");
@@ -152,13 +227,18 @@ async fn welcome(sandbox: &Sandbox, engine: Option<&engine::Engine>) {
     out::line(
         "  3. as Alice:  !rollback prod web       back to the last healthy release; `!status prod` shows it\n",
     );
-    if let Some(engine) = engine {
+    if let Platform::Own(engine) = platform {
         if let Some(web) = engine.service_addr("web") {
             out::line(format!("The service `web` answers at http://{web}/"));
         }
         out::line(
             "What is deployed are real processes of this machine, run by a stand-in for a Docker engine.",
         );
+    } else {
+        out::line(format!(
+            "What is deployed are services of your Swarm, labelled `{}`; they go when the demo ends.",
+            swarm::LABEL
+        ));
     }
     out::line("Ctrl-C ends everything.");
     let hello = "Welcome to the demo. Three things to try here:\n\

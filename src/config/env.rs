@@ -17,6 +17,10 @@ pub const VARIABLES: &[Variable] = &[
         name: "HOUSTON_LOG",
         doc: "What is logged, as tracing filters are written: `info`, `houston=debug`. Default `info`.",
     },
+    Variable {
+        name: "DOCKER_HOST",
+        doc: "The engine that `houston demo --swarm` deploys to: `unix://PATH`. Default `unix:///var/run/docker.sock`.",
+    },
     Variable { name: "NO_COLOR", doc: "Set to anything: no colours in the terminal." },
     Variable {
         name: "TMPDIR",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A place to start a program from; without colours and secrets of whoever runs the tests.
 #[expect(clippy::disallowed_methods, reason = "the test is about the program itself")]
-fn houston(args: &[&str]) -> Command {
+pub fn houston(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_houston"));
     command.args(args).env_remove("HOUSTON_LOG").env_remove("HOUSTON_PASSWORD").stdin(Stdio::null());
     command
@@ -46,7 +46,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
-        let mut child = houston(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(houston(args))
+    }
+
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, log) = std::sync::mpsc::channel();
         let out: Box<dyn std::io::Read + Send> = Box::new(child.stdout.take().unwrap());
         let err: Box<dyn std::io::Read + Send> = Box::new(child.stderr.take().unwrap());
@@ -65,7 +69,7 @@ impl Running {
     pub fn until(&self, wanted: &str) -> (String, Vec<String>) {
         let mut seen = Vec::new();
         loop {
-            match self.log.recv_timeout(Duration::from_secs(30)) {
+            match self.log.recv_timeout(Duration::from_secs(90)) {
                 Ok(line) if line.contains(wanted) => return (line, seen),
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("no line with `{wanted}` came:\n{}", seen.join("\n")),

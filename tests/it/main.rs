@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod config_support;
 mod delivery;
+mod demo;
 mod deploy;
 mod engine;
 mod gateway;

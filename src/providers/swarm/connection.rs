@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value as Json;
@@ -167,9 +168,13 @@ async fn perform(client: &Client, request: &Request<'_>) -> Result<(StatusCode, 
         builder = client
             .request(request.method.clone(), format!("http://docker{}?{}", request.path, query.finish()));
     }
-    if let Some(body) = request.body {
-        builder = builder.json(body);
-    }
+    builder = match &request.body {
+        Body::None => builder,
+        Body::Json(body) => builder.json(body),
+        Body::Archive(archive) => {
+            builder.header(reqwest::header::CONTENT_TYPE, "application/x-tar").body(archive.clone())
+        }
+    };
     let response = builder.send().await?;
     let status = response.status();
     let mut body = Vec::new();
@@ -210,12 +215,18 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+enum Body<'a> {
+    None,
+    Json(&'a Json),
+    Archive(Bytes),
+}
+
 /// One request to an engine.
 pub(super) struct Request<'a> {
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
-    body: Option<&'a Json>,
+    body: Body<'a>,
     timeout: Duration,
     at_most: usize,
 }
@@ -226,7 +237,7 @@ impl<'a> Request<'a> {
             method,
             path: path.into(),
             query: Vec::new(),
-            body: None,
+            body: Body::None,
             timeout: TIMEOUT,
             at_most: MOST_BYTES,
         }
@@ -245,7 +256,12 @@ impl<'a> Request<'a> {
         self
     }
     pub(super) fn body(mut self, body: &'a Json) -> Self {
-        self.body = Some(body);
+        self.body = Body::Json(body);
+        self
+    }
+    /// A tar archive.
+    pub(super) fn archive(mut self, archive: Bytes) -> Self {
+        self.body = Body::Archive(archive);
         self
     }
     pub(super) fn timeout(mut self, timeout: Duration) -> Self {

@@ -5,6 +5,7 @@
 
 mod connection;
 mod error;
+mod images;
 mod logs;
 mod rollout;
 pub mod spec;

@@ -17,7 +17,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -32,6 +33,10 @@ struct Args {
     task: String,
     /// 0: a free one.
     port: u16,
+    /// In a container of a real engine: where it listens. It belongs to nobody's standard input there.
+    listen: Option<SocketAddr>,
+    /// Only ask whether the task on this port is healthy.
+    probe: Option<u16>,
     fail: Option<Fail>,
     slow: Duration,
 }
@@ -53,6 +58,8 @@ fn parse(args: Vec<String>) -> Result<Args, String> {
             "--service" => parsed.service = value,
             "--task" => parsed.task = value,
             "--port" => parsed.port = value.parse().map_err(|_| bad())?,
+            "--listen" => parsed.listen = Some(value.parse().map_err(|_| bad())?),
+            "--probe" => parsed.probe = Some(value.parse().map_err(|_| bad())?),
             "--slow-ms" => parsed.slow = Duration::from_millis(value.parse().map_err(|_| bad())?),
             "--fail" => {
                 parsed.fail = Some(match value.as_str() {
@@ -75,10 +82,20 @@ pub fn main(args: Vec<String>) -> ExitCode {
     }
 }
 
-/// Runs a task until it is told to end. `args`: `--version V [--port P] [--service S] [--task ID]
-/// [--fail crash|health] [--slow-ms N]`.
+/// Runs a task until it is told to end. `args`: `--version V [--port P | --listen ADDRESS] [--service S]
+/// [--task ID] [--fail crash|health] [--slow-ms N]`; or `--probe PORT`, the health check of a container.
 pub async fn task_main(args: Vec<String>) -> ExitCode {
     match parse(args) {
+        Ok(Args { probe: Some(port), .. }) => match probe(port).await {
+            Ok(answer) => {
+                say(&mut io::stdout(), answer.trim());
+                ExitCode::SUCCESS
+            }
+            Err(problem) => {
+                say(&mut io::stderr(), &problem);
+                ExitCode::FAILURE
+            }
+        },
         Ok(args) => match serve(args).await {
             Ok(code) => code,
             Err(error) => {
@@ -93,6 +110,21 @@ pub async fn task_main(args: Vec<String>) -> ExitCode {
     }
 }
 
+/// Asks a task of this machine for its health: what it says, or what is wrong with it.
+async fn probe(port: u16) -> Result<String, String> {
+    let asked = async {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        socket.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = asked.await.map_err(|error| format!("the health check is not answered: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or("no status");
+    if status == "200" { Ok(body.to_owned()) } else { Err(format!("{status}: {body}")) }
+}
+
 struct Page {
     args: Args,
     started: Instant,
@@ -100,10 +132,14 @@ struct Page {
 }
 
 async fn serve(args: Args) -> io::Result<ExitCode> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))).await?;
+    let address = args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)));
+    let listener = TcpListener::bind(address).await?;
     let port = listener.local_addr()?.port();
     let mut terminate = signal(SignalKind::terminate())?;
-    say(&mut io::stdout(), &format!("{PORT_LINE}{port}"));
+    let is_child = args.listen.is_none();
+    if is_child {
+        say(&mut io::stdout(), &format!("{PORT_LINE}{port}"));
+    }
     say(&mut io::stdout(), &format!("starting {} {}", args.service, args.version));
     if args.fail == Some(Fail::Crash) {
         say(&mut io::stdout(), "config: loaded /etc/app/config.toml");
@@ -117,7 +153,7 @@ async fn serve(args: Args) -> io::Result<ExitCode> {
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         tokio::select! {
             _ = terminate.recv() => say(&mut io::stdout(), "received SIGTERM, finishing open requests"),
-            () = end_of_input() => {}
+            () = end_of_input(), if is_child => {}
         }
     });
     server.await?;
