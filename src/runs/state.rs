@@ -300,6 +300,13 @@ impl RunState {
             .any(|step| matches!(step.state, StepState::Running { .. } | StepState::Undoing { .. }))
     }
 
+    /// What the run would be if this happened now.
+    pub fn after(&self, event: Event, at: Timestamp) -> Result<Self, Illegal> {
+        let mut after = self.clone();
+        after.apply(&Recorded { v: EVENT_VERSION, run: self.id, seq: self.next_seq, at, event })?;
+        Ok(after)
+    }
+
     /// Adds one event, or says why it cannot follow; then nothing is changed.
     pub fn apply(&mut self, record: &Recorded) -> Result<(), Illegal> {
         let word = self.phase.word();

@@ -1,5 +1,6 @@
-//! Performs one step, takes up one that an earlier process began, undoes one, ends the run. The order is
-//! always the same: append the intent, sync, act, append the outcome, sync.
+//! Performs steps, takes up one that an earlier process began, undoes one, ends the run. The order is
+//! always the same: append the intent, sync, act, append the outcome, sync. An outcome and the intent that
+//! follows it share a batch.
 //!
 //! Must not: decide what is to be done next.
 
@@ -16,7 +17,7 @@ use crate::playbook::model::{PlannedUndo, Preview};
 use crate::playbook::steps::{Pause, Probed, Progress, StepContext, StepError, StepKind};
 use crate::runs::event::{Event, Outcome};
 use crate::runs::locks::LockProof;
-use crate::runs::next::{AfterCrash, UNDO_ATTEMPTS, after_crash};
+use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next};
 use crate::runs::outbox::Notice;
 use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
@@ -26,7 +27,17 @@ use crate::store::Batch;
 /// What a look at the world may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
+/// A step whose intent is durable.
+struct Begun {
+    state: RunState,
+    step: usize,
+    attempt: u32,
+    kind: Arc<dyn StepKind>,
+    cancel: CancellationToken,
+}
+
 impl Engine {
+    /// Performs a step, and those that follow it without anything in between.
     pub(super) async fn perform(&self, state: &RunState, step: usize, attempt: u32, _locks: &LockProof) {
         let run = state.id;
         let planned = &state.plan.steps[step];
@@ -54,40 +65,79 @@ impl Engine {
         // run, and the intent is not taken.
         let cancel = self.begin(run, Work::Step(step));
         self.learn_what_is_usual(state);
-        let Some(state) = self.decide(state, vec![started(run, step, attempt)], Vec::new()).await else {
-            self.end(run);
-            return;
+        let intent = vec![started(run, step, attempt)];
+        let mut begun = match self.decide(state, intent, Vec::new()).await {
+            Some(state) => Some(Begun { state, step, attempt, kind, cancel }),
+            None => None,
         };
+        while let Some(step) = begun {
+            let outcome = self.carry_out(&step).await;
+            begun = self.conclude(run, outcome).await;
+        }
+        self.end(run);
+    }
+
+    /// Acts, and says what came of it. The intent is durable.
+    async fn carry_out(&self, begun: &Begun) -> Event {
+        let Begun { state, step, attempt, kind, cancel } = begun;
+        let (run, step) = (state.id, *step);
+        let planned = &state.plan.steps[step];
         if state.cancel.is_some() {
             cancel.cancel();
         }
-        let context = self.context(&state, Work::Step(step), cancel.clone());
+        let context = self.context(state, Work::Step(step), cancel.clone());
         self.0
             .parts
             .transcripts
             .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
         let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
-        let result = self.bounded(kind.run(&context, &planned.params), limit, &cancel).await;
-        let event = match result {
-            Ok(output) => Event::StepSucceeded {
-                step,
-                output: self.0.parts.redactor.redact_json(&output),
-                adopted: false,
-            },
-            Err(error) => Event::StepFailed { step, error: self.redact(error) },
-        };
-        if let Event::StepFailed { error, .. } = &event {
-            self.0.parts.transcripts.line(run, &format!("failed: {}", error.message));
-            // What the room is shown stands in the whole output too.
-            for line in error.tail.iter().flat_map(|tail| tail.lines()) {
-                self.0.parts.transcripts.line(run, &format!("  {line}"));
+        let result = self.bounded(kind.run(&context, &planned.params), limit, cancel).await;
+        let error = match result {
+            Ok(output) => {
+                let output = self.0.parts.redactor.redact_json(&output);
+                return Event::StepSucceeded { step, output, adopted: false };
             }
-            if let Some(detail) = &error.detail {
-                tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
+            Err(error) => self.redact(error),
+        };
+        self.0.parts.transcripts.line(run, &format!("failed: {}", error.message));
+        // What the room is shown stands in the whole output too.
+        for line in error.tail.iter().flat_map(|tail| tail.lines()) {
+            self.0.parts.transcripts.line(run, &format!("  {line}"));
+        }
+        if let Some(detail) = &error.detail {
+            tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
+        }
+        Event::StepFailed { step, error }
+    }
+
+    /// Appends an outcome and, where a step follows at once, the intent of that: one batch and one sync for
+    /// both, so that there is no next step without a durable outcome, and no waiting for the device twice.
+    async fn conclude(&self, run: RunId, outcome: Event) -> Option<Begun> {
+        while let Ok(seen) = self.state(run).await
+            && let Some((step, attempt, kind)) = self.follower(&seen, &outcome)
+        {
+            let cancel = self.begin(run, Work::Step(step));
+            let events = vec![outcome.clone(), started(run, step, attempt)];
+            if let Some(state) = self.decide(&seen, events, Vec::new()).await {
+                return Some(Begun { state, step, attempt, kind, cancel });
+            }
+            let moved = self.state(run).await.is_ok_and(|now| now.next_seq != seen.next_seq);
+            if !moved {
+                break;
             }
         }
-        self.record(run, event).await;
-        self.end(run);
+        self.record(run, outcome).await;
+        None
+    }
+
+    /// The step that begins when this outcome is in the journal, if one does and nothing has to be asked or
+    /// waited for before.
+    fn follower(&self, seen: &RunState, outcome: &Event) -> Option<(usize, u32, Arc<dyn StepKind>)> {
+        let after = seen.after(outcome.clone(), self.now()).ok()?;
+        let Next::Step { step, attempt } = next(&after, self.now()) else { return None };
+        let planned = &after.plan.steps[step];
+        let kind = self.kind(&planned.kind).ok()?;
+        kind.pause(&planned.params).is_none().then_some((step, attempt, kind))
     }
 
     /// A step that an earlier process started.
@@ -303,6 +353,7 @@ impl Engine {
         let mut live = self.live_map();
         let entry = live.entry(run).or_default();
         entry.work = Some(work);
+        entry.status = None;
         entry.cancel = CancellationToken::new();
         entry.cancel.clone()
     }

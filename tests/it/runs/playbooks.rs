@@ -91,7 +91,8 @@ async fn every_playbook_is_the_same_wherever_it_is_killed() {
     for plan in plans().await {
         let steps = plan.steps.len();
         let places = killed_everywhere(plan, false).await;
-        assert!(places >= 4 * steps, "{places} places for {steps} steps");
+        // Before and after the sync of: created, started, the first intent, each outcome (with the next intent).
+        assert!(places >= 2 * (steps + 3), "{places} places for {steps} steps");
     }
 }
 
