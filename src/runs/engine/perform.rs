@@ -66,10 +66,8 @@ impl Engine {
         let cancel = self.begin(run, Work::Step(step));
         self.learn_what_is_usual(state);
         let intent = vec![started(run, step, attempt)];
-        let mut begun = match self.decide(state, intent, Vec::new()).await {
-            Some(state) => Some(Begun { state, step, attempt, kind, cancel }),
-            None => None,
-        };
+        let begun = self.decide(state, intent, Vec::new()).await;
+        let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
             let outcome = self.carry_out(&step).await;
             begun = self.conclude(run, outcome).await;
