@@ -38,7 +38,10 @@ start)
   if [ "$(client info --format '{{.Swarm.LocalNodeState}}')" != active ]; then
     # Left over from a dockerd that was killed in the middle: begin anew.
     client swarm leave --force >/dev/null 2>&1 || true
-    client swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377 >/dev/null
+    # Another Swarm of this machine may have the usual port.
+    port=2377
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+    client swarm init --advertise-addr "127.0.0.1:$port" --listen-addr "127.0.0.1:$port" >/dev/null
   fi
   echo "$socket"
   ;;
