@@ -111,6 +111,25 @@ async fn who_denies_by_reaction_is_asked_why_and_the_card_says_it() {
 }
 
 #[tokio::test]
+async fn a_denial_is_explained_also_in_the_thread_of_a_run_that_is_under_way() {
+    let t = House::with(Setup { services: vec![("web", 1), ("api", 1)], ..Setup::default() }).await;
+    t.say("alice", "ops", "!deploy prod web 1.8-slow").await;
+    let first = t.card().await;
+    t.react("bob", &first, ":+1:").await;
+    let progress = t.progress("R-1").await;
+    t.reply("alice", "ops", &progress.id, "!deploy prod api 1.8").await;
+    let card = t.card().await;
+    t.react("bob", &card, ":-1:").await;
+    let question = t.expect("ops", &["@bob why?"]).await;
+    let thread = question.thread.expect("in the thread where it was asked for");
+    t.reply("bob", "ops", &thread, "one after the other").await;
+    t.until(&card, &["*denied* by bob", "one after the other"]).await;
+    t.until(&progress, &["deployed in"]).await;
+    t.expect("ops", &["@alice", "deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn a_denial_by_command_brings_its_reason() {
     let t = House::start().await;
     let card = asked(&t).await;
@@ -433,5 +452,37 @@ async fn a_withdrawn_vote_stays_withdrawn_over_a_restart() {
     t.until(&card, &["*approved* by carol and bob"]).await;
     t.ended("R-1", &["deployed in"]).await;
     t.expect("ops", &["R-1 is approved."]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn votes_at_the_same_moment_start_a_run_once() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    tokio::join!(t.react("bob", &card, ":+1:"), t.react("carol", &card, ":+1:"), async {
+        t.say("bob", "ops", "!approve R-1").await;
+        t.say("carol", "ops", "!approve R-1").await;
+    });
+    t.until(&card, &["*approved* by"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    // Whoever was second is told so, and nobody's word is lost.
+    t.expect("ops", &["R-1"]).await;
+    t.expect("ops", &["R-1"]).await;
+    let started = t.audited().into_iter().filter(|entry| entry.event.action == "started").count();
+    assert_eq!(started, 1);
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_kill_after_the_approval_loses_neither_the_consent_nor_the_run() {
+    let mut t = House::start().await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob"]).await;
+    t.kill().await;
+    t.start_again().await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.until(&card, &["*approved* by bob"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.8");
     t.end().await;
 }

@@ -39,14 +39,15 @@ impl Dispatcher {
 
     async fn run_that_asks_in(&self, thread: &MessageId) -> Option<RunId> {
         let engine = &self.parts.engine;
-        if let Some((run, RunMessage::Progress)) = engine.run_of_message(thread).await {
+        let waits = |run: &RunState| matches!(run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. });
+        if let Some((run, RunMessage::Progress)) = engine.run_of_message(thread).await
+            && engine.state(run).await.is_ok_and(|state| waits(&state))
+        {
             return Some(run);
         }
-        // A run that was asked for in a thread asks there, since Rocket.Chat has no threads within threads.
-        let asks = |run: &RunState| {
-            matches!(run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. })
-                && run.origin.thread.as_ref() == Some(thread)
-        };
+        // A run that was asked for in a thread asks there, since Rocket.Chat has no threads within threads;
+        // also in the thread of an earlier run.
+        let asks = |run: &RunState| waits(run) && run.origin.thread.as_ref() == Some(thread);
         engine.open_runs().await.iter().find(|run| asks(run)).map(|run| run.id)
     }
 
