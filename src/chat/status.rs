@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::providers::swarm::{EnvironmentStatus, ServiceStatus, UpdateState};
+use crate::providers::swarm::{EnvironmentStatus, NodeStatus, ServiceStatus, UpdateState};
 use crate::runs::locks::Held;
 use crate::runs::releases::Release;
 use crate::runs::state::RunState;
@@ -15,6 +15,9 @@ use crate::text::{self, defuse, ellipsis};
 
 /// Columns never grow beyond this; the rest is cut with `…`.
 const WIDEST: usize = 24;
+
+/// Nodes that are named; a Swarm may have hundreds.
+const MOST_NODES: usize = 12;
 
 /// What is known of one environment.
 pub struct Seen<'a> {
@@ -27,6 +30,8 @@ pub struct Seen<'a> {
     pub locks: &'a [Held],
     /// Only this service.
     pub only: Option<&'a str>,
+    /// The environment was asked for by its name: whole images and every node.
+    pub whole: bool,
 }
 
 pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
@@ -55,14 +60,22 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
                 } else {
                     "–".to_owned()
                 },
-                if service.exists { service.version.clone() } else { "not there".to_owned() },
+                match (service.exists, seen.whole) {
+                    (false, _) => "not there".to_owned(),
+                    (true, false) => service.version.clone(),
+                    (true, true) => image(&service.image),
+                },
                 service.changed_at.map(|at| text::ago(at, now)).unwrap_or_default(),
             ]
         })
         .collect();
+    let third = if seen.whole { "image" } else { "version" };
     if !rows.is_empty() {
-        out.push_str(&text::fence(&columns(["service", "tasks", "version", "changed"], &rows)));
+        out.push_str(&text::fence(&columns(["service", "tasks", third, "changed"], &rows)));
         out.push('\n');
+    }
+    if seen.whole && seen.only.is_none() && !seen.world.nodes.is_empty() {
+        let _ = writeln!(out, "_nodes: {}_", nodes(&seen.world.nodes));
     }
     for service in &services {
         for line in remarks(service) {
@@ -108,6 +121,35 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
     out.trim_end().to_owned()
 }
 
+/// Cut at its beginning: what tells images apart stands at the end.
+fn image(image: &str) -> String {
+    let too_many = image.chars().count().saturating_sub(WIDEST * 2);
+    if too_many == 0 {
+        return image.to_owned();
+    }
+    format!("…{}", image.chars().skip(too_many + 1).collect::<String>())
+}
+
+/// `vm1 (leader) 3 tasks, vm2 2 tasks`
+fn nodes(nodes: &[NodeStatus]) -> String {
+    let mut words: Vec<String> = nodes
+        .iter()
+        .take(MOST_NODES)
+        .map(|node| {
+            let role = match (node.node.leader, node.node.manager) {
+                (true, _) => " (leader)",
+                (false, true) => " (manager)",
+                (false, false) => "",
+            };
+            format!("{}{role} {}", defuse(&node.node.hostname), text::count(node.tasks, "task"))
+        })
+        .collect();
+    if nodes.len() > MOST_NODES {
+        words.push(format!("… and {} more", nodes.len() - MOST_NODES));
+    }
+    words.join(", ")
+}
+
 /// What is not as it should be, in words.
 fn remarks(service: &ServiceStatus) -> Vec<String> {
     let mut lines = Vec::new();
@@ -128,6 +170,9 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
             text::code(&service.version),
             text::code(service.declared_version.as_deref().unwrap_or("?"))
         ));
+    }
+    if !service.differs.is_empty() {
+        lines.push(format!("is not as its file says: {}", defuse(&text::plain_and_list(&service.differs))));
     }
     if let Some(update) = &service.update
         && update.state != UpdateState::Completed
@@ -178,6 +223,14 @@ pub fn columns<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_image_keeps_its_version() {
+        assert_eq!(image("demo/web:1.7"), "demo/web:1.7");
+        let long = image("registry.example.com:5000/some/where/deep/down/web:2026.11.25-3");
+        assert!(long.starts_with('…') && long.ends_with("/web:2026.11.25-3"), "{long}");
+        assert_eq!(long.chars().count(), WIDEST * 2);
+    }
 
     #[test]
     fn columns_line_up() {

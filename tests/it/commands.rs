@@ -125,6 +125,13 @@ async fn status_shows_drift_and_the_last_deployment() {
     t.expect("ops", &["runs `1.8`, its file says `1.7`", "web: 1.8 released by alice"]).await;
     t.say("alice", "ops", "!runs").await;
     t.expect("ops", &["R-1", "deploy staging web 1.8", "by alice"]).await;
+    // Named, it is shown with its nodes and whole images; drift is more than the version.
+    t.scale_by_hand("staging-web", 5).await;
+    t.say("alice", "ops", "!status staging").await;
+    t.expect("ops", &["demo/web:1.8", "_nodes: ", "(leader)", "*web* is not as its file says: replicas"])
+        .await;
+    t.say("alice", "ops", "!status staging web").await;
+    t.expect("ops", &["0 of 1 service well", "is not as its file says: replicas"]).await;
     t.say("alice", "ops", "!show R-1").await;
     t.expect("ops", &["*R-1*", "deployed in", "by alice_"]).await;
     t.end().await;

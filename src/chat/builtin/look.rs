@@ -150,6 +150,7 @@ async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> Stri
         runs: &runs,
         locks: &locks,
         only,
+        whole: call.bound.values.text("environment").is_some(),
     };
     status_text::render(&seen, parts.clock.now())
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Node, Service, Swarm, SwarmError, Task, UpdateStatus, spec};
 use crate::clock::Clock;
-use crate::config::environment::Environment;
+use crate::config::environment::{Environment, Service as Declared};
 
 #[derive(Clone, Debug)]
 pub struct EnvironmentStatus {
@@ -48,6 +48,9 @@ pub struct ServiceStatus {
     pub declared_version: Option<String>,
     /// The running image is not the declared one.
     pub drift: bool,
+    /// What else is not as declared: `ports`, `update policy`, … Replicas only beyond their limits, since
+    /// scaling within them is no drift.
+    pub differs: Vec<String>,
     /// Since the last change of the service.
     pub age: Option<Duration>,
     pub changed_at: Option<Timestamp>,
@@ -65,7 +68,7 @@ impl ServiceStatus {
             use super::UpdateState::{Completed, RollbackCompleted};
             matches!(u.state, Completed | RollbackCompleted)
         });
-        self.exists && self.running == self.wanted && !self.drift && settled
+        self.exists && self.running == self.wanted && !self.drift && self.differs.is_empty() && settled
     }
 }
 
@@ -76,6 +79,10 @@ pub async fn status(
     clock: &Clock,
 ) -> Result<EnvironmentStatus, SwarmError> {
     let (services, tasks, nodes) = tokio::try_join!(swarm.services(), swarm.all_tasks(), swarm.nodes())?;
+    let networks = match environment.services.iter().any(|service| !service.networks.is_empty()) {
+        true => swarm.networks().await?,
+        false => Vec::new(),
+    };
     let now = clock.now();
     let mut running_on: BTreeMap<&str, usize> = BTreeMap::new();
     for task in tasks.iter().filter(|t| t.is_running()) {
@@ -97,6 +104,7 @@ pub async fn status(
         one.declared_version = Some(declared.version.clone());
         let wanted_image = declared.image_with(&declared.version);
         one.drift = found.is_some_and(|s| !same_image(s.image(), &wanted_image));
+        one.differs = found.map(|service| differences(service, declared, &networks)).unwrap_or_default();
         if found.is_none() {
             one.wanted = u64::from(declared.replicas.count);
         }
@@ -110,6 +118,21 @@ pub async fn status(
 }
 
 /// A declared tag equals the same tag with a resolved digest; a declared digest must be that digest.
+/// What of a service is not as its file says, leaving its image aside.
+fn differences(service: &Service, declared: &Declared, networks: &[(String, String)]) -> Vec<String> {
+    let mut wanted = service.spec.clone();
+    spec::declare(&mut wanted, declared, spec::version(service.image()), networks);
+    let changes = spec::changes(Some(&service.spec), &wanted, networks);
+    let mut differs: Vec<String> =
+        changes.into_iter().map(|change| change.what).filter(|what| what != "image").collect();
+    let limits = u64::from(declared.replicas.min)..=u64::from(declared.replicas.max);
+    if service.replicas().is_some_and(|replicas| !limits.contains(&replicas)) {
+        differs.push("replicas".to_owned());
+    }
+    differs.dedup();
+    differs
+}
+
 pub(super) fn same_image(running: &str, declared: &str) -> bool {
     running == declared || spec::short_image(running) == declared || {
         match (running.split_once('@'), declared.split_once('@')) {
@@ -142,6 +165,7 @@ fn one_service(name: &str, service: Option<&Service>, tasks: &[Task], now: Times
         version: service.map(|s| spec::version(s.image()).to_owned()).unwrap_or_default(),
         declared_version: None,
         drift: false,
+        differs: Vec::new(),
         age,
         changed_at: service.and_then(|s| s.updated_at),
         update: service.and_then(|s| s.update.clone()),

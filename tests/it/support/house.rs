@@ -39,6 +39,9 @@ pub struct Setup {
     pub prod: String,
     /// Lines added to `houston.yaml`.
     pub houston: String,
+    /// Further files of the configuration folder: path and text, in which `SANDBOX` stands for the chat
+    /// server's address.
+    pub files: Vec<(&'static str, String)>,
     pub clock: Clock,
     /// Houston logs in with this password; else with a token.
     pub password: Option<String>,
@@ -51,6 +54,7 @@ impl Default for Setup {
             services: vec![("web", 1)],
             prod: String::new(),
             houston: String::new(),
+            files: Vec::new(),
             clock: Clock::system(),
             password: None,
         }
@@ -400,6 +404,15 @@ impl House {
         self.docker("POST", &path, Some(&spec)).await;
     }
 
+    /// Somebody scales a service behind Houston's back.
+    pub async fn scale_by_hand(&self, service: &str, tasks: u64) {
+        let now = self.docker("GET", &format!("/services/{service}"), None).await;
+        let mut spec = now["Spec"].clone();
+        spec["Mode"]["Replicated"]["Replicas"] = tasks.into();
+        let path = format!("/services/{service}/update?version={}", now["Version"]["Index"]);
+        self.docker("POST", &path, Some(&spec)).await;
+    }
+
     async fn docker(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let socket = self.dir.path().join("docker.sock");
         let mut stream = tokio::net::UnixStream::connect(socket).await.expect("the engine listens");
@@ -541,6 +554,11 @@ fn write_config(dir: &Path, sandbox: &Sandbox, setup: &Setup) {
     let staging = [socket, service("web", "staging-web", "1.7", "")];
     std::fs::write(environments.join("prod.yaml"), prod.concat()).expect("written");
     std::fs::write(environments.join("staging.yaml"), staging.concat()).expect("written");
+    for (path, text) in &setup.files {
+        let path = dir.join("config").join(path);
+        std::fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
+        std::fs::write(path, text.replace("SANDBOX", &sandbox.url())).expect("written");
+    }
     let auth = match &setup.password {
         Some(password) => {
             std::fs::write(dir.join("config/password"), password).expect("written");
