@@ -132,7 +132,12 @@ pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanE
         && let Some(service) = bound.values.text("service")
         && let Some(version) = last_healthy(planner, store, environment, service).await?
     {
-        canonical = format!("{canonical} {version}");
+        // Before flags, where one types it.
+        let head = format!("{} {} {service}", command.name, environment.name);
+        canonical = match canonical.strip_prefix(&head) {
+            Some(flags) => format!("{head} {version}{flags}"),
+            None => format!("{canonical} {version}"),
+        };
         inputs.insert("version".to_owned(), version.into());
     }
     let request = Request {
