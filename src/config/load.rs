@@ -149,7 +149,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
     let mut commands_complete = true;
     let mut playbooks = BTreeMap::new();
     let mut playbook_names = Vec::new();
-    let mut variables = Vec::new();
+    let mut uses = crate::playbook::check::Uses::default();
     for (source, node) in &files {
         match folder(&source.path) {
             "environments" => {
@@ -171,7 +171,9 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
                 let Some(node) = node else { continue };
                 let located = crate::playbook::parse::read(node, &source.path, &source.bytes, found);
                 if let Some(located) = located {
-                    variables.extend(crate::playbook::check::check(&located, kinds, found));
+                    let used = crate::playbook::check::check(&located, kinds, found);
+                    uses.variables.extend(used.variables);
+                    uses.roles.extend(used.roles);
                     playbooks.insert(located.playbook.name.clone(), located.playbook);
                 }
             }
@@ -185,7 +187,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         commands_complete,
         playbooks: &playbooks,
         playbook_names: &playbook_names,
-        variables: &variables,
+        uses: &uses,
     };
     super::whole::check(&everything, found);
     Some(Config {

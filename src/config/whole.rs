@@ -12,7 +12,7 @@ use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::chat::spec_parse::SLASH_WORDS;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
-use crate::playbook::check::VariableUse;
+use crate::playbook::check::Uses;
 use crate::playbook::model::Playbook;
 use crate::text;
 
@@ -25,7 +25,8 @@ pub(super) struct Everything<'a> {
     pub playbooks: &'a BTreeMap<String, Playbook>,
     /// Of every playbook file, readable or not.
     pub playbook_names: &'a [String],
-    pub variables: &'a [VariableUse],
+    /// By playbooks.
+    pub uses: &'a Uses,
 }
 
 pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
@@ -46,6 +47,15 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
         access_rule(rule, all, found);
     }
     variables(all, found);
+    asked_roles(all, found);
+}
+
+/// A question for a role that nobody has is never answered.
+fn asked_roles(all: &Everything<'_>, found: &mut Diagnostics) {
+    let Some(access) = all.access else { return };
+    for usage in all.uses.roles.iter().filter(|usage| !access.roles.contains_key(&usage.role)) {
+        found.push(super::policies::unknown_role(&usage.role, access, &usage.at));
+    }
 }
 
 fn suggest<'c>(finding: Diagnostic, written: &str, known: impl Iterator<Item = &'c str>) -> Diagnostic {
@@ -298,7 +308,7 @@ fn argument_values(
 /// A variable that no environment has is a mistake; one that some lack fails there only.
 fn variables(all: &Everything<'_>, found: &mut Diagnostics) {
     let mut said: Vec<(&str, &Location)> = Vec::new();
-    for usage in all.variables {
+    for usage in &all.uses.variables {
         if said.contains(&(&usage.name, &usage.at)) {
             continue;
         }

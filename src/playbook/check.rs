@@ -6,9 +6,10 @@ use serde_json::Value as Json;
 
 use crate::config::yaml::{Key, Node, Value, parse_duration};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::ids::RoleName;
 use crate::playbook::model::{Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
 use crate::playbook::parse::Located;
-use crate::playbook::steps::{ParamKind, ParamSpec, StepKind, UndoMode};
+use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;
 use crate::text;
 
@@ -19,11 +20,25 @@ pub struct VariableUse {
     pub at: Location,
 }
 
-/// Reports everything that is wrong with the steps; returns the variables that they rely on.
-pub fn check(located: &Located, kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Vec<VariableUse> {
+/// A role whose members a step asks, to be compared with what the configuration declares.
+#[derive(Clone, Debug)]
+pub struct RoleUse {
+    pub role: RoleName,
+    pub at: Location,
+}
+
+/// What the steps of a playbook rely on that stands in other files.
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    pub variables: Vec<VariableUse>,
+    pub roles: Vec<RoleUse>,
+}
+
+/// Reports everything that is wrong with the steps; returns what they rely on.
+pub fn check(located: &Located, kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Uses {
     let playbook = &located.playbook;
     check_inputs(playbook, found);
-    let mut check = Check { playbook, kinds, variables: Vec::new(), found };
+    let mut check = Check { playbook, kinds, uses: Uses::default(), found };
     for (index, step) in playbook.steps.iter().enumerate() {
         let (params, undo_params) = &located.params[index];
         if let (Some(when), Some(at)) = (&step.when, &located.when[index]) {
@@ -36,10 +51,11 @@ pub fn check(located: &Located, kinds: &[&dyn StepKind], found: &mut Diagnostics
             && let Some(params) = params
         {
             check.params(kind, &step.params, params, &step.at);
+            check.asked(kind, &step.params, &step.at);
         }
         check.undo(step, undo_params.as_ref());
     }
-    check.variables
+    check.uses
 }
 
 fn check_inputs(playbook: &Playbook, found: &mut Diagnostics) {
@@ -77,7 +93,7 @@ fn check_inputs(playbook: &Playbook, found: &mut Diagnostics) {
 struct Check<'c> {
     playbook: &'c Playbook,
     kinds: &'c [&'c dyn StepKind],
-    variables: Vec<VariableUse>,
+    uses: Uses,
     found: &'c mut Diagnostics,
 }
 
@@ -140,6 +156,13 @@ impl<'c> Check<'c> {
                 self.found.push(Diagnostic::error(at.clone(), problem));
             }
         }
+    }
+
+    /// Whom a step asks. A role that is a template is known when the plan is made.
+    fn asked(&mut self, kind: &dyn StepKind, params: &Json, at: &Location) {
+        let Some(Pause::Answer { from, .. }) = kind.pause(params) else { return };
+        let roles = from.into_iter().filter(|role| !role.as_str().contains("{{"));
+        self.uses.roles.extend(roles.map(|role| RoleUse { role, at: at.clone() }));
     }
 
     /// The type of a value that is not a template; templates are known when the plan is made.
@@ -211,7 +234,7 @@ impl<'c> Check<'c> {
                 self.field(rest.split('.').next().unwrap_or(rest), at);
             } else if first == "variables" && !rest.is_empty() {
                 let name = rest.split('.').next().unwrap_or(rest).to_owned();
-                self.variables.push(VariableUse { name, at: at.clone() });
+                self.uses.variables.push(VariableUse { name, at: at.clone() });
             }
         }
     }

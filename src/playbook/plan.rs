@@ -84,8 +84,9 @@ impl Planner {
         let mut already = Vec::new();
         for round in &rounds {
             let mut group = Vec::new();
-            // An empty preview of every declarative step, and no other that acts: nothing to do.
-            let mut something_to_do = false;
+            // An empty preview of every declarative step, and no other that acts: nothing to do. Where no
+            // step declares anything, what was asked for is the reading, the asking or the telling itself.
+            let (mut something_to_do, mut declares) = (false, false);
             for template in &request.playbook.steps {
                 if let Some(when) = &template.when
                     && !template::is_true(when, &round.scope)?
@@ -94,9 +95,10 @@ impl Planner {
                 }
                 let (step, acts) = self.step(&request, template, round, many).await?;
                 something_to_do |= acts;
+                declares |= self.kind(&template.kind)?.declarative();
                 group.push(step);
             }
-            if something_to_do {
+            if something_to_do || !declares {
                 steps.extend(group);
             } else if let Some(service) = round.service {
                 let version = round.version.as_deref().unwrap_or(&service.version);

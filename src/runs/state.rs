@@ -16,6 +16,7 @@ use crate::gateway::events::Actor;
 use crate::ids::{MessageId, RunId, UserId};
 use crate::playbook::model::{Change, Digest, Plan};
 use crate::playbook::steps::{Effects, Pause, StepError};
+use crate::text;
 
 /// [`Phase::word`] of the phases before the start, in which a run holds no lock. They stand in headers.
 pub const WAITS_FOR_APPROVAL: &str = "waits for approval";
@@ -484,8 +485,15 @@ impl RunState {
                 self.end_wait(*step, Json::Null, at).map_err(refuse)?;
             }
             Event::Answered { step, by, answer } => {
+                let stops = matches!(&self.phase, Phase::Waiting { pause: Pause::Answer { stop, .. }, .. }
+                    if stop.iter().any(|word| word.eq_ignore_ascii_case(answer)));
                 let output = serde_json::json!({ "answer": answer, "by": by.id });
                 self.end_wait(*step, output, at).map_err(refuse)?;
+                if stops && let Some(slot) = self.slot(*step) {
+                    let error = StepError::new(format!("{} answered {}", by.username, text::code(answer)));
+                    slot.error = Some(error.clone());
+                    slot.state = StepState::Failed { attempt: 1, error };
+                }
             }
             Event::OutcomeUnknown { step, why } => {
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;

@@ -23,6 +23,7 @@ mod sandbox;
 mod secrets;
 mod ssh;
 mod starting;
+mod step_kinds;
 mod support;
 mod swarm;
 mod swarm_story;

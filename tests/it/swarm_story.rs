@@ -216,6 +216,14 @@ impl Story {
         .await
     }
 
+    async fn card_says(&self, run: &str, part: &str) {
+        let start = format!(":clipboard: *{run}*");
+        self.see(&format!("{part} on the card of {run}"), |text| {
+            text.starts_with(&start) && text.contains(part)
+        })
+        .await;
+    }
+
     /// The progress message of a run when it has ended.
     async fn end(&self, run: &str) -> String {
         let ends = [":white_check_mark:", ":x:", ":no_entry_sign:"].map(|sign| format!("{sign} *{run}*"));
@@ -466,6 +474,101 @@ async fn a_cancel_in_the_middle_of_an_update_puts_the_service_back() {
     assert!(old.is_empty(), "{old:?}");
     story.say("alice", "!locks").await;
     story.see("no locks", |text| text.to_lowercase().contains("nothing is locked")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_decide_deny_withdraw_and_see_drift_with_a_restart_in_between() {
+    const ONE: &[Declared] = &[Declared { tasks: 1, ..WEB }];
+    let Some(mut story) = Story::prepare("decisions", ONE).await else { return };
+    let docker = engine("decisions").expect("it is there");
+    let two = format!(
+        "swarm: {{socket: {}}}\napprovals: {{deploy: {{count: 2, from: [operator, lead]}}}}\n{}",
+        docker.display(),
+        story.declarations("prod")
+    );
+    story.write("environments/prod.yaml", &two);
+    story.create("prod", "web").await;
+    story.start().await;
+    let untouched = ("app:v1".to_owned(), 1, 1);
+
+    story.say("alice", "!deploy prod web v2").await;
+    let card = story.card("R-1").await;
+    story.react("bob", &card, ":-1:").await;
+    story.card_says("R-1", "*denied* by bob").await;
+    story.see("the question why", |text| text.contains("@bob why?")).await;
+    assert_eq!(story.world("prod", "web").await, untouched);
+
+    // Somebody else changes the service between the plan and the consent.
+    story.say("alice", "!deploy prod web v2").await;
+    let card = story.card("R-2").await;
+    let name = story.swarm_name("prod", "web");
+    let service = story.swarm.service(&name).await.expect("the engine answers").expect("it exists");
+    let mut other = service.spec.clone();
+    spec::set_replicas(&mut other, 2);
+    story.swarm.update_service(&service, &other).await.expect("updated");
+    story.react("bob", &card, ":+1:").await;
+    story.react("carol", &card, ":+1:").await;
+    story.card_says("R-2", "*void*").await;
+    let card = story.card("R-2").await;
+    assert!(card["msg"].as_str().is_some_and(|t| t.contains("replicas: `1` → `2`")), "{card}");
+    story.until("two tasks run", async || story.world("prod", "web").await == ("app:v1".into(), 2, 2)).await;
+
+    story.say("alice", "!deploy prod web v2").await;
+    let card = story.card("R-3").await;
+    story.react("bob", &card, ":+1:").await;
+    story.card_says("R-3", "*has* bob").await;
+    story.say("bob", "!withdraw R-3").await;
+    story.card_says("R-3", "*has* nobody yet").await;
+    story.houston.take().expect("it runs").stop(Duration::from_secs(10)).await;
+    story.react("carol", &card, ":+1:").await;
+    story.start().await;
+    story.card_says("R-3", "*has* carol").await;
+    assert_eq!(story.world("prod", "web").await, ("app:v1".into(), 2, 2), "one is not two");
+    story.say("bob", "!approve R-3").await;
+    let end = story.end("R-3").await;
+    assert!(end.starts_with(":white_check_mark: *R-3* `deploy prod web v2` deployed in "), "{end}");
+    assert_eq!(story.world("prod", "web").await.0, "app:v2");
+
+    // Cancelled before anybody has decided.
+    story.say("alice", "!deploy prod web v1").await;
+    story.card("R-4").await;
+    story.say("alice", "!cancel R-4").await;
+    story.card_says("R-4", "*cancelled* by alice before it was decided").await;
+    assert_eq!(story.world("prod", "web").await.0, "app:v2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_are_updated_side_by_side_and_a_third_change_waits_for_its_service() {
+    const SERVICES: &[Declared] = &[WEB, Declared { name: "api", version: "v2", tasks: 1, depends_on: &[] }];
+    let Some(mut story) = Story::prepare("side_by_side", SERVICES).await else { return };
+    let docker = engine("side_by_side").expect("it is there");
+    let nobody = format!(
+        "swarm: {{socket: {}}}\napprovals: {{default: none}}\n{}",
+        docker.display(),
+        story.declarations("prod")
+    );
+    story.write("environments/prod.yaml", &nobody);
+    tokio::join!(story.create("prod", "web"), story.create("prod", "api"));
+    story.start().await;
+    story.say("alice", "!deploy prod web").await;
+    story.in_the_middle("prod", "web").await;
+    story.say("bob", "!scale prod web 3").await;
+    story.say("carol", "!deploy prod api").await;
+    story.see("the queue", |text| text.contains("*R-2*") && text.contains("is queued behind R-1")).await;
+    for run in ["R-1", "R-2", "R-3"] {
+        let end = story.end(run).await;
+        assert!(end.starts_with(":white_check_mark:"), "{end}");
+    }
+    assert_eq!(story.world("prod", "web").await, ("app:v2".into(), 3, 3));
+    assert_eq!(story.world("prod", "api").await, ("app:v2".into(), 1, 1));
+    let engine = &story.houston.as_ref().expect("it runs").engine;
+    let mut times = Vec::new();
+    for run in 1..=3 {
+        let state = engine.state(houston::ids::RunId(run)).await.expect("readable");
+        times.push((state.started_at.expect("started"), state.ended_at.expect("ended")));
+    }
+    assert!(times[2].0 < times[0].1, "R-3 did not wait for R-1: {times:?}");
+    assert!(times[1].0 >= times[0].1, "R-2 waited for R-1: {times:?}");
 }
 
 // ----- over SSH -----------------------------------------------------------------------------------

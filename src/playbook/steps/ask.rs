@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::{ParamKind, ParamSpec, Pause, Repeat, StepContext, StepError, StepKind, UndoMode, params};
 use crate::ids::RoleName;
 use crate::playbook::model::Preview;
-use crate::text::{self, defuse};
+use crate::text::{self, code, defuse};
 
 const PARAMS: &[ParamSpec] = &[
     ParamSpec { name: "question", kind: ParamKind::Text, required: true, doc: "What is asked." },
@@ -21,6 +21,12 @@ const PARAMS: &[ParamSpec] = &[
         kind: ParamKind::Argv,
         required: false,
         doc: "Roles whose members may answer. Default: whoever may run the command.",
+    },
+    ParamSpec {
+        name: "stop",
+        kind: ParamKind::Argv,
+        required: false,
+        doc: "Answers after which the run goes no further, as after a step that fails. Default: every answer goes on.",
     },
 ];
 
@@ -50,7 +56,23 @@ impl StepKind for Ask {
             question: params::text(given, "question")?.to_owned(),
             choices: params::list(given, "choices"),
             from: params::list(given, "from").into_iter().map(RoleName::from).collect(),
+            stop: params::list(given, "stop"),
         })
+    }
+    fn check(&self, given: &Json) -> Vec<String> {
+        let (choices, stop) = (params::list(given, "choices"), params::list(given, "stop"));
+        if choices.is_empty() {
+            return Vec::new();
+        }
+        let mut wrong: Vec<String> = stop
+            .iter()
+            .filter(|answer| !choices.contains(answer))
+            .map(|answer| format!("{} of `stop` is none of the `choices`", code(answer)))
+            .collect();
+        if choices.iter().all(|choice| stop.contains(choice)) {
+            wrong.push("every one of the `choices` stops the run".to_owned());
+        }
+        wrong
     }
     fn preview<'a>(
         &'a self,

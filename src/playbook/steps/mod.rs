@@ -310,6 +310,9 @@ pub enum Pause {
         choices: Vec<String>,
         /// Who may answer; empty: whoever may run the command.
         from: Vec<crate::ids::RoleName>,
+        /// Answers after which the run goes no further.
+        #[serde(default)]
+        stop: Vec<String>,
     },
 }
 
@@ -336,10 +339,11 @@ mod tests {
         let pause = kinds["wait"].pause(&serde_json::json!({ "for": "5m" }));
         assert_eq!(pause, Some(Pause::For(std::time::Duration::from_secs(300))));
         let pause = kinds["ask"].pause(&serde_json::json!({
-            "question": "which?", "choices": ["a", "b"], "from": ["lead"],
+            "question": "which?", "choices": ["a", "b"], "from": ["lead"], "stop": ["b"],
         }));
-        let Some(Pause::Answer { question, choices, from }) = pause else { panic!("it asks") };
+        let Some(Pause::Answer { question, choices, from, stop }) = pause else { panic!("it asks") };
         assert_eq!((question.as_str(), choices.len()), ("which?", 2));
+        assert_eq!(stop, ["b"]);
         assert_eq!(from, ["lead".into()]);
     }
 
