@@ -1,10 +1,14 @@
 //! `houston store`.
 
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{Failure, StateArg, admin, open_store, out};
 use crate::admin::StoreStat;
-use crate::store::Tree;
+use crate::store::{Tree, transfer};
+use crate::text;
 
 #[derive(Args, Debug)]
 pub struct StoreArgs {
@@ -20,6 +24,11 @@ enum Act {
     Stat,
     /// Every record as a line of JSON on standard output; the daemon must not run
     Export,
+    /// Makes the store out of an export; there must be none yet
+    Import {
+        /// What `export` has written; `-` is standard input
+        file: PathBuf,
+    },
 }
 
 impl StoreArgs {
@@ -47,14 +56,19 @@ impl StoreArgs {
                         .hint("stop it first: an export is of one moment"));
                 }
                 let store = open_store(state).await?;
-                for tree in Tree::ALL {
-                    for entry in store.scan::<serde_json::Value>(tree, &[]) {
-                        let (key, value) = entry.map_err(|e| Failure::new(e.to_string()))?;
-                        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                        let tree = format!("{tree:?}").to_lowercase();
-                        out::line(serde_json::json!({"tree": tree, "key": key, "value": value}).to_string());
-                    }
-                }
+                transfer::export(&store, |line| out::line(line)).map_err(|e| Failure::new(e.to_string()))?;
+            }
+            Act::Import { file } => {
+                let cannot =
+                    |e: std::io::Error| Failure::new(format!("cannot read `{}`: {e}", file.display()));
+                let lines: Box<dyn BufRead> = if file.as_os_str() == "-" {
+                    Box::new(std::io::stdin().lock())
+                } else {
+                    Box::new(BufReader::new(std::fs::File::open(&file).map_err(cannot)?))
+                };
+                let records = transfer::import(&state.join("journal"), lines).await;
+                let records = records.map_err(|e| Failure::new(e.to_string()))?;
+                out::line(format!("{} imported", text::count(records as usize, "record")));
             }
         }
         Ok(())

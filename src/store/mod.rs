@@ -7,6 +7,8 @@
 //! Must not: know what the records mean. Logical trees are one-byte prefixes in one sled tree, so that a
 //! batch over several of them is atomic.
 
+pub mod transfer;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -190,6 +190,18 @@ fn an_unreachable_server_is_said_once_and_a_second_houston_is_refused() {
     assert!(code == 1 && error.contains("no Houston runs on the state in"), "{error}");
     let (code, said, _) = run(&["store", "--state", &state_dir, "export"]);
     assert!(code == 0 && said.lines().all(|line| line.starts_with('{')), "{said}");
+
+    // What was exported is a store again, elsewhere.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (file, moved) = (elsewhere.path().join("export.jsonl"), elsewhere.path().join("state"));
+    let (file, moved) = (file.display().to_string(), moved.display().to_string());
+    std::fs::write(&file, &said).unwrap();
+    let (code, told, error) = run(&["store", "--state", &moved, "import", &file]);
+    assert!(code == 0 && told.ends_with("imported\n"), "{told}{error}");
+    assert_eq!(run(&["store", "--state", &moved, "export"]).1, said);
+    assert_eq!(run(&["runs", "--state", &moved]).1, "no runs yet\n");
+    let (code, _, error) = run(&["store", "--state", &moved, "import", &file]);
+    assert!(code == 1 && error.contains("there is a database in"), "{error}");
 }
 
 #[test]
