@@ -106,6 +106,10 @@ async fn who_denies_by_reaction_is_asked_why_and_the_card_says_it() {
     t.reply("bob", "ops", &thread, "not before the holidays").await;
     let card = t.until(&card, &["*denied* by bob", "not before the holidays"]).await;
     assert!(!card.text.contains("because I say so"), "{}", card.text);
+    let told = || t.audited().into_iter().find(|entry| entry.event.action == "denial explained");
+    let last = t.wait("the audit entry", told).await.event;
+    assert_eq!(last.who.name, "bob");
+    assert_eq!(last.result.as_deref(), Some("denied: not before the holidays"));
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.end().await;
 }
@@ -136,6 +140,10 @@ async fn a_denial_by_command_brings_its_reason() {
     t.say("carol", "ops", "!deny R-1 the database is being moved").await;
     t.expect("ops", &["R-1 is denied."]).await;
     t.until(&card, &["*denied* by carol", "the database is being moved"]).await;
+    let told = || t.audited().into_iter().find(|entry| entry.event.action == "denied");
+    let last = t.wait("the audit entry", told).await.event;
+    assert_eq!(last.who.name, "carol");
+    assert_eq!(last.result.as_deref(), Some("denied: the database is being moved"));
     t.silence("ops").await;
     t.end().await;
 }

@@ -17,7 +17,7 @@ use crate::playbook::steps::Pause;
 use crate::runs::event::{Event, Outcome, Resolution};
 use crate::runs::locks::ManualLock;
 use crate::runs::outbox::Notice;
-use crate::runs::state::{Phase, RunState};
+use crate::runs::state::{Decision, Phase, RunState};
 use crate::store::Batch;
 
 impl Engine {
@@ -118,8 +118,13 @@ impl Engine {
     pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
         let reason = self.clean(&reason);
         let journal = self.0.journal.lock().await;
+        let by = match journal.state(run)?.decision {
+            Some(Decision::Denied { by, .. }) => Some(by),
+            _ => None,
+        };
         let event = Event::DenialExplained { reason };
-        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        let audited = Some(("denial explained", by));
+        self.act(journal, run, vec![event], vec![Notice::Card { run }], audited).await?;
         Ok(())
     }
 

@@ -277,13 +277,18 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
         }
         _ => None,
     };
-    let result = match state.outcome() {
-        Some(Outcome::Failed) => {
-            let error = state.steps.iter().find_map(|step| step.error.as_ref());
-            Some(error.map_or_else(|| "failed".to_owned(), |error| format!("failed: {}", error.message)))
+    let why = match (state.outcome(), &state.decision) {
+        (Some(Outcome::Failed), _) => {
+            state.steps.iter().find_map(|step| step.error.as_ref()).map(|error| &error.message)
         }
-        outcome => outcome.map(|outcome| outcome.word().to_owned()),
+        (Some(Outcome::Denied), Some(Decision::Denied { reason, .. })) => reason.as_ref(),
+        (Some(Outcome::Abandoned), _) => state.abandoned.as_ref().map(|(_, reason)| reason),
+        _ => None,
     };
+    let result = state.outcome().map(|outcome| match why {
+        Some(why) => format!("{}: {why}", outcome.word()),
+        None => outcome.word().to_owned(),
+    });
     audit::Event {
         who: who(by.unwrap_or(&state.by)),
         action: what.to_owned(),
