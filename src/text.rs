@@ -100,8 +100,13 @@ pub fn defuse(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if c == '@' {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            // A terminal's colours: without the escape they would stand there as digits.
+            while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+            chars.next_if(|c| matches!(c, '@'..='~'));
+        } else if c == '@' {
             out.push('@');
             out.push('\u{200b}');
         } else if !is_unprintable(c) {
@@ -113,7 +118,10 @@ pub fn defuse(text: &str) -> Cow<'_, str> {
 
 fn is_unprintable(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
 }
 
 /// Foreign text as inline code: backticks would end it early, so they are replaced.
@@ -149,17 +157,44 @@ pub fn ellipsis(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(kept + "…")
 }
 
+/// The beginning of `text` and how much more there is, when it is longer than `max` UTF-16 units. For a line
+/// of something that is kept whole elsewhere.
+pub fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+    let units = chat_len(text);
+    if units <= max {
+        return Cow::Borrowed(text);
+    }
+    let mut used = 0;
+    let kept: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.len_utf16();
+            used <= max
+        })
+        .collect();
+    let more = count(text.chars().count() - kept.chars().count(), "character");
+    Cow::Owned(format!("{kept} … {more} left out"))
+}
+
 /// Head and tail of a long output, and how many lines were left out between them.
 pub fn head_and_tail(text: &str, head: usize, tail: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() <= head + tail + 1 {
-        return lines.join("\n");
+        return shown(&lines);
     }
     let left_out = lines.len() - head - tail;
-    let mut out = lines[..head].join("\n");
+    let mut out = shown(&lines[..head]);
     out.push_str(&format!("\n… {} left out …\n", count(left_out, "line")));
-    out.push_str(&lines[lines.len() - tail..].join("\n"));
+    out.push_str(&shown(&lines[lines.len() - tail..]));
     out
+}
+
+/// Of a line of output in a room.
+pub const LONGEST_SHOWN_LINE: usize = 300;
+
+fn shown(lines: &[&str]) -> String {
+    let lines: Vec<Cow<'_, str>> = lines.iter().map(|line| shorten(line, LONGEST_SHOWN_LINE)).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -198,6 +233,7 @@ mod tests {
     fn foreign_text_notifies_nobody_and_stays_in_its_fence() {
         assert_eq!(defuse("hi @all"), "hi @\u{200b}all");
         assert_eq!(defuse("a\u{202e}b\u{7}"), "ab");
+        assert_eq!(defuse("\u{1b}[1;31mred\u{1b}[0m \u{200f}אב\u{1b}"), "red אב");
         assert_eq!(code("x`y"), "`xˋy`");
         assert_eq!(fence("a\n```\nb"), "```\na\nˋˋˋ\nb\n```");
     }
@@ -206,6 +242,11 @@ mod tests {
     fn cutting_counts_as_the_server_does() {
         assert_eq!(ellipsis("🚀🚀🚀", 5), "🚀🚀…");
         assert_eq!(ellipsis("short", 5), "short");
+        assert_eq!(shorten("🚀🚀🚀", 5), "🚀🚀 … 1 character left out");
+        assert_eq!(
+            head_and_tail(&"x".repeat(301), 1, 1),
+            format!("{} … 1 character left out", "x".repeat(300))
+        );
         assert_eq!(head_and_tail("1\n2\n3\n4\n5\n6", 2, 1), "1\n2\n… 3 lines left out …\n6");
     }
 }

@@ -307,15 +307,16 @@ fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Ti
         StepState::Pending => format!(":white_circle: {title}"),
         StepState::Running { attempt, since: from } => {
             let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            let status = live.line.as_deref().map(|line| format!(": {}", defuse(line))).unwrap_or_default();
+            let status =
+                live.line.as_deref().map(|line| format!(": {}", first_line(line))).unwrap_or_default();
             let usual =
                 live.usual.map(|usual| format!(", usually {}", text::duration(usual))).unwrap_or_default();
             format!(":arrow_forward: {title}{status} ({}{usual}{attempt}{resumed})", since(*from, now))
         }
-        StepState::Failed { error, .. } => format!(":x: {title}: {}", defuse(&error.message)),
+        StepState::Failed { error, .. } => format!(":x: {title}: {}", reason(error)),
         StepState::RetryAt { attempt, at, error } => format!(
             ":repeat: {title}: attempt {attempt} failed ({}), again at {}",
-            defuse(&error.message),
+            reason(error),
             at.strftime("%H:%M:%S UTC")
         ),
         StepState::Waiting { .. } => format!(":hourglass_flowing_sand: {title}"),
@@ -323,13 +324,25 @@ fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Ti
         StepState::Succeeded { .. } => format!(":white_check_mark: {title}{}{resumed}", took(record)),
         StepState::Undoing { .. } => format!(":leftwards_arrow_with_hook: undoing: {title}"),
         StepState::UndoFailed { error, .. } => {
-            format!(":sos: {title}: could not be undone: {}", defuse(&error.message))
+            format!(":sos: {title}: could not be undone: {}", reason(error))
         }
         StepState::Undone => match &record.error {
-            Some(error) => format!(":leftwards_arrow_with_hook: {title}: {}; undone", defuse(&error.message)),
+            Some(error) => format!(":leftwards_arrow_with_hook: {title}: {}; undone", reason(error)),
             None => format!(":leftwards_arrow_with_hook: {title}: undone"),
         },
     }
+}
+
+/// Of what a step says about itself, in the room; its transcript has the whole.
+const LONGEST_REASON: usize = 600;
+
+fn reason(error: &StepError) -> String {
+    text::shorten(&defuse(&error.message), LONGEST_REASON).into_owned()
+}
+
+/// The last thing that a step said, on one line of a progress message.
+fn first_line(said: &str) -> String {
+    text::shorten(&defuse(said.lines().next().unwrap_or_default()), text::LONGEST_SHOWN_LINE).into_owned()
 }
 
 /// `deployed`, `scaled`, …: what a command has done when it is done.
@@ -433,7 +446,7 @@ pub fn result(run: &RunState) -> String {
     let what = match run.outcome() {
         Some(Outcome::Succeeded) => format!("{} in {took}", done_word(run)),
         Some(Outcome::Failed) => match failure(run) {
-            Some((_, error)) => format!("failed: {}", defuse(&error.message)),
+            Some((_, error)) => format!("failed: {}", reason(error)),
             None => "failed".to_owned(),
         },
         Some(outcome) => outcome.word().to_owned(),
@@ -459,8 +472,7 @@ pub fn question(run: &RunState) -> String {
                 ":double_vertical_bar: *{id}* step {} ({}) failed and waits for you{}\n`!retry {id}` tries again, `!cancel {id}` ends the run.",
                 step + 1,
                 title(run, *step),
-                why.map(|error| format!(": {}{}", defuse(&error.message), explain(error)))
-                    .unwrap_or_default()
+                why.map(|error| format!(": {}{}", reason(error), explain(error))).unwrap_or_default()
             )
         }
         Phase::Stuck => stuck(run),
@@ -483,7 +495,7 @@ fn stuck(run: &RunState) -> String {
         let title = defuse(&step.title);
         match &record.state {
             StepState::UndoFailed { error, .. } => {
-                let _ = writeln!(out, "*not undone*: {title}: {}{}", defuse(&error.message), explain(error));
+                let _ = writeln!(out, "*not undone*: {title}: {}{}", reason(error), explain(error));
             }
             StepState::Succeeded { .. } => {
                 let _ = writeln!(out, "*still done*: {title}");

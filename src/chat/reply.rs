@@ -50,9 +50,9 @@ pub struct Voice {
     started_at: Timestamp,
     /// Messages that this process has posted.
     posted: HashSet<MessageId>,
-    /// Progress messages to be edited, and when each was edited last.
+    /// Progress messages to be edited, and when each may be edited next.
     dirty: BTreeSet<RunId>,
-    edited: std::collections::HashMap<RunId, Instant>,
+    editable: std::collections::HashMap<RunId, Instant>,
     /// The message that could not be said last, and how often.
     failing: (u64, u32),
 }
@@ -68,7 +68,7 @@ impl Voice {
             started_at,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
-            edited: std::collections::HashMap::new(),
+            editable: std::collections::HashMap::new(),
             failing: (0, 0),
         }
     }
@@ -142,6 +142,8 @@ impl Voice {
     /// Rocket.Chat cannot be reached now.
     async fn say_all(&mut self) -> Result<bool, ()> {
         let mut held_up: HashSet<RoomId> = HashSet::new();
+        // Runs whose messages cannot be edited yet: nothing waits for that but what comes after it.
+        let mut later: HashSet<RunId> = HashSet::new();
         loop {
             let waiting = match outbox::waiting(&self.store) {
                 Ok(waiting) => waiting,
@@ -157,6 +159,10 @@ impl Voice {
                 if !self.engine.may_say(entry.id) {
                     break;
                 }
+                let run = run_of(&entry.notice);
+                if run.is_some_and(|run| later.contains(&run)) {
+                    continue;
+                }
                 let room = self.room_of(&entry.notice).await;
                 if room.as_ref().is_some_and(|room| held_up.contains(room)) {
                     continue;
@@ -167,6 +173,11 @@ impl Voice {
                 match spoken {
                     Ok(()) if again => shown.push(entry.notice.clone()),
                     Ok(()) => {}
+                    Err(SendError::Unavailable { reason, retry_after: Some(_) }) if again => {
+                        tracing::debug!("not shown yet: {reason}");
+                        later.extend(run);
+                        continue;
+                    }
                     Err(SendError::Unavailable { reason, .. }) if !self.hopeless(entry.id) => {
                         tracing::debug!("not said yet: {reason}");
                         // In order within a room; past a few rooms it is the server.
@@ -187,7 +198,7 @@ impl Voice {
                 said = true;
             }
             if !said {
-                return Ok(!held_up.is_empty());
+                return Ok(!held_up.is_empty() || !later.is_empty());
             }
         }
     }
@@ -228,7 +239,7 @@ impl Voice {
                     // Should there be another word about it, it is posted again under its id, and edited.
                     self.posted.remove(&run.progress);
                     self.posted.remove(&run.card);
-                    self.edited.remove(&run.id);
+                    self.editable.remove(&run.id);
                 }
                 Ok(())
             }
@@ -335,10 +346,7 @@ impl Voice {
     }
 
     fn next_edit(&self) -> Option<Instant> {
-        self.dirty
-            .iter()
-            .map(|run| self.edited.get(run).map_or_else(Instant::now, |last| *last + EDIT_EVERY))
-            .min()
+        self.dirty.iter().map(|run| self.editable.get(run).copied().unwrap_or_else(Instant::now)).min()
     }
 
     /// Best effort: an edit that fails is made up for by the next one.
@@ -347,7 +355,7 @@ impl Voice {
         let due: Vec<RunId> = self
             .dirty
             .iter()
-            .filter(|run| self.edited.get(run).is_none_or(|last| *last + EDIT_EVERY <= now))
+            .filter(|run| self.editable.get(run).is_none_or(|at| *at <= now))
             .copied()
             .collect();
         for id in due {
@@ -355,7 +363,7 @@ impl Voice {
             let Ok(run) = self.engine.state(id).await else { continue };
             if run.is_done() {
                 // Its last word went through the outbox.
-                self.edited.remove(&id);
+                self.editable.remove(&id);
                 continue;
             }
             let shown = self.posted.contains(&run.progress);
@@ -363,12 +371,17 @@ impl Voice {
                 continue;
             }
             let text = cards::progress(&run, &self.engine.live(id), self.clock.now());
-            if let Err(error) =
-                self.chat.edit(&run.origin.room.id, &run.progress, &text, Priority::Progress).await
-            {
+            let edited = self.chat.edit(&run.origin.room.id, &run.progress, &text, Priority::Progress).await;
+            let mut wait = EDIT_EVERY;
+            if let Err(error) = edited {
                 tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");
+                if let SendError::Unavailable { retry_after: Some(after), .. } = error {
+                    // What is so by then is shown then.
+                    wait = wait.max(after);
+                    self.dirty.insert(id);
+                }
             }
-            self.edited.insert(id, Instant::now());
+            self.editable.insert(id, Instant::now() + wait);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not: hold an output in memory, or say what it belongs to: its name is given.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -10,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::secret::Redactor;
+use crate::text;
 
-/// Of a line in [`head_and_tail`]; longer ones end in `…`.
+/// Bytes of a line in [`head_and_tail`]; longer ones say how many more there are.
 const LONGEST_SHOWN: usize = 4 * 1024;
 
 /// Takes the lines of one output. Clones write to the same file.
@@ -71,15 +73,42 @@ pub struct HeadAndTail {
     pub tail: Vec<String>,
     /// Of the whole file.
     pub bytes: u64,
+    /// Some line is shown in part.
+    pub shortened: bool,
 }
 
 impl HeadAndTail {
+    /// For a room: no line longer than [`text::LONGEST_SHOWN_LINE`], and the whole no longer than `most` UTF-16
+    /// units, as far as two lines allow. What goes is counted.
+    pub fn fit(&mut self, most: usize) {
+        let mut units = 0;
+        for line in self.head.iter_mut().chain(&mut self.tail) {
+            if let Cow::Owned(short) = text::shorten(&text::defuse(line), text::LONGEST_SHOWN_LINE) {
+                *line = short;
+                self.shortened = true;
+            }
+            units += text::chat_len(line) + 1;
+        }
+        let mut first = 0;
+        while units > most && first + 1 < self.tail.len() {
+            units -= text::chat_len(&self.tail[first]) + 1;
+            first += 1;
+        }
+        self.tail.drain(..first);
+        self.left_out += first as u64;
+    }
+
+    /// Whether it shows every line whole.
+    pub fn is_whole(&self) -> bool {
+        self.left_out == 0 && !self.shortened
+    }
+
     /// For people: the lines, and how many are not shown.
     pub fn into_text(self) -> String {
         let mut lines = self.head;
         if self.left_out > 0 {
             let left_out = usize::try_from(self.left_out).unwrap_or(usize::MAX);
-            lines.push(format!("… {} left out …", crate::text::count(left_out, "line")));
+            lines.push(format!("… {} left out …", text::count(left_out, "line")));
         }
         lines.extend(self.tail);
         lines.join("\n")
@@ -94,13 +123,14 @@ pub fn head_and_tail(path: &Path, head: usize, tail: usize) -> io::Result<HeadAn
     let mut last: VecDeque<String> = VecDeque::new();
     let mut reader = BufReader::with_capacity(64 * 1024, file);
     let mut line = Vec::new();
-    while read_line(&mut reader, &mut line)? {
-        let text = String::from_utf8_lossy(&line).into_owned();
+    while let Some(cut) = read_line(&mut reader, &mut line)? {
+        out.shortened |= cut;
+        let shown = String::from_utf8_lossy(&line).into_owned();
         if out.head.len() < head {
-            out.head.push(text);
+            out.head.push(shown);
             continue;
         }
-        last.push_back(text);
+        last.push_back(shown);
         if last.len() > tail {
             last.pop_front();
             out.left_out += 1;
@@ -110,10 +140,10 @@ pub fn head_and_tail(path: &Path, head: usize, tail: usize) -> io::Result<HeadAn
     Ok(out)
 }
 
-/// The next line without its end, cut to [`LONGEST_SHOWN`]; false at the end of the file.
-fn read_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<bool> {
+/// The next line without its end, cut to [`LONGEST_SHOWN`], and whether it was; `None` at the end of the file.
+fn read_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
-    let (mut any, mut cut) = (false, false);
+    let (mut any, mut cut) = (false, 0);
     loop {
         let buffer = reader.fill_buf()?;
         if buffer.is_empty() {
@@ -123,7 +153,7 @@ fn read_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<boo
         let end = buffer.iter().position(|b| *b == b'\n');
         let taken = &buffer[..end.unwrap_or(buffer.len())];
         let room = LONGEST_SHOWN.saturating_sub(line.len());
-        cut |= taken.len() > room;
+        cut += taken.len().saturating_sub(room);
         line.extend_from_slice(&taken[..taken.len().min(room)]);
         let used = end.map_or(buffer.len(), |e| e + 1);
         reader.consume(used);
@@ -131,10 +161,10 @@ fn read_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<boo
             break;
         }
     }
-    if cut {
-        line.extend_from_slice("…".as_bytes());
+    if cut > 0 {
+        line.extend_from_slice(format!(" … {} left out", text::count(cut, "byte")).as_bytes());
     }
-    Ok(any)
+    Ok(any.then_some(cut > 0))
 }
 
 #[cfg(test)]
@@ -175,7 +205,8 @@ mod tests {
             transcript.line(&n.to_string()).expect("writes");
         }
         let found = head_and_tail(transcript.path(), 2, 3).expect("reads");
-        assert_eq!(found.head[0].chars().count(), LONGEST_SHOWN + 1);
+        assert!(found.head[0].ends_with(&format!("x … {} bytes left out", 10_000_000 - LONGEST_SHOWN)));
+        assert!(!found.is_whole());
         assert_eq!(found.head[1], "1");
         assert_eq!(found.left_out, 996);
         assert_eq!(found.tail, ["998", "999", "1000"]);

@@ -59,7 +59,8 @@ impl Chat {
     }
 
     /// Gives one of Houston's own messages another text. The text that it was given last is not sent again;
-    /// one that is too long is cut and says so.
+    /// one that is too long is cut and says so. It never waits for the rate limit, since others would wait
+    /// behind it: it is `Unavailable` at once, and what is so by then is shown later.
     pub async fn edit(
         &self,
         room: &RoomId,
@@ -72,7 +73,7 @@ impl Chat {
         if self.0.last_text(message) == Some(hash) {
             return Ok(());
         }
-        let rest = self.rest(priority);
+        let rest = self.rest(priority).without_waiting();
         rest.update(room.as_str(), message.as_str(), &text).await.map_err(|e| send_error(&e))?;
         self.0.set_last_text(message, hash);
         Ok(())

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::{MessageId, UNMISTAKABLE};
 use crate::text::chat_len;
 
-/// What [`cut`] ends with.
-const CUT: &str = "\n_(cut: too long for one message)_";
+/// Units that are kept for how [`cut`] ends.
+const CUT: usize = 60;
 
 /// Room that is kept for closing a fence: a line feed and three backticks.
 const FENCE_END: usize = 4;
@@ -64,13 +64,19 @@ pub fn split(text: &str, max: usize) -> Vec<String> {
     parts
 }
 
-/// `text` when it fits, else its beginning with a notice that it was cut.
+/// `text` when it fits, else its beginning and how many lines, or characters of one line, are left out.
 pub fn cut(text: &str, max: usize) -> String {
     if chat_len(text) <= max {
         return text.to_owned();
     }
-    let first = split(text, max.saturating_sub(chat_len(CUT))).swap_remove(0);
-    first + CUT
+    let parts = split(text, max.saturating_sub(CUT));
+    let lines = |text: &str| text.lines().filter(|line| !line.starts_with("```")).count();
+    let first = &parts[0];
+    let left_out = match lines(text).saturating_sub(lines(first)) {
+        0 => crate::text::count(text.chars().count().saturating_sub(first.chars().count()), "character"),
+        n => crate::text::count(n, "line"),
+    };
+    format!("{first}\n_(cut: {left_out} more than one message takes)_")
 }
 
 /// The opening line of a fence, without an over-long rest.
@@ -179,8 +185,14 @@ mod tests {
     #[test]
     fn a_cut_text_says_that_it_was_cut() {
         let cut = cut(&"word ".repeat(100), 200);
-        assert!(cut.ends_with("too long for one message)_"), "{cut}");
+        assert!(cut.ends_with("characters more than one message takes)_"), "{cut}");
         assert!(chat_len(&cut) <= 200);
+        let cut = super::cut(&"a line\n".repeat(100), 200);
+        let kept = cut.lines().filter(|line| *line == "a line").count();
+        assert!(
+            cut.ends_with(&format!("_(cut: {} lines more than one message takes)_", 100 - kept)),
+            "{cut}"
+        );
     }
 
     proptest! {

@@ -30,6 +30,10 @@ const PARALLEL: u32 = 16;
 /// Calls of one route at a time, as long as nothing is known: few are lost if the limit turns out to be low.
 const PROBING: u32 = 4;
 
+/// One part in this many of each window is not for calls of low priority: what somebody waits for finds room
+/// at any time in it.
+const KEPT_FROM_LOW: u32 = 3;
+
 /// Rocket.Chat's default limit per route, verb and address, and its window.
 const DEFAULT_LIMIT: u32 = 10;
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
@@ -104,7 +108,8 @@ impl<T> Route<T> {
 
     /// The next call that may go now; it is in flight from here on.
     pub fn next_ready(&mut self, now: Duration) -> Option<T> {
-        if self.waiting.is_empty() || !self.has_room(now) {
+        let (first, _) = *self.waiting.first_key_value()?.0;
+        if !self.has_room(now, first) {
             return None;
         }
         let (_, waiter) = self.waiting.pop_first()?;
@@ -120,7 +125,7 @@ impl<T> Route<T> {
         }
     }
 
-    fn has_room(&mut self, now: Duration) -> bool {
+    fn has_room(&mut self, now: Duration, priority: Priority) -> bool {
         match &mut self.knowledge {
             Knowledge::Unknown => self.in_flight < PROBING,
             Knowledge::Bypass => self.in_flight < PARALLEL,
@@ -128,7 +133,8 @@ impl<T> Route<T> {
                 if resets_at.is_some_and(|at| at <= now) {
                     (*remaining, *resets_at) = (*limit, None);
                 }
-                *remaining > self.in_flight && self.in_flight < PARALLEL
+                let kept = if priority == Priority::Low { *limit / KEPT_FROM_LOW } else { 0 };
+                *remaining > self.in_flight + kept && self.in_flight < PARALLEL
             }
         }
     }
@@ -403,6 +409,31 @@ mod tests {
             }
         }
         (went, refused)
+    }
+
+    #[test]
+    fn progress_leaves_a_part_of_each_window_to_what_somebody_waits_for() {
+        let (mut route, mut server) = (Route::default(), Server::new(Some(10)));
+        let now = Duration::from_millis(500);
+        let mut edits = 0;
+        for _ in 0..10 {
+            let ticket = route.enqueue(Priority::Low, "edit");
+            match route.next_ready(now) {
+                Some(_) => {
+                    edits += 1;
+                    let headers = server.call(now).expect("within the limit");
+                    route.answered(now, &headers);
+                }
+                None => drop(route.leave(ticket)),
+            }
+        }
+        assert_eq!(edits, 7, "three are kept");
+        for _ in 0..3 {
+            route.enqueue(Priority::High, "card");
+            assert_eq!(route.next_ready(now), Some("card"), "at once");
+            let headers = server.call(now).expect("within the limit");
+            route.answered(now, &headers);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod deploy;
 mod engine;
 mod gateway;
 mod locks;
+mod output;
 mod page;
 mod rocketchat;
 mod runs;

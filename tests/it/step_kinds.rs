@@ -139,15 +139,20 @@ fn sshd() -> Option<PathBuf> {
     }
 }
 
-#[tokio::test]
-async fn a_command_on_a_host_runs_once_its_output_is_kept_whole_and_its_failure_is_told() {
-    let Some(base) = sshd() else { return };
+/// The real sshd as a host of an environment, `node1`.
+pub fn hosts() -> Option<String> {
+    let base = sshd()?;
     let port = std::fs::read_to_string(base.join("port")).expect("the part says its port");
-    let hosts = format!(
+    Some(format!(
         "hosts:\n  node1: {{ssh: \"127.0.0.1:{}\", identity: {b}/id, known_hosts: {b}/known_hosts}}\n",
         port.trim(),
         b = base.display()
-    );
+    ))
+}
+
+#[tokio::test]
+async fn a_command_on_a_host_runs_once_its_output_is_kept_whole_and_its_failure_is_told() {
+    let Some(hosts) = hosts() else { return };
     let steps = "  - id: count\n    ssh:\n      host: node1\n      command: [sh, -c, \"seq 1 400; echo \\\"$1\\\"\", sh, \"{{ colour }}\"]\n      repeat: idempotent\n    undo: none\n  \
          - id: fail\n    ssh: {host: node1, command: [sh, -c, \"echo out of paint >&2; exit 3\"]}\n";
     let t = house(steps, Clock::system(), &hosts).await;

@@ -17,6 +17,9 @@ use crate::text::{self, code, defuse};
 /// Bytes of a transcript that are attached; the rest stays with `houston runs logs`.
 const LARGEST_ATTACHED: u64 = 4 * 1024 * 1024;
 
+/// Units of a message that are kept for what stands around the lines.
+const AROUND_LOGS: usize = 400;
+
 /// Lines of a transcript in the room; the rest goes into a file.
 const MOST_LOG_LINES: i64 = 200;
 
@@ -201,44 +204,58 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
     }
     let transcripts = parts.engine.transcripts().clone();
     let lines = usize::try_from(lines).unwrap_or(40);
+    let most = parts.chat.max_message_len().saturating_sub(AROUND_LOGS);
     let read = tokio::task::spawn_blocking(move || {
-        let text = transcripts.read(run, 5, lines)?;
-        let whole = match &text {
-            Some(text) if text.left_out > 0 => Some(end_of(&transcripts.path(run), LARGEST_ATTACHED)?),
-            _ => None,
-        };
-        std::io::Result::Ok((text, whole))
+        let Some(mut text) = transcripts.read(run, 5, lines)? else { return Ok(None) };
+        text.fit(most);
+        let file = if text.is_whole() { None } else { Some(end_of(run, &transcripts.path(run))?) };
+        std::io::Result::Ok(Some((text, file)))
     });
     match read.await {
-        Ok(Ok((None, _))) => Some(format!("{run} has written nothing.")),
-        Ok(Ok((Some(text), whole))) => {
-            let cut = whole.is_some();
-            let mut said = format!("*{run}*\n{}", text::fence(&text.into_text()));
-            if cut {
-                said.push_str("\nThe whole output is attached.");
+        Ok(Ok(None)) => Some(format!("{run} has written nothing.")),
+        Ok(Ok(Some((text, None)))) => Some(format!("*{run}*\n{}", text::fence(&text.into_text()))),
+        Ok(Ok(Some((text, Some((file, left_out)))))) => {
+            let attached = match left_out {
+                0 => "The whole output is attached.".to_owned(),
+                bytes => format!(
+                    "The end of the output is attached, {} of it are not; `houston runs logs {run}` prints the whole.",
+                    text::count(usize::try_from(bytes).unwrap_or(usize::MAX), "byte")
+                ),
+            };
+            let mut said = format!("*{run}*\n{}\n{attached}", text::fence(&text.into_text()));
+            if let Some(note) = &call.bound.note {
+                let _ = write!(said, "\n_{note}_");
             }
-            if let Some(whole) = whole {
-                attach(call, run, whole).await;
-            }
-            Some(said)
+            call.dispatcher.say(call.cause, call.cause.thread.clone(), said).await;
+            // Before the upload, whose message the server names: after a crash it is not uploaded twice.
+            call.dispatcher.dealt_with(&call.cause.id);
+            attach(call, run, file).await;
+            None
         }
         Ok(Err(error)) => Some(format!("The transcript of {run} cannot be read: {error}")),
         Err(_) => Some(format!("The transcript of {run} cannot be read.")),
     }
 }
 
-/// The end of a file, from a line's beginning where it is cut.
-fn end_of(path: &std::path::Path, most: u64) -> std::io::Result<Vec<u8>> {
+/// The end of a transcript, as much as is attached, from a line's beginning where it is cut; and how many
+/// bytes before it are not there, which the file says as well.
+fn end_of(run: RunId, path: &std::path::Path) -> std::io::Result<(Vec<u8>, u64)> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = std::fs::File::open(path)?;
-    let size = file.metadata()?.len();
+    let mut left_out = file.metadata()?.len().saturating_sub(LARGEST_ATTACHED);
+    file.seek(SeekFrom::Start(left_out))?;
     let mut bytes = Vec::new();
-    if size > most {
-        file.seek(SeekFrom::Start(size - most))?;
-        bytes.extend_from_slice(b"(the beginning is left out)\n");
+    file.take(LARGEST_ATTACHED).read_to_end(&mut bytes)?;
+    if left_out > 0 {
+        let line = bytes.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
+        bytes.drain(..line);
+        left_out += line as u64;
+        let said = format!(
+            "({left_out} bytes before this are left out; `houston runs logs {run}` prints the whole)\n"
+        );
+        bytes.splice(..0, said.into_bytes());
     }
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, left_out))
 }
 
 /// Details of a run are for people with a role, and for the room where it was asked for.
@@ -257,7 +274,7 @@ fn not_here(run: RunId) -> String {
 async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
     let name = format!("{run}.log");
     let cause = call.cause;
-    let description = format!("whole output of {run}");
+    let description = format!("output of {run}");
     let uploaded = call
         .dispatcher
         .parts

@@ -61,6 +61,8 @@ impl RestOptions {
 pub struct Rest {
     shared: Arc<Shared>,
     priority: Priority,
+    /// For the rate limit.
+    max_wait: Duration,
 }
 
 impl std::fmt::Debug for Rest {
@@ -75,7 +77,6 @@ struct Shared {
     base: Url,
     auth: RwLock<Option<Auth>>,
     limiter: Limiter,
-    max_wait: Duration,
     /// Direct rooms by the other's user name.
     directs: Mutex<std::collections::HashMap<String, String>>,
     /// What the server's clock said last, and when we heard it.
@@ -122,17 +123,22 @@ impl Rest {
                 base,
                 auth: RwLock::new(None),
                 limiter: Limiter::default(),
-                max_wait: options.max_wait,
                 directs: Mutex::default(),
                 server_clock: Mutex::default(),
             }),
             priority: Priority::Normal,
+            max_wait: options.max_wait,
         })
     }
 
     /// The same client; its calls wait for the rate limit in this place.
     pub fn with_priority(&self, priority: Priority) -> Self {
-        Self { shared: Arc::clone(&self.shared), priority }
+        Self { shared: Arc::clone(&self.shared), priority, max_wait: self.max_wait }
+    }
+
+    /// The same client; a call that would have to wait for the rate limit is refused at once.
+    pub fn without_waiting(&self) -> Self {
+        Self { max_wait: Duration::ZERO, ..self.clone() }
     }
 
     /// From now on, every call is made as this user.
@@ -210,7 +216,7 @@ impl Rest {
         let mut refusals = 0;
         loop {
             let permit = limiter
-                .admit(&key, self.priority, self.shared.max_wait)
+                .admit(&key, self.priority, self.max_wait)
                 .await
                 .map_err(|wait| RestError::RateLimited { route: route.to_owned(), retry_after: wait })?;
             let request = complete(self.authorized(self.shared.http.request(verb.clone(), url.clone())));

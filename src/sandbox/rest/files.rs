@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,16 +17,20 @@ use crate::sandbox::state::{Doc, File, Sending, Via, World, text};
 /// How many files are kept.
 const MOST_FILES: usize = 500;
 
+/// `FileUpload_MaxFileSize` of a new workspace; without a word the HTTP library takes two megabytes.
+const LARGEST_FILE: usize = 104_857_600;
+
 /// A multipart body.
 pub async fn receive(
     shared: &Arc<Shared>,
-    request: Request,
+    mut request: Request,
     caller: &Caller,
     name: &str,
     args: Vec<String>,
 ) -> Answer {
     let no_file = || Refusal::code("No file uploaded");
     let rid = args.into_iter().next().unwrap_or_default();
+    DefaultBodyLimit::max(LARGEST_FILE).apply(&mut request);
     let Ok(mut form) = Multipart::from_request(request, shared).await else { return Err(no_file()) };
     let mut fields = Doc::new();
     let mut file: Option<(String, String, Bytes)> = None;
