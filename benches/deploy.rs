@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use houston::app::{self, Houston, Options};
 use houston::config::Config;
+use houston::config::load::{Report, check};
 use houston::providers::swarm::{Swarm, spec};
 use houston::sandbox::{self, Sandbox};
 use houston::secret::Redactor;
@@ -81,7 +82,7 @@ fn write_config(dir: &Path, sandbox: &Sandbox, docker: &Path) {
 fn load(dir: &Path) -> Config {
     let kinds = app::kinds();
     let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
-    let (config, findings) = Config::load(dir, &kinds);
+    let Report { config, diagnostics: findings, .. } = check(dir, &kinds);
     config.unwrap_or_else(|| panic!("{findings:?}"))
 }
 

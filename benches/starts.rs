@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{RunId, random_id};
-use houston::playbook::model::{Digest, OnFailure, Plan};
+use houston::playbook::model::{Basis, Digest, OnFailure, Plan};
 use houston::runs::event::{Event, Origin, Outcome};
 use houston::runs::journal::Journal;
 use houston::store::{Batch, Store};
@@ -123,7 +123,7 @@ fn created(command: String, by: &Actor) -> Event {
         command_name: "deploy".into(),
         playbook: "deploy".into(),
         playbook_digest: Digest::of(b"playbook"),
-        config_revision: Digest::of(b"configuration"),
+        basis: Basis::default(),
         environment: Some("prod".into()),
         locks: Vec::new(),
         steps: Vec::new(),

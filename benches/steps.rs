@@ -16,12 +16,12 @@ use houston::config::environment::Service;
 use houston::exec::Runner;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, ServiceName, StepId};
-use houston::playbook::model::{Digest, OnFailure, Plan, PlannedStep, PlannedUndo, Preview, Retry};
+use houston::playbook::model::{Basis, Digest, OnFailure, Plan, PlannedStep, PlannedUndo, Preview, Retry};
 use houston::playbook::steps::{Kinds, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, World};
 use houston::providers::swarm::Swarm;
 use houston::runs::event::Origin;
 use houston::runs::transcripts::Transcripts;
-use houston::runs::{Engine, NewRun, Parts};
+use houston::runs::{Engine, Footing, NewRun, Parts};
 use houston::secret::Redactor;
 use houston::store::{Batch, Store};
 use serde_json::Value as Json;
@@ -87,16 +87,19 @@ impl Bench {
         let kind: Arc<dyn StepKind> = Arc::new(Nothing { performed: Arc::clone(&performed) });
         let kinds: Kinds = Arc::new([(kind.name(), kind)].into_iter().collect());
         let audit = Audit::open(dir, &clock, redactor.clone()).expect("opens");
+        let world: Arc<dyn World> = Arc::new(NoWorld(reqwest::Client::new()));
         let engine = Engine::open(Parts {
             store,
             clock,
             kinds,
-            world: Arc::new(NoWorld(reqwest::Client::new())),
             audit,
             transcripts: Transcripts::new(dir.join("transcripts"), redactor.clone()),
             redactor,
-            config_revision: Digest::of(b"configuration"),
-            step_timeout: Duration::from_secs(60),
+            footing: Box::new(move || Footing {
+                world: Arc::clone(&world),
+                basis: Arc::new(|_| Basis::default()),
+                step_timeout: Duration::from_secs(60),
+            }),
         })
         .expect("opens");
         Self { engine, performed }
@@ -145,7 +148,7 @@ fn plan() -> Plan {
         command_name: "nothing".into(),
         playbook: "nothing".into(),
         playbook_digest: Digest::of(b"playbook"),
-        config_revision: Digest::of(b"configuration"),
+        basis: Basis::default(),
         environment: Some("prod".into()),
         locks: Vec::new(),
         steps: (0..STEPS).map(step).collect(),

@@ -176,6 +176,17 @@ impl Access {
         Self { config, pins }
     }
 
+    /// The same pins under another configuration.
+    pub fn with_config(&self, config: config::Access) -> Self {
+        Self { config, pins: self.pins.clone() }
+    }
+
+    /// Whom a role names, as far as they are known.
+    pub fn named_in(&self, role: &RoleName) -> Vec<UserId> {
+        let users = self.config.roles.get(role).map(|role| role.users.as_slice()).unwrap_or_default();
+        users.iter().filter_map(|entry| self.pins.get(entry).cloned()).collect()
+    }
+
     /// User names of the configuration that are pinned to nobody yet: the caller looks each up and calls
     /// [`Pins::learn`]. Until then they count for nobody.
     pub fn unpinned(&self) -> Vec<&str> {

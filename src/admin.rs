@@ -1,7 +1,8 @@
 //! Ways in beside chat: a unix socket for the command line (sled locks its folder, so a second process
 //! cannot look into it), and HTTP for health.
 //!
-//! Must not: change anything. Whoever may read the state folder may read here; nobody else.
+//! Must not: change anything but by having the configuration folder read again. Whoever may read the state
+//! folder may ask here; nobody else.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,12 +11,14 @@ use std::path::{Path, PathBuf};
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use crate::chat::dispatch::Dispatcher;
+use crate::chat::reload::Reloaded;
 use crate::gateway::Chat;
 use crate::ids::RunId;
 use crate::runs::event::Recorded;
@@ -58,6 +61,7 @@ impl Drop for SocketFile {
 #[derive(Clone)]
 struct Admin {
     engine: Engine,
+    dispatcher: Dispatcher,
     store: Store,
 }
 
@@ -74,13 +78,16 @@ struct Most {
 }
 
 /// Until `stop`.
-pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, chat: Chat, stop: CancellationToken) {
+pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: CancellationToken) {
+    let parts = &dispatcher.parts;
+    let (engine, store, chat) = (parts.engine.clone(), parts.store.clone(), parts.chat.clone());
     let router = Router::new()
         .route("/runs", get(list))
         .route("/runs/{run}", get(show))
         .route("/runs/{run}/logs", get(logs))
         .route("/store", get(stat))
-        .with_state(Admin { engine, store })
+        .route("/reload", post(reload))
+        .with_state(Admin { engine, dispatcher, store })
         .merge(health(chat));
     let Socket { listener, file } = socket;
     let served =
@@ -89,6 +96,10 @@ pub async fn serve_socket(socket: Socket, engine: Engine, store: Store, chat: Ch
         tracing::error!("the admin socket ended: {error}");
     }
     drop(file);
+}
+
+async fn reload(State(admin): State<Admin>) -> Json<Reloaded> {
+    Json(admin.dispatcher.reload(None).await)
 }
 
 fn failed(error: &ActError) -> (StatusCode, String) {

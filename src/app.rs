@@ -3,6 +3,7 @@
 //!
 //! Must not: decide anything that is not about building.
 
+mod watch;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -15,21 +16,22 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::audit::Audit;
-use crate::chat::dispatch::{Dispatcher, DispatcherParts};
+use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
+use crate::chat::reload::Reloaded;
 use crate::chat::reply::Voice;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Current};
 use crate::exec::secret;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::transcripts::Transcripts;
-use crate::runs::{Consent, Engine, Parts};
+use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 
-pub use world::AppWorld;
+pub use world::{AppWorld, Outside};
 
 /// What one Houston is built from.
 pub struct Options {
@@ -39,6 +41,8 @@ pub struct Options {
     pub redactor: Redactor,
     /// Tests shorten these.
     pub timings: gateway::Timings,
+    /// How often the configuration folder is looked at; never, if absent.
+    pub watch: Option<Duration>,
 }
 
 impl Options {
@@ -49,6 +53,7 @@ impl Options {
             clock: Clock::system(),
             redactor,
             timings: gateway::Timings::default(),
+            watch: Some(watch::EVERY),
         }
     }
 }
@@ -102,6 +107,7 @@ pub struct Houston {
     tasks: TaskTracker,
     ssh: SshPool,
     store: Store,
+    reloader: Dispatcher,
     /// Looked at by the engine, which does not keep it.
     _consent: Arc<dyn Consent>,
 }
@@ -114,8 +120,21 @@ pub fn kinds() -> Kinds {
 /// A planner without a chat server or a store: `houston plan`.
 pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
     let ssh = ssh_pool(runtime, redactor.clone())?;
-    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, ssh));
+    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh))));
     Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
+}
+
+/// What a run that begins now stands on.
+fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send + Sync> {
+    let (current, worlds) = (current.clone(), Arc::clone(worlds));
+    Box::new(move || {
+        let config = current.get();
+        Footing {
+            world: worlds(Arc::clone(&config)),
+            step_timeout: config.limits.step_timeout,
+            basis: Arc::new(move |plan| config.basis(plan)),
+        }
+    })
 }
 
 fn ssh_pool(dir: &Path, redactor: Redactor) -> Result<SshPool, StartError> {
@@ -127,8 +146,9 @@ impl Houston {
     /// Opens the state, resolves secrets, resumes what was interrupted, and begins to connect. It does not
     /// wait for Rocket.Chat.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config, state, clock, redactor, timings } = options;
-        let config = Arc::new(config);
+        let Options { config, state, clock, redactor, timings, watch } = options;
+        let current = Current::new(config);
+        let config = current.get();
         private_folder(&state)?;
         let store = {
             let dir = state.join("journal");
@@ -142,19 +162,20 @@ impl Houston {
         })?;
         let auth = resolve_auth(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
-        let app_world = Arc::new(AppWorld::new(Arc::clone(&config), ssh.clone()));
-        let world: Arc<dyn World> = Arc::clone(&app_world) as Arc<dyn World>;
+        let outside = Arc::new(Outside::new(ssh.clone()));
+        let worlds: Worlds = {
+            let outside = Arc::clone(&outside);
+            Arc::new(move |config| Arc::new(AppWorld::new(config, Arc::clone(&outside))))
+        };
         let transcripts = Transcripts::new(state.join("transcripts"), redactor.clone());
         let engine = Engine::open(Parts {
             store: store.clone(),
             clock: clock.clone(),
             redactor: redactor.clone(),
             kinds: kinds(),
-            world: Arc::clone(&world),
             audit: audit.clone(),
             transcripts,
-            config_revision: config.revision.clone(),
-            step_timeout: config.limits.step_timeout,
+            footing: footing(&current, &worlds),
         })?;
         let admin = admin::Socket::bind(&state.join("admin.sock"))
             .map_err(|e| StartError::new(format!("the admin socket cannot be made: {e}")))?;
@@ -171,17 +192,17 @@ impl Houston {
         let (chat, events) =
             Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone())
                 .map_err(|e| StartError::new(e.to_string()))?;
-        app_world.set_chat(chat.clone());
+        outside.set_chat(chat.clone());
 
         let (intake, stop) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let planner = Planner { kinds: kinds(), world, clock: clock.clone(), redactor: redactor.clone() };
         let dispatcher = Dispatcher::new(DispatcherParts {
             chat: chat.clone(),
             engine: engine.clone(),
             ledger,
-            planner,
-            config: Arc::clone(&config),
+            config: current,
+            kinds: kinds(),
+            worlds,
             store: store.clone(),
             audit: audit.clone(),
             clock: clock.clone(),
@@ -191,8 +212,13 @@ impl Houston {
         engine.set_consent(&consent);
         let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
         tasks.spawn(voice.run(stop.clone()));
-        tasks.spawn(dispatcher.run(events, intake.clone()));
-        tasks.spawn(admin::serve_socket(admin, engine.clone(), store.clone(), chat.clone(), stop.clone()));
+        // A configuration that was made in memory has no folder.
+        if let Some(every) = watch.filter(|_| !config.dir.as_os_str().is_empty()) {
+            tasks.spawn(watch::watch(dispatcher.clone(), every, stop.clone()));
+        }
+        let reloader = dispatcher.clone();
+        tasks.spawn(dispatcher.clone().run(events, intake.clone()));
+        tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));
         if let Some(listener) = http {
             tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
         }
@@ -201,7 +227,12 @@ impl Houston {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             tracing::info!("taking up what was interrupted: {}", found.join(", "));
         }
-        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store, _consent: consent })
+        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store, reloader, _consent: consent })
+    }
+
+    /// Has the configuration folder read again.
+    pub async fn reload(&self) -> Reloaded {
+        self.reloader.reload(None).await
     }
 
     /// Takes no more commands, lets steps reach a boundary, says what is to be said, and goes. What is not

@@ -18,25 +18,38 @@ use crate::ids::{EffectToken, EnvName, ServiceName, derived_id};
 use crate::playbook::steps::{StepError, World};
 use crate::providers::swarm::Swarm;
 
+/// The world under one configuration; what is connected to the outside is shared with the next one.
 pub struct AppWorld {
     config: Arc<Config>,
+    outside: Arc<Outside>,
+}
+
+/// Connections, and what makes them.
+pub struct Outside {
     ssh: SshPool,
     /// Made when a step asks for it first: it reads this machine's root certificates, which most starts
     /// do not need.
     http: OnceLock<reqwest::Client>,
-    swarms: Mutex<HashMap<EnvName, Arc<Swarm>>>,
+    /// By environment and how it is reached: that may change with the configuration.
+    swarms: Mutex<HashMap<(EnvName, String), Arc<Swarm>>>,
     /// Absent without a chat server: `houston plan` needs none.
     chat: OnceLock<Chat>,
 }
 
-impl AppWorld {
-    pub fn new(config: Arc<Config>, ssh: SshPool) -> Self {
-        Self { config, ssh, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
+impl Outside {
+    pub fn new(ssh: SshPool) -> Self {
+        Self { ssh, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
     }
 
     /// From now on steps can speak.
     pub fn set_chat(&self, chat: Chat) {
         let _ = self.chat.set(chat);
+    }
+}
+
+impl AppWorld {
+    pub fn new(config: Arc<Config>, outside: Arc<Outside>) -> Self {
+        Self { config, outside }
     }
 
     fn environment(&self, name: &EnvName) -> Result<&Environment, StepError> {
@@ -49,17 +62,20 @@ impl AppWorld {
 
 impl World for AppWorld {
     fn swarm(&self, environment: &EnvName) -> Result<Arc<Swarm>, StepError> {
-        let mut swarms = self.swarms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(swarm) = swarms.get(environment) {
+        let declared = self.environment(environment)?;
+        let key = (environment.clone(), declared.reached());
+        let mut swarms = self.outside.swarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(swarm) = swarms.get(&key) {
             return Ok(Arc::clone(swarm));
         }
-        let declared = self.environment(environment)?;
-        let swarm = Swarm::of(declared, &self.ssh).ok_or_else(|| {
+        let swarm = Swarm::of(declared, &self.outside.ssh).ok_or_else(|| {
             StepError::new(format!("`{environment}` has no Swarm"))
                 .hint(format!("say how to reach it under `swarm` in {}", declared.at.file.display()))
         })?;
         let swarm = Arc::new(swarm);
-        swarms.insert(environment.clone(), Arc::clone(&swarm));
+        // Those of earlier configurations go with the runs that use them.
+        swarms.retain(|(name, _), swarm| name != environment || Arc::strong_count(swarm) > 1);
+        swarms.insert(key, Arc::clone(&swarm));
         Ok(swarm)
     }
 
@@ -77,7 +93,7 @@ impl World for AppWorld {
             StepError::new(format!("`{environment}` has no host `{host}`"))
                 .hint(format!("its hosts stand in {}", declared.at.file.display()))
         })?;
-        Ok(Arc::new(self.ssh.host(environment, found)))
+        Ok(Arc::new(self.outside.ssh.host(environment, found)))
     }
 
     fn notify<'a>(
@@ -87,8 +103,11 @@ impl World for AppWorld {
         token: &'a EffectToken,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            let chat =
-                self.chat.get().ok_or_else(|| StepError::new("there is no chat server to speak to"))?;
+            let chat = self
+                .outside
+                .chat
+                .get()
+                .ok_or_else(|| StepError::new("there is no chat server to speak to"))?;
             let unsaid = |error: SendError| {
                 let failed = StepError::new(format!("nothing was posted into `{room}`: {error}"));
                 if matches!(error, SendError::Unavailable { .. }) { failed.transient() } else { failed }
@@ -104,7 +123,7 @@ impl World for AppWorld {
     }
 
     fn http(&self) -> reqwest::Client {
-        self.http.get_or_init(http_client).clone()
+        self.outside.http.get_or_init(http_client).clone()
     }
 }
 

@@ -23,16 +23,18 @@ use super::builtin;
 use super::dialogue::Pending;
 use super::parse::{Addressed, CommandLine, addressed};
 use super::people::People;
+use super::reload::Reloads;
 use super::spec::{Action as SpecAction, CommandSpec};
 use crate::access::{Access, Action, Authorized, Denied, Person, RateLimit};
 use crate::audit::{Audit, Event as AuditEvent, Who as AuditWho};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind};
 use crate::gateway::{Chat, Ledger, Priority};
 use crate::ids::{MessageId, RunId, derived_id};
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
+use crate::playbook::steps::{Kinds, World};
 use crate::runs::Engine;
 use crate::runs::state::Phase;
 use crate::secret::Redactor;
@@ -43,12 +45,16 @@ use crate::text::{self, code, defuse};
 const NO_ANSWERS: &str =
     "I take commands; answering questions is not part of me yet. `!help` lists what I can do here.";
 
+/// The world as a configuration describes it.
+pub type Worlds = Arc<dyn Fn(Arc<Config>) -> Arc<dyn World> + Send + Sync>;
+
 pub struct DispatcherParts {
     pub chat: Chat,
     pub engine: Engine,
     pub ledger: Ledger,
-    pub planner: Planner,
-    pub config: Arc<Config>,
+    pub config: Current,
+    pub kinds: Kinds,
+    pub worlds: Worlds,
     pub store: Store,
     pub audit: Audit,
     pub clock: Clock,
@@ -62,8 +68,8 @@ pub struct Dispatcher(Arc<Shared>);
 pub struct Shared {
     pub parts: DispatcherParts,
     pub people: People,
-    pub known: Known,
     rate: Mutex<RateLimit>,
+    pub(super) reloads: Reloads,
     tasks: TaskTracker,
 }
 
@@ -74,8 +80,10 @@ impl std::ops::Deref for Dispatcher {
     }
 }
 
-/// A command, bound and to be carried out. `cause` is the message that made it complete.
+/// A command, bound and to be carried out under the configuration that it was bound with. `cause` is the
+/// message that made it complete.
 struct Work {
+    config: Arc<Config>,
     cause: Inbound,
     line: String,
     spec: usize,
@@ -106,16 +114,50 @@ impl OwnedBound {
 
 impl Dispatcher {
     pub fn new(parts: DispatcherParts) -> Result<Self, StoreError> {
+        let config = parts.config.get();
         let people = People::new(
             parts.chat.clone(),
             parts.store.clone(),
             parts.clock.clone(),
-            parts.config.access.clone(),
-            parts.config.revision.clone(),
+            config.access.clone(),
+            config.revision.clone(),
         )?;
-        let known = Known::of(&parts.config.environments);
-        let rate = Mutex::new(RateLimit::new(parts.config.limits.commands_per_minute));
-        Ok(Self(Arc::new(Shared { parts, people, known, rate, tasks: TaskTracker::new() })))
+        let rate = Mutex::new(RateLimit::new(config.limits.commands_per_minute));
+        Ok(Self(Arc::new(Shared {
+            parts,
+            people,
+            rate,
+            reloads: Reloads::default(),
+            tasks: TaskTracker::new(),
+        })))
+    }
+
+    /// The configuration in force now. Whoever handles a message takes it once.
+    pub fn config(&self) -> Arc<Config> {
+        self.parts.config.get()
+    }
+
+    /// From now on for everybody.
+    pub(super) fn limit(&self, per_minute: u32) {
+        *self.rate.lock().unwrap_or_else(PoisonError::into_inner) = RateLimit::new(per_minute);
+    }
+
+    /// Beside everything else; waited for at the end.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
+    pub fn world(&self, config: &Arc<Config>) -> Arc<dyn World> {
+        (self.parts.worlds)(Arc::clone(config))
+    }
+
+    pub fn planner(&self, config: &Arc<Config>) -> Planner {
+        Planner {
+            kinds: Arc::clone(&self.parts.kinds),
+            world: self.world(config),
+            clock: self.parts.clock.clone(),
+            redactor: self.parts.redactor.clone(),
+        }
     }
 
     /// Until `stop` or the gateway's end; waits for what is under way.
@@ -169,7 +211,10 @@ impl Dispatcher {
             Event::Online { me } => {
                 tracing::info!(user.id = %me.id, "online as {}", me.username);
                 let dispatcher = self.clone();
-                self.tasks.spawn(async move { dispatcher.people.pin().await });
+                self.tasks.spawn(async move {
+                    dispatcher.people.pin().await;
+                    dispatcher.tell_leads().await;
+                });
             }
             Event::CaughtUp => tracing::info!("caught up"),
             Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
@@ -196,7 +241,7 @@ impl Dispatcher {
             return;
         }
         let Some(me) = self.parts.chat.me() else { return };
-        match addressed(&message.text, &me.username, message.room.kind, &self.parts.config.commands) {
+        match addressed(&message.text, &me.username, message.room.kind, &self.config().commands) {
             None => {
                 // In a run's thread it may be the answer that the run waits for.
                 if message.thread.is_some() {
@@ -233,7 +278,8 @@ impl Dispatcher {
     }
 
     fn command(&self, message: Inbound, line: &CommandLine, lane: &mpsc::UnboundedSender<Act>) {
-        match bind(line, &self.parts.config.commands, &self.known) {
+        let config = self.config();
+        match bind(line, &config.commands, &Known::of(&config.environments)) {
             Ok(Outcome::Help(spec)) => {
                 let facts = Vec::new();
                 self.answer(message, super::help::about(spec, &facts));
@@ -243,12 +289,12 @@ impl Dispatcher {
                     SpecAction::Builtin(name) => builtin::acts(name),
                     SpecAction::Playbook(_) => bound.command.changes && !bound.dry_run,
                 };
-                if acts && message.age > self.parts.config.limits.stale_after {
+                if acts && message.age > config.limits.stale_after {
                     self.ask_whether_still_meant(&message, &bound.canonical);
                     return;
                 }
                 let text = line.first_line().trim().to_owned();
-                self.start(message, text, &bound, lane);
+                self.start(&config, message, text, &bound, lane);
             }
             Err(error) => {
                 if line.reads_like_question()
@@ -264,12 +310,18 @@ impl Dispatcher {
         }
     }
 
-    fn start(&self, cause: Inbound, line: String, bound: &Bound<'_>, lane: &mpsc::UnboundedSender<Act>) {
-        let Some(spec) = self.parts.config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command))
-        else {
+    fn start(
+        &self,
+        config: &Arc<Config>,
+        cause: Inbound,
+        line: String,
+        bound: &Bound<'_>,
+        lane: &mpsc::UnboundedSender<Act>,
+    ) {
+        let Some(spec) = config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command)) else {
             return;
         };
-        let work = Work { cause, line, spec, bound: OwnedBound::of(bound) };
+        let work = Work { config: Arc::clone(config), cause, line, spec, bound: OwnedBound::of(bound) };
         let in_order = match &bound.command.action {
             SpecAction::Builtin(name) => builtin::acts(name),
             SpecAction::Playbook(_) => false,
@@ -283,10 +335,10 @@ impl Dispatcher {
     }
 
     async fn carry_out(&self, work: Work) {
-        let Work { cause, line, spec, bound } = work;
-        let spec = &self.parts.config.commands[spec];
+        let Work { config, cause, line, spec, bound } = work;
+        let spec = &config.commands[spec];
         let note = bound.note.clone();
-        let reply = match self.authorize(&cause, spec, &bound).await {
+        let reply = match self.authorize(&config, &cause, spec, &bound).await {
             Err(denied) => Some(denied),
             Ok(authorized) => match &spec.action {
                 SpecAction::Builtin(name) => {
@@ -294,10 +346,10 @@ impl Dispatcher {
                         // Before the act, whose own sync makes both durable: after a crash it is not done twice.
                         self.dealt_with(&cause.id);
                     }
-                    builtin::run(self, name, &cause, &bound, &authorized).await
+                    builtin::run(self, &config, name, &cause, &bound, &authorized).await
                 }
                 SpecAction::Playbook(playbook) => {
-                    super::operate::run(self, playbook, spec, &cause, &bound, &authorized).await
+                    super::operate::run(self, &config, playbook, spec, &cause, &bound, &authorized).await
                 }
             },
         };
@@ -318,12 +370,13 @@ impl Dispatcher {
     /// The proof, or the refusal for the room.
     async fn authorize(
         &self,
+        config: &Config,
         cause: &Inbound,
         spec: &CommandSpec,
         bound: &OwnedBound,
     ) -> Result<Authorized<Action>, String> {
         let access = self.people.access();
-        let free = !spec.changes && self.parts.config.access.rules.is_empty();
+        let free = !spec.changes && config.access.rules.is_empty();
         let person = if free { Person::new(&cause.by, []) } else { self.people.person(&cause.by).await };
         let access = if free { access } else { self.people.access() };
         let action = action_of(spec, bound, &cause.room);
@@ -383,7 +436,7 @@ impl Dispatcher {
     }
 
     /// In a direct message, once per `seed`.
-    async fn tell(&self, who: &Actor, seed: &str, text: String) {
+    pub(super) async fn tell(&self, who: &Actor, seed: &str, text: String) {
         match self.parts.chat.direct(&who.id).await {
             Ok(room) => self.post(Post { id: derived_id(seed).into(), room, thread: None, text }).await,
             Err(error) => tracing::warn!(user.id = %who.id, "{} was not told: {error}", who.username),
@@ -393,8 +446,7 @@ impl Dispatcher {
     /// An edit never executes; who edits a command is told so.
     async fn edited(&self, id: &MessageId, room: &Room, thread: Option<MessageId>, by: &Actor, new: &str) {
         let Some(me) = self.parts.chat.me() else { return };
-        let Some(Addressed::Command(_)) =
-            addressed(new, &me.username, room.kind, &self.parts.config.commands)
+        let Some(Addressed::Command(_)) = addressed(new, &me.username, room.kind, &self.config().commands)
         else {
             return;
         };
@@ -448,7 +500,7 @@ impl Dispatcher {
         if slow_down.tell {
             let text = format!(
                 "That is more than {} commands a minute; I listen again in {}.",
-                self.parts.config.limits.commands_per_minute,
+                self.config().limits.commands_per_minute,
                 text::duration(slow_down.retry_after)
             );
             self.answer(message.clone(), text);

@@ -3,6 +3,7 @@
 //! Must not: change anything before the run is durable.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -26,6 +27,7 @@ use crate::text::{code, defuse, did_you_mean, or_list};
 /// Plans and begins a run. Nothing is said when the run's own messages say it.
 pub async fn run(
     dispatcher: &Dispatcher,
+    config: &Arc<Config>,
     playbook: &str,
     command: &CommandSpec,
     cause: &Inbound,
@@ -35,14 +37,14 @@ pub async fn run(
     let parts = &dispatcher.parts;
     parts.chat.typing(&cause.room.id, true);
     let asked = Asked {
-        config: &parts.config,
+        config,
         playbook,
         command,
         bound,
         requester: &authorized.who().username,
         store: Some(&parts.store),
     };
-    let planned = plan(&asked, &parts.planner).await;
+    let planned = plan(&asked, &dispatcher.planner(config)).await;
     parts.chat.typing(&cause.room.id, false);
     let Planned { plan, already } = match planned {
         Ok(planned) => planned,
@@ -149,9 +151,10 @@ pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanE
         requester: asked.requester.to_owned(),
         reason: bound.reason.clone(),
         approval: environment.and_then(|environment| config.approval(&environment.name, &command.name)),
-        config_revision: config.revision.clone(),
     };
-    planner.plan(request).await
+    let mut planned = planner.plan(request).await?;
+    planned.plan.basis = config.basis(&planned.plan);
+    Ok(planned)
 }
 
 /// The version of the last healthy release, other than the running one. `None`: Houston knows of none.

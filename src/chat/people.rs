@@ -31,18 +31,27 @@ const PINNED_REVISION: &[u8] = b"pinned_revision";
 /// Names that cannot be looked up are tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Whom the configuration names.
+struct Named {
+    config: config::Access,
+    revision: Digest,
+}
+
+impl Named {
+    /// Whether anything depends on Rocket.Chat's roles.
+    fn roles_matter(&self) -> bool {
+        self.config.roles.values().any(|role| !role.rocketchat_roles.is_empty())
+    }
+}
+
 pub struct People {
     chat: Chat,
     store: Store,
     clock: Clock,
-    config: config::Access,
+    named: RwLock<Arc<Named>>,
     access: RwLock<Arc<Access>>,
     /// Whether every name of the configuration was looked up once.
     pinned: watch::Sender<bool>,
-    /// Whether any rule depends on Rocket.Chat's roles.
-    roles_matter: bool,
-    /// Of the configuration that names them.
-    revision: Digest,
     roles: Mutex<HashMap<UserId, (BTreeSet<String>, Timestamp)>>,
 }
 
@@ -61,13 +70,34 @@ impl People {
             chat,
             store,
             clock,
-            roles_matter: config.roles.values().any(|role| !role.rocketchat_roles.is_empty()),
-            config,
-            revision,
+            named: RwLock::new(Arc::new(Named { config, revision })),
             access: RwLock::new(Arc::new(access)),
             pinned: watch::Sender::new(pinned),
             roles: Mutex::default(),
         })
+    }
+
+    fn named(&self) -> Arc<Named> {
+        Arc::clone(&self.named.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another configuration: who loses a right loses it now; a name that is new counts once it was looked
+    /// up, for which the caller calls [`People::pin`].
+    pub fn configure(&self, config: config::Access, revision: Digest) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        *access = Arc::new(access.with_config(config.clone()));
+        let complete = access.unpinned().is_empty();
+        *named = Arc::new(Named { config, revision });
+        if !complete {
+            self.pinned.send_replace(false);
+        }
+    }
+
+    /// Whom the configuration puts into a role by name, as far as they are known; who has it by a role of
+    /// Rocket.Chat's is not among them.
+    pub fn members(&self, role: &RoleName) -> Vec<UserId> {
+        self.access().named_in(role)
     }
 
     pub fn access(&self) -> Arc<Access> {
@@ -79,10 +109,7 @@ impl People {
     pub async fn pin(&self) {
         loop {
             match self.pin_once().await {
-                Ok(()) => {
-                    self.pinned.send_replace(true);
-                    return;
-                }
+                Ok(()) => return,
                 Err(error) => {
                     tracing::warn!("names of the configuration could not be looked up: {error}");
                     self.clock.sleep(AGAIN_AFTER).await;
@@ -92,9 +119,10 @@ impl People {
     }
 
     async fn pin_once(&self) -> Result<(), SendError> {
+        let asked = self.named();
         let mut names: Vec<&str> =
-            self.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
-        names.extend(self.config.rules.iter().flat_map(|rule| &rule.users).map(String::as_str));
+            asked.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
+        names.extend(asked.config.rules.iter().flat_map(|rule| &rule.users).map(String::as_str));
         names.sort_unstable();
         names.dedup();
         let mut pins: Pins = match self.store.get(Tree::Principals, PINS) {
@@ -105,7 +133,7 @@ impl People {
         };
         // A name that nobody had when this configuration was first seen is not for whoever takes it later.
         let seen: Option<Digest> = self.store.get(Tree::Principals, PINNED_REVISION).unwrap_or_default();
-        let first_sight = seen.as_ref() != Some(&self.revision);
+        let first_sight = seen.as_ref() != Some(&asked.revision);
         let before = pins.clone();
         let found = futures_util::future::try_join_all(names.iter().map(|name| self.find(name))).await?;
         for (name, found) in names.iter().zip(&found) {
@@ -128,14 +156,20 @@ impl People {
         }
         if pins != before || first_sight {
             let mut batch = Batch::new();
-            batch.put(Tree::Principals, PINS, &pins).put(Tree::Principals, PINNED_REVISION, &self.revision);
+            batch.put(Tree::Principals, PINS, &pins).put(Tree::Principals, PINNED_REVISION, &asked.revision);
             self.store
                 .commit(batch)
                 .await
                 .map_err(|e| SendError::Unavailable { reason: e.to_string(), retry_after: None })?;
         }
-        let access = Arc::new(Access::new(self.config.clone(), pins));
+        // Under the same lock as in `configure`, so that no earlier configuration comes back.
+        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
+        let access = Arc::new(Access::new(named.config.clone(), pins));
+        let complete = named.revision == asked.revision;
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        if complete {
+            self.pinned.send_replace(true);
+        }
         Ok(())
     }
 
@@ -154,7 +188,7 @@ impl People {
     }
 
     async fn rocketchat_roles(&self, id: &UserId) -> BTreeSet<String> {
-        if !self.roles_matter {
+        if !self.named().roles_matter() {
             return BTreeSet::new();
         }
         let now = self.clock.now();

@@ -9,6 +9,7 @@ mod docs;
 mod log;
 mod out;
 mod plan;
+mod reload;
 mod runs;
 mod sandbox;
 mod serve;
@@ -66,6 +67,8 @@ enum Command {
     Store(store::StoreArgs),
     /// Reference, generated from the code
     Docs(docs::Docs),
+    /// Have a running Houston read its configuration folder again
+    Reload(reload::Reload),
     /// Ask a running Houston whether it is alive (for container health checks)
     Healthcheck(serve::Healthcheck),
 }
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
             Command::Audit(args) => args.run(),
             Command::Store(args) => args.run().await,
             Command::Docs(args) => args.run(),
+            Command::Reload(args) => args.run().await,
             Command::Healthcheck(args) => args.run().await,
         }
     });
@@ -180,6 +184,19 @@ async fn asked_to_stop() {
 
 /// A request over the admin socket of a running Houston. `None`: none runs here.
 async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Failure> {
+    ask_admin(state, reqwest::Method::GET, path).await
+}
+
+/// As [`admin`], for what does something.
+async fn admin_do(state: &std::path::Path, path: &str) -> Result<Option<String>, Failure> {
+    ask_admin(state, reqwest::Method::POST, path).await
+}
+
+async fn ask_admin(
+    state: &std::path::Path,
+    method: reqwest::Method,
+    path: &str,
+) -> Result<Option<String>, Failure> {
     let socket = state.join("admin.sock");
     if !socket.exists() {
         return Ok(None);
@@ -192,7 +209,7 @@ async fn admin(state: &std::path::Path, path: &str) -> Result<Option<String>, Fa
         .tls_certs_only([])
         .build()
         .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
-    let response = match client.get(format!("http://houston{path}")).send().await {
+    let response = match client.request(method, format!("http://houston{path}")).send().await {
         Ok(response) => response,
         // A socket that a killed Houston left behind.
         Err(error) if error.is_connect() => return Ok(None),

@@ -12,6 +12,7 @@ use super::{Access, Config, Http, Limits, RocketChat, environment};
 use crate::assets::{BUILT_IN, Source};
 use crate::chat::spec::CommandSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::playbook::model::Digest;
 use crate::playbook::steps::StepKind;
 
 /// What `houston check` prints.
@@ -19,6 +20,8 @@ use crate::playbook::steps::StepKind;
 pub struct Report {
     /// Absent when there are errors.
     pub config: Option<Config>,
+    /// Of the files as far as they could be read, also when they are wrong.
+    pub revision: Digest,
     pub diagnostics: Diagnostics,
 }
 
@@ -55,25 +58,25 @@ impl Report {
 /// Checks the folder `dir`; `kinds` are the step kinds that playbooks may use. What `houston check` and
 /// `houston serve` call.
 pub fn check(dir: &Path, kinds: &[&dyn StepKind]) -> Report {
-    let (config, diagnostics) = Config::load(dir, kinds);
-    Report { config, diagnostics }
+    Config::load(dir, kinds)
 }
 
 impl Config {
     /// Loads `dir` over the built-in defaults. The configuration is there when nothing is wrong beyond
     /// warnings.
-    pub fn load(dir: &Path, kinds: &[&dyn StepKind]) -> (Option<Self>, Diagnostics) {
+    fn load(dir: &Path, kinds: &[&dyn StepKind]) -> Report {
         let mut found = Diagnostics::new();
         if !dir.is_dir() {
             found.push(
                 Diagnostic::error(None, format!("the configuration folder `{}` is not there", dir.display()))
                     .hint("give its path with --config DIR"),
             );
-            return (None, found);
+            return Report { config: None, revision: Digest::of(b""), diagnostics: found };
         }
         let sources = super::sources::collect(dir, &mut found);
-        let config = read(dir, &sources, kinds, &mut found);
-        (config.filter(|_| !found.has_errors()), found)
+        let revision = super::sources::revision(&sources);
+        let config = read(dir, &sources, kinds, &mut found).filter(|_| !found.has_errors());
+        Report { config, revision, diagnostics: found }
     }
 
     /// The same for files that are not on the disk: paths are relative to a folder that need not exist.
@@ -193,6 +196,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
     Some(Config {
         dir: dir.to_path_buf(),
         revision: super::sources::revision(sources),
+        files: sources.iter().map(|file| (file.path.clone(), Digest::of(&file.bytes))).collect(),
         rocketchat: main.rocketchat?,
         http: main.http,
         access: main.access?,

@@ -5,6 +5,9 @@
 
 mod access;
 pub mod approvals;
+mod basis;
+pub mod changes;
+mod current;
 pub mod docs;
 pub mod env;
 pub mod environment;
@@ -17,6 +20,8 @@ mod secrets;
 mod sources;
 mod whole;
 pub mod yaml;
+
+pub use current::Current;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +39,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Over every file's name and bytes, the embedded defaults included.
     pub revision: Digest,
+    /// Each file in force, with the digest of its bytes.
+    pub files: BTreeMap<PathBuf, Digest>,
     pub rocketchat: RocketChat,
     pub http: Option<Http>,
     pub access: Access,

@@ -138,6 +138,35 @@ impl std::fmt::Debug for Digest {
     }
 }
 
+/// The parts of the configuration that a plan rests on, by name, each as a short text that differs when the
+/// part does. What is not among them may change without touching the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Basis(BTreeMap<String, String>);
+
+impl Basis {
+    pub fn insert(&mut self, part: impl Into<String>, is: impl Into<String>) {
+        self.0.insert(part.into(), is.into());
+    }
+
+    /// What differs, for people.
+    pub fn differences(&self, now: &Self) -> Vec<Change> {
+        let mut parts: Vec<&String> = self.0.keys().chain(now.0.keys()).collect();
+        parts.sort();
+        parts.dedup();
+        parts
+            .into_iter()
+            .map(|part| (part, self.0.get(part), now.0.get(part)))
+            .filter(|(_, was, is)| was != is)
+            .map(|(part, was, is)| Change {
+                what: format!("configuration of {part}"),
+                from: was.cloned(),
+                to: is.cloned(),
+            })
+            .collect()
+    }
+}
+
 /// A playbook bound to its inputs and looked at against the real world. Pinned in the run's first event;
 /// [`Plan::digest`] is what approvals are for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,8 +177,9 @@ pub struct Plan {
     pub command_name: String,
     pub playbook: String,
     pub playbook_digest: Digest,
-    /// Of the whole configuration folder when the plan was made; another one at the start is drift.
-    pub config_revision: Digest,
+    /// What of the configuration it rests on; another one at the start is drift.
+    #[serde(default)]
+    pub basis: Basis,
     pub environment: Option<EnvName>,
     /// What the run needs the right to change.
     pub locks: Vec<LockName>,

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{
-    ApprovalPolicy, Digest, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepTemplate,
+    ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepTemplate,
     UndoTemplate,
 };
 use super::steps::{Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
@@ -31,7 +31,6 @@ pub struct Request<'a> {
     pub requester: String,
     pub reason: Option<String>,
     pub approval: Option<ApprovalPolicy>,
-    pub config_revision: Digest,
 }
 
 /// What planning needs of the outside.
@@ -111,7 +110,8 @@ impl Planner {
             command_name: request.command_name,
             playbook: request.playbook.name.clone(),
             playbook_digest: request.playbook.digest.clone(),
-            config_revision: request.config_revision,
+            // The caller knows the configuration.
+            basis: Basis::default(),
             environment: request.environment.map(|environment| environment.name.clone()),
             locks,
             steps,

@@ -14,4 +14,6 @@ pub mod state;
 pub mod transcripts;
 mod usual;
 
-pub use engine::{ActError, Consent, Engine, LiveStatus, NewRun, Objection, Parts, RunMessage, Voted};
+pub use engine::{
+    ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, Parts, RunMessage, Voted,
+};

@@ -14,7 +14,7 @@ pub fn houston(args: &[&str]) -> Command {
     command
 }
 
-fn run(args: &[&str]) -> (i32, String, String) {
+pub fn run(args: &[&str]) -> (i32, String, String) {
     let output: Output = houston(args).output().unwrap();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
@@ -77,10 +77,14 @@ impl Running {
         }
     }
 
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
     /// SIGTERM; the exit code, and what was said until the end.
     pub fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.signal(nix::sys::signal::Signal::SIGTERM);
         let code = self.child.wait().unwrap().code();
         (code, self.log.iter().collect())
     }
@@ -105,8 +109,19 @@ pub fn demo(dir: &Path) -> (Running, String) {
 fn every_command_explains_itself() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    let commands =
-        ["demo", "sandbox", "serve", "check", "plan", "runs", "audit", "store", "docs", "healthcheck"];
+    let commands = [
+        "demo",
+        "sandbox",
+        "serve",
+        "check",
+        "plan",
+        "runs",
+        "audit",
+        "store",
+        "docs",
+        "reload",
+        "healthcheck",
+    ];
     for command in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
         let (code, text, _) = run(&[command, "--help"]);
@@ -202,6 +217,32 @@ fn an_unreachable_server_is_said_once_and_a_second_houston_is_refused() {
     assert_eq!(run(&["runs", "--state", &moved]).1, "no runs yet\n");
     let (code, _, error) = run(&["store", "--state", &moved, "import", &file]);
     assert!(code == 1 && error.contains("there is a database in"), "{error}");
+}
+
+#[test]
+fn a_hangup_and_time_alone_reload_and_a_wrong_folder_ends_nothing() {
+    let config = config("http://127.0.0.1:1");
+    let main = config.path().join("houston.yaml");
+    let state = tempfile::tempdir().unwrap();
+    let state_dir = state.path().display().to_string();
+    let folder = config.path().display().to_string();
+    let serve = Running::start(&["serve", "--config", &folder, "--state", &state_dir]);
+    serve.until("Houston 0.1.0 is up");
+    let good = std::fs::read_to_string(&main).unwrap();
+    std::fs::write(&main, good.replace("[alice]", "[alice, bob]")).unwrap();
+    serve.signal(nix::sys::signal::Signal::SIGHUP);
+    serve.until("changed role operator, with bob");
+    std::fs::write(&main, good.replace("[alice]", "[alice")).unwrap();
+    serve.until("what was in force stays in force");
+    let (code, _, error) = run(&["reload", "--state", &state_dir]);
+    assert!(code == 1 && error.contains("houston.yaml:"), "{error}");
+    std::fs::write(&main, good).unwrap();
+    serve.until("changed role operator, without bob");
+    let (code, said, _) = run(&["reload", "--state", &state_dir]);
+    assert!(code == 0 && said.starts_with("nothing has changed"), "{said}");
+    assert_eq!(serve.stop().0, Some(0));
+    let (code, _, error) = run(&["reload", "--state", &state_dir]);
+    assert!(code == 1 && error.contains("no Houston runs on the state in"), "{error}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod gateway;
 mod locks;
 mod output;
 mod page;
+mod reload;
 mod rocketchat;
 mod runs;
 mod sandbox;

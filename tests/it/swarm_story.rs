@@ -134,7 +134,8 @@ impl Story {
     fn config(&self) -> Config {
         let kinds = app::kinds();
         let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
-        let (config, findings) = Config::load(&self.config_dir(), &kinds);
+        let houston::config::load::Report { config, diagnostics: findings, .. } =
+            houston::config::load::check(&self.config_dir(), &kinds);
         config.unwrap_or_else(|| panic!("{findings:?}"))
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Call;
 use crate::access::Action;
-use crate::chat::bind::{Outcome, bind};
+use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::spec::CommandSpec;
 use crate::chat::{cards, help as help_text, parse, status as status_text};
 use crate::gateway::events::Actor;
@@ -31,7 +31,7 @@ pub(super) fn ping(call: &Call<'_>) -> String {
 }
 
 pub(super) async fn help(call: &Call<'_>) -> String {
-    let config = &call.dispatcher.parts.config;
+    let config = call.config;
     match call.bound.values.text("command") {
         Some(name) => help_text::answer(name, &config.commands, &|spec| facts(call, spec)),
         None => {
@@ -46,7 +46,7 @@ pub(super) async fn help(call: &Call<'_>) -> String {
 
 /// Which approval a command needs, environment by environment.
 fn facts(call: &Call<'_>, spec: &CommandSpec) -> Vec<String> {
-    let config = &call.dispatcher.parts.config;
+    let config = call.config;
     if !matches!(spec.action, crate::chat::spec::Action::Playbook(_)) {
         return Vec::new();
     }
@@ -81,14 +81,14 @@ pub(super) async fn can(call: &Call<'_>) -> String {
     let actor = Actor { id: found.id, username: found.username };
     let person = call.dispatcher.people.person(&actor).await;
     let line = parse::command_line(line);
-    let bound = match bind(&line, &parts.config.commands, &call.dispatcher.known) {
+    let bound = match bind(&line, &call.config.commands, &Known::of(&call.config.environments)) {
         Ok(Outcome::Run(bound)) => bound,
         Ok(Outcome::Help(spec)) => return help_text::about(spec, &facts(call, spec)),
         Err(error) => return error.to_string(),
     };
     let action = Action::of(&bound, &call.cause.room);
     let approval = bound.values.text("environment").map(|environment| {
-        match parts.config.approval(&EnvName::from(environment), &bound.command.name) {
+        match call.config.approval(&EnvName::from(environment), &bound.command.name) {
             Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),
             None => "it needs no approval".to_owned(),
         }
@@ -97,29 +97,30 @@ pub(super) async fn can(call: &Call<'_>) -> String {
 }
 
 pub(super) async fn status(call: &Call<'_>) -> String {
-    let parts = &call.dispatcher.parts;
     let only = call.bound.values.text("service");
     let names: Vec<EnvName> = match call.bound.values.text("environment") {
         Some(name) => vec![EnvName::from(name)],
-        None => parts.config.environments.keys().cloned().collect(),
+        None => call.config.environments.keys().cloned().collect(),
     };
     if names.is_empty() {
         return "No environment is configured: add `environments/NAME.yaml`.".to_owned();
     }
     let looks = names.iter().map(|name| one_status(call, name, only));
-    futures_util::future::join_all(looks).await.join("\n\n")
+    let mut parts = futures_util::future::join_all(looks).await;
+    parts.extend(call.dispatcher.refused_configuration());
+    parts.join("\n\n")
 }
 
 async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {
     let parts = &call.dispatcher.parts;
-    let Some(environment) = parts.config.environments.get(name) else {
+    let Some(environment) = call.config.environments.get(name) else {
         return format!("There is no environment {}.", code(name.as_str()));
     };
     let unknown = |why: String, hint: Option<String>| {
         let hint = hint.map(|hint| format!("\n:bulb: {}", defuse(&hint))).unwrap_or_default();
         format!(":red_circle: *{}* cannot be looked at: {}{hint}", defuse(name.as_str()), defuse(&why))
     };
-    let mut world = match parts.planner.world.swarm(name) {
+    let mut world = match call.dispatcher.world(call.config).swarm(name) {
         Ok(swarm) => match swarm::status(&swarm, environment, &parts.clock).await {
             Ok(world) => world,
             Err(error) => return unknown(error.to_string(), error.hint()),
@@ -128,8 +129,7 @@ async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> Stri
     };
     // Environments may share a Swarm: what another one declares is not astray here.
     let elsewhere = |service: &swarm::ServiceStatus| {
-        parts
-            .config
+        call.config
             .environments
             .values()
             .any(|other| other.services.iter().any(|s| s.swarm_name == service.name))

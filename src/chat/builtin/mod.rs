@@ -6,13 +6,17 @@
 mod look;
 mod runs;
 
+use std::sync::Arc;
+
 use super::dispatch::{Dispatcher, OwnedBound};
 use crate::access::{Action, Authorized};
+use crate::config::Config;
 use crate::gateway::events::Inbound;
 
 /// What a built-in is given.
 pub(super) struct Call<'a> {
     pub dispatcher: &'a Dispatcher,
+    pub config: &'a Arc<Config>,
     pub cause: &'a Inbound,
     pub bound: &'a OwnedBound,
 }
@@ -21,12 +25,22 @@ pub(super) struct Call<'a> {
 pub fn acts(name: &str) -> bool {
     matches!(
         name,
-        "approve" | "deny" | "withdraw" | "cancel" | "retry" | "resolve" | "abandon" | "lock" | "unlock"
+        "approve"
+            | "deny"
+            | "withdraw"
+            | "cancel"
+            | "retry"
+            | "resolve"
+            | "abandon"
+            | "lock"
+            | "unlock"
+            | "reload"
     )
 }
 
 pub async fn run(
     dispatcher: &Dispatcher,
+    config: &Arc<Config>,
     name: &str,
     cause: &Inbound,
     bound: &OwnedBound,
@@ -38,7 +52,7 @@ pub async fn run(
             crate::text::code(&bound.canonical)
         ));
     }
-    let call = Call { dispatcher, cause, bound };
+    let call = Call { dispatcher, config, cause, bound };
     match name {
         "ping" => Some(look::ping(&call)),
         "help" => Some(look::help(&call).await),
@@ -58,6 +72,7 @@ pub async fn run(
         "resolve" => Some(runs::resolve(&call).await),
         "abandon" => Some(runs::abandon(&call).await),
         "lock" => Some(runs::lock(&call).await),
+        "reload" => Some(crate::chat::reload::text(&dispatcher.reload(Some(&cause.by)).await)),
         "unlock" => Some(runs::unlock(&call).await),
         other => {
             Some(format!("This Houston has no built-in `{other}`; `houston check` says where it is used."))

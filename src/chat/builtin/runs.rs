@@ -136,7 +136,7 @@ pub(super) async fn abandon(call: &Call<'_>) -> String {
 pub(super) async fn lock(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let name =
-        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &parts.config.environments) {
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
             Ok(name) => name,
             Err(text) => return text,
         };
@@ -179,7 +179,7 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
 pub(super) async fn unlock(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let name =
-        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &parts.config.environments) {
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
             Ok(name) => name,
             Err(text) => return text,
         };

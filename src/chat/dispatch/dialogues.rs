@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Act, Dispatcher};
-use crate::chat::bind::Outcome;
+use crate::chat::bind::{Known, Outcome};
 use crate::chat::dialogue::{Answer, PATIENCE, Pending};
 use crate::chat::help;
 use crate::chat::parse::{Addressed, addressed, command_line};
@@ -74,7 +74,8 @@ impl Dispatcher {
     ) -> Continued {
         // An answer that waited while Houston was away may be to a world that has moved on. The question
         // stays: what is that old may also have been said before it.
-        if message.age > self.parts.config.limits.stale_after
+        let config = self.config();
+        if message.age > config.limits.stale_after
             || crate::secret::looks_like_a_secret(&message.text).is_some()
         {
             return Continued::NotMeant;
@@ -84,7 +85,7 @@ impl Dispatcher {
             return Continued::NotMeant;
         }
         let bot = self.parts.chat.me().map(|me| me.username).unwrap_or_default();
-        let commands = &self.parts.config.commands;
+        let commands = &config.commands;
         // Only a command that was given after the questions takes the place of the old ones.
         let another = !message.caught_up
             && matches!(
@@ -111,7 +112,13 @@ impl Dispatcher {
         };
         match meant.dialogue {
             Dialogue::Argument { pending } => {
-                let answer = pending.answer(message, &bot, commands, &self.known, self.parts.clock.now());
+                let answer = pending.answer(
+                    message,
+                    &bot,
+                    commands,
+                    &Known::of(&config.environments),
+                    self.parts.clock.now(),
+                );
                 match answer {
                     Answer::Unrelated => return Continued::NotMeant,
                     Answer::Expired | Answer::Cancelled => {
@@ -120,7 +127,7 @@ impl Dispatcher {
                     }
                     Answer::Complete(Outcome::Run(bound)) => {
                         self.end_dialogue(&meant.key);
-                        self.start(message.clone(), bound.canonical.clone(), &bound, lane);
+                        self.start(&config, message.clone(), bound.canonical.clone(), &bound, lane);
                     }
                     Answer::Complete(Outcome::Help(spec)) => {
                         self.end_dialogue(&meant.key);

@@ -177,7 +177,8 @@ impl Dispatcher {
     }
 
     async fn cancel_by_reaction(&self, run: RunId, by: &Actor) {
-        let Some(spec) = self.parts.config.commands.iter().find(|spec| spec.name == "cancel") else { return };
+        let config = self.config();
+        let Some(spec) = config.commands.iter().find(|spec| spec.name == "cancel") else { return };
         let Ok(state) = self.parts.engine.state(run).await else { return };
         if state.cancel.is_some() {
             return;

@@ -274,13 +274,11 @@ impl Engine {
 
     /// What is not as the plan saw it. An approval is for exactly what was seen.
     async fn drift(&self, state: &RunState) -> Result<Vec<Change>, StepError> {
-        let mut differences = Vec::new();
-        if state.plan.config_revision != self.0.parts.config_revision {
-            differences.push(Change {
-                what: "configuration revision".to_owned(),
-                from: Some(state.plan.config_revision.short().to_owned()),
-                to: Some(self.0.parts.config_revision.short().to_owned()),
-            });
+        let footing = self.new_footing(state.id);
+        let mut differences = state.plan.basis.differences(&(footing.basis)(&state.plan));
+        if !differences.is_empty() {
+            // It is void, and may be about what the configuration does not even have any more.
+            return Ok(differences);
         }
         for (index, step) in state.plan.steps.iter().enumerate() {
             let kind = self.kind(&step.kind)?;

@@ -32,7 +32,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::gateway::events::Actor;
 use crate::ids::{MessageId, RunId};
-use crate::playbook::model::{Digest, Plan};
+use crate::playbook::model::{Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
@@ -52,10 +52,20 @@ pub struct Parts {
     pub clock: Clock,
     pub redactor: Redactor,
     pub kinds: Kinds,
-    pub world: Arc<dyn World>,
     pub audit: Audit,
     pub transcripts: Transcripts,
-    pub config_revision: Digest,
+    /// From the configuration in force.
+    pub footing: Box<dyn Fn() -> Footing + Send + Sync>,
+}
+
+/// What the configuration gives to a run. It is taken before the start, compared with what the plan rests on,
+/// and kept to the run's end, whatever takes the configuration's place meanwhile; after a restart of Houston
+/// it is taken again.
+#[derive(Clone)]
+pub struct Footing {
+    pub world: Arc<dyn World>,
+    /// What a plan rests on.
+    pub basis: Arc<dyn Fn(&Plan) -> Basis + Send + Sync>,
     /// For steps that say nothing else.
     pub step_timeout: Duration,
 }
@@ -71,6 +81,8 @@ struct Inner {
     consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
     live: Mutex<HashMap<RunId, Live>>,
+    /// Of runs that are not done.
+    footings: Mutex<HashMap<RunId, Footing>>,
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
     wake_changed: Notify,
     changed: broadcast::Sender<RunId>,
@@ -197,6 +209,7 @@ impl Engine {
         let engine = Self(Arc::new(Inner {
             journal: tokio::sync::Mutex::new(journal),
             live: Mutex::default(),
+            footings: Mutex::default(),
             wakes: Mutex::default(),
             wake_changed: Notify::new(),
             changed: broadcast::channel(1024).0,
@@ -351,6 +364,24 @@ impl Engine {
 
     fn now(&self) -> Timestamp {
         self.0.parts.clock.now()
+    }
+
+    /// What the run stands on since it was last compared with the configuration.
+    fn footing(&self, run: RunId) -> Footing {
+        let mut footings = self.0.footings.lock().unwrap_or_else(PoisonError::into_inner);
+        footings.entry(run).or_insert_with(|| (self.0.parts.footing)()).clone()
+    }
+
+    /// The configuration in force, from now on also for this run.
+    fn new_footing(&self, run: RunId) -> Footing {
+        let footing = (self.0.parts.footing)();
+        let mut footings = self.0.footings.lock().unwrap_or_else(PoisonError::into_inner);
+        footings.insert(run, footing.clone());
+        footing
+    }
+
+    fn forget_footing(&self, run: RunId) {
+        self.0.footings.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     fn live_map(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {

@@ -88,7 +88,7 @@ impl Engine {
             .parts
             .transcripts
             .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
-        let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
+        let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
         let result = self.bounded(kind.run(&context, &planned.params), limit, cancel).await;
         let error = match result {
             Ok(output) => {
@@ -229,7 +229,7 @@ impl Engine {
             .parts
             .transcripts
             .line(state.id, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
-        let limit = planned.timeout.unwrap_or(self.0.parts.step_timeout);
+        let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
         let result = match &planned.undo {
             PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(()),
             PlannedUndo::ByKind => match self.kind(&planned.kind) {
@@ -327,7 +327,7 @@ impl Engine {
             Work::Undo(step) => (EffectToken::of_undo(state.id, step), Preview::default()),
         };
         StepContext {
-            world: Arc::clone(&parts.world),
+            world: self.footing(state.id).world,
             environment: state.plan.environment.clone(),
             service: state.plan.steps[work.step()].service.clone(),
             clock: parts.clock.clone(),

@@ -175,6 +175,9 @@ impl Engine {
         {
             live.cancel.cancel();
         }
+        if state.is_done() {
+            self.forget_footing(state.id);
+        }
         self.nudge(state.id);
         if !state.holds_locks() && !state.wants_locks() {
             self.nudge_waiting().await;

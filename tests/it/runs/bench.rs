@@ -16,8 +16,8 @@ use houston::clock::Clock;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, RoleName, RunId, ServiceName};
 use houston::playbook::model::{
-    AfterRetries, ApprovalGroup, ApprovalPolicy, Digest, LockName, OnFailure, Plan, PlannedStep, PlannedUndo,
-    Preview, Retry,
+    AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, Digest, LockName, OnFailure, Plan, PlannedStep,
+    PlannedUndo, Preview, Retry,
 };
 use houston::playbook::steps::{
     Kinds, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, World, registry,
@@ -26,7 +26,7 @@ use houston::runs::event::Origin;
 use houston::runs::outbox::{self, Notice};
 use houston::runs::state::{Phase, RunState};
 use houston::runs::transcripts::Transcripts;
-use houston::runs::{Engine, NewRun, Parts};
+use houston::runs::{Engine, Footing, NewRun, Parts};
 use houston::secret::Redactor;
 use houston::store::{Batch, Store, SyncPoint};
 
@@ -285,10 +285,6 @@ pub fn kinds(site: &Arc<Site>) -> Kinds {
     Arc::new(kinds)
 }
 
-pub fn revision() -> Digest {
-    Digest::of(b"configuration")
-}
-
 /// One engine on a state folder.
 pub struct Bench {
     pub engine: Engine,
@@ -312,11 +308,13 @@ impl Bench {
             clock: clock.clone(),
             redactor: redactor.clone(),
             kinds: kinds(site),
-            world: world(),
             audit: Audit::open(dir, clock, redactor.clone()).expect("opens"),
             transcripts: Transcripts::new(dir.join("transcripts"), redactor),
-            config_revision: revision(),
-            step_timeout: Duration::from_secs(600),
+            footing: Box::new(|| Footing {
+                world: world(),
+                basis: Arc::new(|_| Basis::default()),
+                step_timeout: Duration::from_secs(600),
+            }),
         })
         .expect("the journal is read");
         Self { engine, store, clock: clock.clone(), site: site.clone() }
@@ -527,7 +525,7 @@ pub fn plan(steps: Vec<PlannedStep>) -> Plan {
         command_name: "deploy".to_owned(),
         playbook: "deploy".to_owned(),
         playbook_digest: Digest::of(b"playbook"),
-        config_revision: revision(),
+        basis: Basis::default(),
         environment: Some("prod".into()),
         locks,
         steps,

@@ -67,7 +67,6 @@ async fn plans() -> Vec<Plan> {
                 requester: "alice".into(),
                 reason: None,
                 approval: None,
-                config_revision: revision(),
             })
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));

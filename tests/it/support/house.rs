@@ -45,6 +45,8 @@ pub struct Setup {
     pub clock: Clock,
     /// Houston logs in with this password; else with a token.
     pub password: Option<String>,
+    /// How often Houston looks at its configuration folder by itself.
+    pub watch: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -57,6 +59,7 @@ impl Default for Setup {
             files: Vec::new(),
             clock: Clock::system(),
             password: None,
+            watch: None,
         }
     }
 }
@@ -75,6 +78,7 @@ pub struct Said {
 pub struct House {
     pub sandbox: Sandbox,
     pub clock: Clock,
+    watch: Option<Duration>,
     docker: Option<engine::Engine>,
     houston: Option<Houston>,
     /// Of its own, so that a kill ends every task at whatever point it is.
@@ -130,6 +134,7 @@ impl House {
         let mut house = Self {
             sandbox,
             clock: setup.clock,
+            watch: setup.watch,
             docker: Some(docker),
             houston: None,
             runtime: None,
@@ -165,6 +170,7 @@ impl House {
             clock: self.clock.clone(),
             redactor: Redactor::new(),
             timings,
+            watch: self.watch,
         };
         let started = runtime.spawn(Houston::start(options)).await.expect("no panic");
         self.houston = Some(started.unwrap_or_else(|e| panic!("Houston does not start: {e}")));
@@ -201,6 +207,19 @@ impl House {
 
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// The configuration folder.
+    pub fn config_dir(&self) -> PathBuf {
+        self.dir.path().join("config")
+    }
+
+    /// Replaces a text in a file of the configuration folder.
+    pub fn rewrite(&self, file: &str, from: &str, to: &str) {
+        let path = self.config_dir().join(file);
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert!(text.contains(from), "`{from}` in {text}");
+        std::fs::write(path, text.replace(from, to)).expect("written");
     }
 
     /// Adds to a file of the configuration folder.
