@@ -15,6 +15,7 @@ mod demo;
 mod deploy;
 mod engine;
 mod gateway;
+mod image;
 mod locks;
 mod output;
 mod page;
