@@ -431,7 +431,7 @@ fn access_rules_are_compared_with_what_there_is() {
 }
 
 /// Blocks of YAML in a page that begin with `# path`.
-fn files_of_page(page: &str) -> Vec<(&str, &str)> {
+pub fn files_of_page(page: &str) -> Vec<(&str, &str)> {
     page.split("```yaml\n")
         .skip(1)
         .filter_map(|rest| {

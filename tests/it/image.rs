@@ -8,16 +8,23 @@
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use houston::sandbox::{self, Sandbox};
 use serde_json::Value;
 
 use crate::support::rc::Person;
-use crate::swarm::engine;
+use crate::swarm::{TURNS, engine};
 
 /// As the Dockerfile says.
 const USER: u32 = 10001;
+
+/// What is built here; removed by `tests/parts/image.sh stop`.
+const IMAGE: &str = "houston-test-image";
+
+/// Once: an engine that builds the same thing twice at once stumbles.
+static BUILT: Once = Once::new();
 
 /// How long anything expected may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,6 +93,15 @@ impl Docker {
         docker.output().unwrap()
     }
 
+    /// The last stage, with this build's program.
+    fn build(&self, runtime: &str, context: &Path) {
+        std::fs::create_dir(context).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_houston"), context.join("houston")).unwrap();
+        let last = format!("FROM {runtime}\nCOPY houston /usr/local/bin/houston\n");
+        std::fs::write(context.join("Dockerfile"), last).unwrap();
+        self.run(&["build", "--quiet", "-t", IMAGE, context.to_str().unwrap()]);
+    }
+
     fn run(&self, args: &[&str]) -> String {
         let output = self.output(args);
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -97,6 +113,18 @@ impl Docker {
         said
     }
 
+    /// As in the documentation, with this test's image, and without a registry to ask.
+    #[expect(clippy::disallowed_methods, reason = "the test is what an operator does by hand")]
+    fn deploy(&self, name: &str, file: &str) -> String {
+        let mut docker = Command::new("docker");
+        docker.arg("-H").arg(format!("unix://{}", self.0.display())).env("HOUSTON_IMAGE", IMAGE);
+        docker.args(["stack", "deploy", "--resolve-image", "never", "--compose-file", file, name]);
+        let output = docker.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
     fn refused(&self, args: &[&str]) -> String {
         let output = self.output(args);
         assert!(!output.status.success(), "docker {args:?} was to be refused");
@@ -104,12 +132,12 @@ impl Docker {
     }
 }
 
-/// A chat server, an image with this build's program, and a container of it.
+/// A chat server, and a container of the image with this build's program.
 struct Container {
     docker: Docker,
     sandbox: Sandbox,
     dir: tempfile::TempDir,
-    /// The name of the image, the container and the volume.
+    /// The name of the container and the volume.
     name: String,
 }
 
@@ -120,12 +148,7 @@ impl Container {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("houston-test-{}", rand::random::<u32>());
         let it = Self { docker, sandbox, dir, name };
-        let context = it.dir.path().join("context");
-        std::fs::create_dir(&context).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_houston"), context.join("houston")).unwrap();
-        let last = format!("FROM {runtime}\nCOPY houston /usr/local/bin/houston\n");
-        std::fs::write(context.join("Dockerfile"), last).unwrap();
-        it.docker.run(&["build", "--quiet", "-t", &it.name, context.to_str().unwrap()]);
+        BUILT.call_once(|| it.docker.build(runtime, &it.dir.path().join("context")));
         it.configure();
         Some(it)
     }
@@ -183,30 +206,21 @@ impl Container {
         self.dir.path().join("config")
     }
 
-    /// As `docs/operating.md` says, but for the network and the pace of the health check.
+    /// The command of `docs/operating.md`, with the places of this test, the host's network since the sandbox listens
+    /// on loopback only, and a health check that does not wait for half a minute.
     fn start(&self) {
-        let (config, state) =
-            (format!("{}:/config:ro", self.config().display()), format!("{}:/state", self.name));
-        self.docker.run(&[
-            "run",
-            "--detach",
-            "--name",
-            &self.name,
-            "--read-only",
-            "--cap-drop",
-            "ALL",
-            "--security-opt",
-            "no-new-privileges",
-            "--network",
-            "host",
-            "--health-interval",
-            "1s",
-            "-v",
-            &config,
-            "-v",
-            &state,
-            &self.name,
-        ]);
+        let page = include_str!("../../docs/operating.md").replace("\\\n", " ");
+        let command = page.lines().find_map(|line| line.strip_prefix("docker run ")).expect("a command");
+        let image = command.split_whitespace().next_back().expect("it ends with the image");
+        assert_eq!(image, "houston");
+        let command = command
+            .trim_end_matches(image)
+            .replace("--name houston", &format!("--name {}", self.name))
+            .replace("houston-state:", &format!("{}:", self.name))
+            .replace("/etc/houston:", &format!("{}:", self.config().display()))
+            .replace("--restart unless-stopped", "--network host --health-interval 1s");
+        let args = ["run"].into_iter().chain(command.split_whitespace()).chain([IMAGE]);
+        self.docker.run(&args.collect::<Vec<_>>());
     }
 
     fn inside(&self, script: &str) -> String {
@@ -253,7 +267,6 @@ impl Drop for Container {
     fn drop(&mut self) {
         self.docker.output(&["rm", "--force", &self.name]);
         self.docker.output(&["volume", "rm", &self.name]);
-        self.docker.output(&["image", "rm", &self.name]);
     }
 }
 
@@ -281,7 +294,7 @@ async fn the_image_runs_as_nobody_in_particular_writes_only_its_volume_and_stops
     // Without a daemon the health check says so, and what has no configuration is not worth a restart.
     let volume = format!("{}:/state", it.name);
     let once = |args: &[&str]| {
-        let head = ["run", "--rm", "--network", "none", "--read-only", "-v", &volume, &it.name];
+        let head = ["run", "--rm", "--network", "none", "--read-only", "-v", &volume, IMAGE];
         it.docker.output(&[&head[..], args].concat())
     };
     let unwell = once(&["healthcheck", "--state", "/state"]);
@@ -334,6 +347,68 @@ async fn the_image_runs_as_nobody_in_particular_writes_only_its_volume_and_stops
     }
     let changed = it.docker.run(&["diff", &it.name]);
     assert!(changed.lines().all(|line| line.starts_with("A /config") || line.is_empty()), "{changed}");
+}
+
+/// `docs/deploy/stack.yaml` on the Swarm: the program starts as the image's user, with the configuration and the
+/// secret in their places. There is no chat server that a Swarm's network reaches here, so it has nobody to talk to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stack_of_the_documentation_runs_on_a_swarm() {
+    let test = "the_stack";
+    let Some(runtime) = image(test) else { return };
+    let Some(it) = Container::build(test, &runtime).await else { return };
+    let _turn = TURNS.acquire().await.unwrap();
+    let folder = it.dir.path().join("stack");
+    std::fs::create_dir_all(folder.join("environments")).unwrap();
+    // The token and the label under names of this test, since others use the same Swarm.
+    let stack = include_str!("../../docs/deploy/stack.yaml");
+    let stack =
+        stack.replace("source: houston-token", "source: houston-token\n        target: houston-token");
+    let stack = stack.replace("external: true", &format!("external: true\n    name: {}", it.name));
+    let stack = stack.replace("node.labels.houston ==", &format!("node.labels.{} ==", it.name));
+    std::fs::write(folder.join("stack.yaml"), stack).unwrap();
+    std::fs::write(folder.join("token"), "a-token").unwrap();
+    std::fs::write(folder.join("environments/prod.yaml"), "variables: {}\n").unwrap();
+    let main = "rocketchat: {url: http://127.0.0.1:9, user_id: h, token: {file: /run/secrets/houston-token}}\n\
+                access: {roles: {operator: {users: [a, b]}, lead: {users: [c]}}}\n";
+    std::fs::write(folder.join("houston.yaml"), main).unwrap();
+    let path = |name: &str| folder.join(name).display().to_string();
+    let node = it.docker.run(&["node", "ls", "--quiet"]);
+    it.docker.run(&["node", "update", "--label-add", &format!("{}=true", it.name), &node]);
+    it.docker.run(&["secret", "create", &it.name, &path("token")]);
+    let deployed = it.docker.deploy(&it.name, &path("stack.yaml"));
+    let service = format!("{}_houston", it.name);
+    let tasks = || {
+        it.docker.run(&["service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", &service])
+    };
+    let container = || {
+        let filter = format!("label=com.docker.swarm.service.name={service}");
+        it.docker.run(&["ps", "--quiet", "--filter", &filter])
+    };
+    let log = || String::from_utf8_lossy(&it.docker.output(&["logs", &container()]).stderr).into_owned();
+    // Removed whatever comes, and only then judged.
+    let up = tokio::time::timeout(PATIENCE, async {
+        while container().is_empty() || !log().contains("is up") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        it.docker.run(&[
+            "exec",
+            &container(),
+            "sh",
+            "-c",
+            "id -u; stat -c '%a %u' /run/secrets/houston-token; touch /x || true",
+        ])
+    })
+    .await;
+    let (said, tasks) = (log(), tasks());
+    it.docker.output(&["stack", "rm", &it.name]);
+    it.docker.output(&["node", "update", "--label-rm", &it.name, &node]);
+    it.until("the stack is gone", || container().is_empty()).await;
+    it.docker.output(&["secret", "rm", &it.name]);
+    it.until("its volume is free", || {
+        it.docker.output(&["volume", "rm", &format!("{}_state", it.name)]).status.success()
+    })
+    .await;
+    assert_eq!(up.ok().as_deref(), Some("10001\n400 10001"), "{deployed}\n{tasks}\n{said}");
 }
 
 /// Minutes of two cores: `./test --long`, or by hand.

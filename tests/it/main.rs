@@ -13,6 +13,7 @@ mod config_support;
 mod delivery;
 mod demo;
 mod deploy;
+mod docs;
 mod engine;
 mod gateway;
 mod image;

@@ -389,6 +389,18 @@ async fn new_servers_take_no_unknown_keys_and_old_ones_take_forged_reactions() {
 }
 
 #[tokio::test]
+async fn a_body_may_be_a_form_as_older_clients_send_it() {
+    let sandbox = plain().await;
+    let mut houston = Person::login(&sandbox.url(), "houston").await;
+    let request = http().post(format!("{}/api/v1/chat.postMessage", sandbox.url()));
+    let request = request.header("X-User-Id", &houston.uid).header("X-Auth-Token", &houston.token);
+    let request = request.header("Content-Type", "application/x-www-form-urlencoded");
+    let reply = request.body("channel=r-ops&text=a+%26+b&avatar=").send().await.expect("an answer");
+    assert_eq!(reply.status(), 200);
+    houston.expect_from("houston", "a & b").await;
+}
+
+#[tokio::test]
 async fn sizes_are_counted_in_utf_16_units() {
     let sandbox = plain().await;
     let alice = Person::login(&sandbox.url(), "alice").await;

@@ -75,7 +75,7 @@ DOCKERFILE
   echo houston-test-compiled
   ;;
 stop)
-  for image in runtime rust compiled; do client image rm -f "houston-test-$image" >/dev/null 2>&1 || true; done
+  for image in image runtime rust compiled; do client image rm -f "houston-test-$image" >/dev/null 2>&1 || true; done
   ;;
 *) sed -n '2,/^set /p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 64 ;;
 esac

@@ -130,11 +130,12 @@ pub async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Ok(caller) => caller,
         Err(response) => return *response,
     };
-    let is_form = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/"));
-    let reply = if is_form {
+    let kind = |wanted: &[u8]| {
+        let kind = parts.headers.get(header::CONTENT_TYPE);
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(wanted))
+    };
+    let (is_multipart, is_form) = (kind(b"multipart/"), kind(b"application/x-www-form-urlencoded"));
+    let reply = if is_multipart {
         let request = Request::from_parts(parts, body);
         files::receive(&shared, request, &caller, &name, args).await
     } else {
@@ -145,6 +146,8 @@ pub async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             query(parts.uri.query().unwrap_or_default())
         } else if bytes.is_empty() {
             Doc::new()
+        } else if is_form {
+            query(&String::from_utf8_lossy(&bytes))
         } else {
             match serde_json::from_slice::<Value>(&bytes) {
                 Ok(Value::Object(doc)) => doc,
