@@ -91,6 +91,7 @@ impl Demo {
         platform: &Platform,
         redactor: Redactor,
     ) -> Result<(), Failure> {
+        let stop = asked_to_stop();
         write_config(dir, sandbox, platform)?;
         let config = serve::load(&dir.join("config"))?;
         let houston = Houston::start(Options::new(config, dir.join("state"), redactor)).await?;
@@ -101,7 +102,7 @@ impl Demo {
         if !self.no_browser && out::at_terminal() {
             open_browser(&sandbox.url()).await;
         }
-        asked_to_stop().await;
+        stop.await;
         out::line("\nstopping");
         houston.stop(Duration::from_secs(3)).await;
         Ok(())

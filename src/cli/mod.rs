@@ -166,19 +166,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Resolves on Ctrl-C and on SIGTERM.
-async fn asked_to_stop() {
-    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(term) => term,
-        Err(error) => {
-            tracing::warn!("SIGTERM cannot be listened for: {error}");
-            let _ = tokio::signal::ctrl_c().await;
-            return;
-        }
+/// Resolves on Ctrl-C and on SIGTERM, from the call on: called before something starts, it also hears what comes
+/// during the start. Without a handler the first process of a container would never hear SIGTERM at all.
+fn asked_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    let listen = |kind: SignalKind| {
+        signal(kind).inspect_err(|error| tracing::warn!("a signal cannot be listened for: {error}")).ok()
     };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
+    async fn heard(signal: Option<Signal>) {
+        match signal {
+            Some(mut signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+    let (term, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    async move {
+        tokio::select! {
+            () = heard(term) => {}
+            () = heard(interrupt) => {}
+        }
     }
 }
 

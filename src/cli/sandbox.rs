@@ -47,8 +47,9 @@ impl SandboxArgs {
         .map_err(|e| {
             Failure::new(format!("cannot listen on {listen}: {e}")).hint("choose another port with `--port`")
         })?;
+        let stop = asked_to_stop();
         out::line(format!("sandbox: {}", sandbox.url()));
-        asked_to_stop().await;
+        stop.await;
         sandbox.stop().await;
         Ok(())
     }

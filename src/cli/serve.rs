@@ -26,17 +26,17 @@ pub struct Serve {
 
 impl Serve {
     pub async fn run(self, redactor: Redactor) -> Result<(), Failure> {
+        let stop = asked_to_stop();
         let config = load(&self.config.config)?;
         // From now on it does not end the program.
         let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
             .map_err(|e| Failure::new(format!("SIGHUP cannot be listened for: {e}")))?;
         let houston = Houston::start(Options::new(config, &self.state.state, redactor)).await?;
         tracing::info!("Houston {} is up", env!("CARGO_PKG_VERSION"));
-        let stopped = asked_to_stop();
-        tokio::pin!(stopped);
+        tokio::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stopped => break,
+                () = &mut stop => break,
                 // What becomes of it is in the log.
                 Some(()) = hangups.recv() => drop(houston.reload().await),
             }

@@ -155,6 +155,19 @@ fn serve_with_a_wrong_configuration_is_not_worth_a_restart() {
     assert!(!Path::new(&state_dir).exists(), "a refused start must leave nothing behind");
 }
 
+/// In a container Houston is the first process: a SIGTERM without a handler would not even end it.
+#[test]
+fn a_stop_in_the_middle_of_the_start_is_a_graceful_one() {
+    let config = config("http://127.0.0.1:9");
+    let state = tempfile::tempdir().unwrap();
+    let (folder, state) = (config.path().display().to_string(), state.path().display().to_string());
+    let serve = Running::start(&["serve", "--config", &folder, "--state", &state]);
+    serve.until("audit log opened");
+    let (code, said) = serve.stop();
+    assert_eq!(code, Some(0), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("stopping")), "{said:?}");
+}
+
 #[test]
 fn serve_names_the_secret_that_is_missing() {
     let state = tempfile::tempdir().unwrap();
