@@ -9,10 +9,11 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use houston::sandbox::{self, Sandbox};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::support::rc::Person;
 use crate::swarm::{TURNS, engine};
@@ -271,7 +272,8 @@ impl Drop for Container {
 }
 
 fn image(test: &str) -> Option<String> {
-    let image = std::env::var("HOUSTON_TEST_IMAGE").ok().filter(|image| !image.is_empty());
+    let image = std::env::var_os("HOUSTON_TEST_IMAGE").and_then(|image| image.into_string().ok());
+    let image = image.filter(|image| !image.is_empty());
     if image.is_none() {
         let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
         assert!(
@@ -390,13 +392,9 @@ async fn the_stack_of_the_documentation_runs_on_a_swarm() {
         while container().is_empty() || !log().contains("is up") {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        it.docker.run(&[
-            "exec",
-            &container(),
-            "sh",
-            "-c",
-            "id -u; stat -c '%a %u' /run/secrets/houston-token; touch /x || true",
-        ])
+        let look = "id -u; stat -c '%a %u' /run/secrets/houston-token; touch /x || true";
+        let seen = it.docker.output(&["exec", &container(), "sh", "-c", look]);
+        String::from_utf8_lossy(&seen.stdout).trim().to_owned()
     })
     .await;
     let (said, tasks) = (log(), tasks());
