@@ -21,6 +21,7 @@ mod locks;
 mod output;
 mod page;
 mod reload;
+mod replay;
 mod rocketchat;
 mod runs;
 mod sandbox;

@@ -35,6 +35,11 @@ pub fn login(world: &mut World, session: &Session, form: &Value) -> Result<Optio
     {
         let fields = json!({"username": person.username, "emails": person.emails()});
         session.say(world, &json!({"msg": "added", "collection": "users", "id": uid, "fields": fields}));
+        // What was subscribed before the login runs again under the new name, and says so.
+        let subs = world.connections.get(&session.id).map(|connection| connection.subs.clone());
+        for sub in subs.into_iter().flatten().filter(|sub| sub.event == "__my_messages__") {
+            session.say(world, &json!({"msg": "ready", "subs": [sub.id]}));
+        }
     }
     world.set_online(&uid);
     // Always there, null for a token that never ends: a known client stumbles over its absence.

@@ -102,9 +102,11 @@ pub fn run(
                 return Err(Refusal::of(name, "error-invalid-user", "Invalid user"));
             }
             let rid = world.direct_room(uid, &others)?;
-            let mut room = world.room_doc(&rid);
-            room.insert("rid".into(), rid.into());
-            Ok(Some(Value::Object(room)))
+            let mut answer = world.direct_answer(&rid);
+            if let Some(answer) = answer.as_object_mut() {
+                answer.shift_remove("_id");
+            }
+            Ok(Some(answer))
         }
         "joinRoom" => {
             let rid = as_text(0);
@@ -172,6 +174,8 @@ pub fn run(
             }
             Ok(None)
         }
+        // Presence is told by the server alone; a client's word is taken and dropped.
+        "stream-user-presence" => Ok(None),
         "slashCommand" => {
             let command = first.get("cmd").and_then(Value::as_str).unwrap_or_default();
             let rid = first["msg"]["rid"].as_str().unwrap_or_default();
@@ -193,7 +197,7 @@ pub fn run(
         "UserPresence:online" | "UserPresence:away" | "UserPresence:setDefaultStatus" => {
             let status = name.rsplit(':').next().filter(|word| *word != "setDefaultStatus");
             world.set_status(uid, status.unwrap_or(as_text(0)), None);
-            Ok(None)
+            Ok(status.map(|_| true.into()))
         }
         "getUserRoles" => {
             let people =
@@ -223,6 +227,7 @@ fn is_known(world: &World, name: &str) -> bool {
         "loadHistory",
         "readMessages",
         "stream-notify-room",
+        "stream-user-presence",
         "slashCommand",
         "setUserStatus",
         "UserPresence:online",

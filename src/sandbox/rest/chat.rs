@@ -58,11 +58,12 @@ pub fn post_message(world: &mut World, call: &Call) -> Answer {
         let mut doc = Doc::new();
         doc.insert("alias".into(), call.text("alias").into());
         doc.insert("msg".into(), call.text("text").into());
-        doc.insert(
-            "attachments".into(),
-            call.params.get("attachments").cloned().unwrap_or_else(|| json!([])),
-        );
-        doc.insert("parseUrls".into(), call.flag("parseUrls").unwrap_or(true).into());
+        let attachments =
+            call.params.get("attachments").and_then(Value::as_array).cloned().unwrap_or_default();
+        // With attachments the text is not looked through for links, unless asked for.
+        let parse_urls = call.flag("parseUrls").unwrap_or(attachments.is_empty());
+        doc.insert("attachments".into(), attachments.into());
+        doc.insert("parseUrls".into(), parse_urls.into());
         doc.insert("groupable".into(), false.into());
         for key in ["tmid", "emoji", "avatar", "customFields"] {
             if let Some(value) = call.params.get(key) {

@@ -19,7 +19,8 @@ pub fn info(world: &mut World, call: &Call) -> Answer {
     };
     let Some(person) = found else { return Err(Refusal::plain("User not found.")) };
     let full = world.may(&call.uid, "view-full-other-user-info", None);
-    let mut doc = person.public_doc(full || person.id == call.uid);
+    let full = full || person.id == call.uid;
+    let mut doc = person.public_doc(full);
     doc.insert("canViewAllInfo".into(), full.into());
     Ok(json!({"user": doc}))
 }
@@ -31,7 +32,8 @@ pub fn list(world: &mut World, call: &Call) -> Answer {
 }
 
 pub fn presence(world: &mut World, call: &Call) -> Answer {
-    let ids: Vec<&str> = call.text("ids").split(',').filter(|id| !id.is_empty()).collect();
+    let ids = if call.has("ids[]") { call.text("ids[]") } else { call.text("ids") };
+    let ids: Vec<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
     let people = world.people.values().filter(|person| {
         if ids.is_empty() { person.status != "offline" } else { ids.contains(&person.id.as_str()) }
     });
@@ -41,7 +43,8 @@ pub fn presence(world: &mut World, call: &Call) -> Answer {
                 "statusText": person.status_text})
         })
         .collect();
-    Ok(json!({"users": people, "full": !call.has("from")}))
+    // Who asks for some people by id never gets the whole list.
+    Ok(json!({"users": people, "full": ids.is_empty() && !call.has("from")}))
 }
 
 pub fn status(world: &mut World, call: &Call) -> Answer {

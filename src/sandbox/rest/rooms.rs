@@ -330,6 +330,7 @@ pub fn create_discussion(world: &mut World, call: &Call) -> Answer {
     let mut room = Room::new(&id, kind, &random_id(), &call.uid, now);
     room.fname = Some(title.clone());
     room.parent = Some(parent.clone());
+    room.topic = world.rooms.get(&parent).map(|parent| parent.name.clone());
     world.rooms.insert(id.clone(), room);
     let users = call.params.get("users").and_then(Value::as_array).into_iter().flatten();
     let mut members: Vec<String> =
@@ -338,6 +339,12 @@ pub fn create_discussion(world: &mut World, call: &Call) -> Answer {
     for uid in members {
         world.members.insert((id.clone(), uid.clone()), Membership::new(&id, &uid, now));
         world.announce_member(&id, &uid, "inserted");
+    }
+    // The answer is the room as it was made, before anything was said in it.
+    let mut discussion = world.room_doc(&id);
+    discussion.shift_remove("customFields");
+    for (key, value) in [("rid", json!(id)), ("inserted", true.into()), ("encrypted", false.into())] {
+        discussion.insert(key.into(), value);
     }
     let stamp = world.people.get(&call.uid).map(crate::sandbox::state::Person::stamp);
     let marker = json!({"_id": random_id(), "t": "discussion-created", "rid": parent, "ts": date(now), "msg": title,
@@ -351,8 +358,6 @@ pub fn create_discussion(world: &mut World, call: &Call) -> Answer {
     {
         world.send(&call.uid, Sending { doc, via: Via::SendMessage })?;
     }
-    let mut discussion = world.room_doc(&id);
-    discussion.insert("rid".into(), id.into());
     Ok(json!({"discussion": discussion}))
 }
 
@@ -387,7 +392,5 @@ pub fn create_direct(world: &mut World, call: &Call) -> Answer {
         ));
     }
     let rid = world.direct_room(&call.uid, &others)?;
-    let mut room = world.room_doc(&rid);
-    room.insert("rid".into(), rid.into());
-    Ok(json!({"room": room}))
+    Ok(json!({"room": world.direct_answer(&rid)}))
 }

@@ -165,7 +165,7 @@ static ROUTES: &[Route] = &[
     post("dm.create", "username usernames excludeSelf", rooms::create_direct),
     get("users.info", "userId username importId includeUserRooms", people::info),
     get("users.list", "", people::list),
-    get("users.presence", "from ids", people::presence),
+    get("users.presence", "from ids ids[]", people::presence),
     get("users.getStatus", "userId username user", people::status),
     post("users.setStatus", "status message userId username", people::set_status),
     post("users.create", "name email username password verified joinDefaultChannels roles active requirePasswordChange sendWelcomeEmail bio nickname statusText customFields", people::create),

@@ -195,7 +195,9 @@ impl World {
             .filter(|room| room.kind == Kind::Public && room.id != rid)
             .map(|room| json!({"_id": room.id, "name": room.name}))
             .collect();
-        doc.insert("urls".into(), Value::Array(urls));
+        if doc.get("parseUrls") != Some(&Value::Bool(false)) {
+            doc.insert("urls".into(), Value::Array(urls));
+        }
         doc.insert("mentions".into(), Value::Array(who));
         doc.insert("channels".into(), Value::Array(channels));
     }
@@ -212,12 +214,14 @@ impl World {
             self.messages.remove(&oldest);
         }
         let (ts, is_reply) = (doc.get("ts").and_then(millis), doc.contains_key("tmid"));
+        let is_system = doc.contains_key("t");
         self.messages.insert(mid.clone(), doc);
         if let Some(room) = self.rooms.get_mut(&rid) {
             room.count += 1;
             room.updated = now;
-            // A thread reply moves the room's `_updatedAt` but not its `lm`.
-            if !is_reply {
+            // A thread reply and a system message move the room's `_updatedAt`, but neither `lm` nor
+            // `lastMessage`.
+            if !is_reply && !is_system {
                 room.lm = ts;
                 room.last = Some(mid.clone());
             }

@@ -211,6 +211,13 @@ impl World {
         doc
     }
 
+    /// What opening a direct room answers: not the room's document, only how to address it.
+    pub fn direct_answer(&self, rid: &str) -> Value {
+        let room = self.room_doc(rid);
+        let usernames = room.get("usernames").cloned().unwrap_or_default();
+        json!({"t": "d", "rid": rid, "_id": rid, "usernames": usernames})
+    }
+
     /// The subscription as subscriptions-changed and subscriptions.get carry it.
     pub fn subscription_doc(&self, rid: &str, uid: &str) -> Option<Doc> {
         let membership = self.members.get(&(rid.to_owned(), uid.to_owned()))?;
