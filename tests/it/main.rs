@@ -7,6 +7,7 @@ mod access;
 mod approvals;
 mod architecture;
 mod cli;
+mod clients;
 mod commands;
 mod config;
 mod config_support;
