@@ -123,6 +123,11 @@ impl Chat {
     /// The reactions of others on one of Houston's own messages, read from the server now. On anybody
     /// else's message they prove nothing, so that is refused.
     pub async fn reactions(&self, message: &MessageId) -> Result<Vec<Reaction>, SendError> {
+        // Before the login nothing is known to be one's own, and an approval would seem to have vanished.
+        if self.me().is_none() {
+            let reason = "not logged in yet".to_owned();
+            return Err(SendError::Unavailable { reason, retry_after: None });
+        }
         let rest = self.rest(Priority::Urgent);
         let refused = |reason: &str| SendError::Refused { reason: format!("{reason}: `{message}`") };
         let found = rest.get_message(message.as_str()).await.map_err(|e| send_error(&e))?;
