@@ -120,7 +120,7 @@ impl Dispatcher {
             parts.store.clone(),
             parts.clock.clone(),
             config.access.clone(),
-            config.revision.clone(),
+            config.names_revision(),
         )?;
         let rate = Mutex::new(RateLimit::new(config.limits.commands_per_minute));
         Ok(Self(Arc::new(Shared {

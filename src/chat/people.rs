@@ -25,7 +25,7 @@ const ROLES_FOR: Duration = Duration::from_secs(60);
 /// Where the pins are kept.
 const PINS: &[u8] = b"pins";
 
-/// The configuration whose names were all looked up once.
+/// The file whose names were all looked up once.
 const PINNED_REVISION: &[u8] = b"pinned_revision";
 
 /// Names that cannot be looked up are tried again after this.
@@ -34,6 +34,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Whom the configuration names.
 struct Named {
     config: config::Access,
+    /// Of the file that does so.
     revision: Digest,
 }
 

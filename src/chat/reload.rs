@@ -91,7 +91,7 @@ impl Dispatcher {
             return Reloaded::Unchanged { revision: revision.short().to_owned() };
         }
         let changes = Changes::between(&old, &new);
-        self.people.configure(new.access.clone(), new.revision.clone());
+        self.people.configure(new.access.clone(), new.names_revision());
         if new.limits.commands_per_minute != old.limits.commands_per_minute {
             self.limit(new.limits.commands_per_minute);
         }

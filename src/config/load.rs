@@ -113,7 +113,7 @@ pub fn source_text(dir: &Path, file: &Path) -> Option<String> {
 }
 
 /// The file that every configuration has.
-const MAIN: &str = "houston.yaml";
+pub(super) const MAIN: &str = "houston.yaml";
 
 /// Sections of `houston.yaml` that later versions have.
 const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "providers", "audit"];

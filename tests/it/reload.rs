@@ -287,3 +287,27 @@ async fn the_command_line_reloads_and_prints_what_is_wrong() {
     }
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_name_that_nobody_had_is_not_given_away_by_a_change_elsewhere() {
+    let t = House::with(Setup {
+        services: Vec::new(),
+        houston: "access:\n  roles:\n    operator: {users: [alice, mallory]}\n    lead: {users: [carol]}\n"
+            .to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    t.say("alice", "ops", "!whoami").await;
+    t.expect("ops", &["operator"]).await;
+    t.newcomer("mallory").await;
+    t.rewrite("environments/staging.yaml", "version: \"1.7\"", "version: \"1.8\"");
+    reload(&t, &["version of web in staging"]).await;
+    t.say("mallory", "ops", "!lock staging mine").await;
+    t.expect("ops", &["You may not `lock` here"]).await;
+    // Whoever writes the file that names people vouches for them.
+    t.configure("houston.yaml", "# mallory has come\n");
+    reload(&t, &["is in force"]).await;
+    t.say("mallory", "ops", "!whoami").await;
+    t.expect("ops", &["operator"]).await;
+    t.end().await;
+}
