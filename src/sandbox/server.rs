@@ -187,7 +187,13 @@ async fn file_of_page(Path(path): Path<String>) -> Response {
 fn asset(path: &str) -> Response {
     match page::asset(path) {
         Some((kind, bytes)) => {
-            let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
+            let headers = [
+                (header::CONTENT_TYPE, kind),
+                (header::CACHE_CONTROL, "no-cache"),
+                (header::CONTENT_SECURITY_POLICY, page::POLICY),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (header::REFERRER_POLICY, "no-referrer"),
+            ];
             (headers, bytes).into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),

@@ -1,4 +1,4 @@
-//! The demo's page in a real browser: what a newcomer does in the first minute.
+//! The demo's page in a real browser: the stories of `tests/page`, each against a demo of its own.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,10 +7,10 @@ use crate::cli::demo;
 
 /// `HOUSTON_TEST_BROWSER` names a Chromium, `HOUSTON_TEST_PLAYWRIGHT` the folder that holds
 /// `node_modules/playwright-core` (`tests/parts/browser.sh start` prints both).
-#[test]
+/// `HOUSTON_TEST_PICTURES` names a folder for pictures of the page; none are taken without it.
 #[expect(clippy::disallowed_methods, reason = "the browser is another program")]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn alice_deploys_and_bob_approves_by_a_click() {
+#[expect(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so; figures are shown")]
+fn story(name: &str) {
     let (Ok(browser), Ok(playwright)) =
         (std::env::var("HOUSTON_TEST_BROWSER"), std::env::var("HOUSTON_TEST_PLAYWRIGHT"))
     else {
@@ -19,9 +19,27 @@ fn alice_deploys_and_bob_approves_by_a_click() {
     };
     let dir = tempfile::tempdir_in("/tmp").unwrap();
     let (_demo, url) = demo(dir.path());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts/browser.mjs");
-    let output = Command::new("node").arg(script).args([&url, &browser, &playwright]).output().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/run.mjs");
+    let mut node = Command::new("node");
+    node.arg(script).args([name, &url, &browser, &playwright]);
+    node.args(std::env::var("HOUSTON_TEST_PICTURES"));
+    let output = node.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("deployed in"), "{said}");
+    println!("{said}");
+}
+
+#[test]
+fn three_people_deploy_approve_deny_fail_and_roll_back() {
+    story("deployment");
+}
+
+#[test]
+fn a_deployment_needs_no_mouse() {
+    story("keyboard");
+}
+
+#[test]
+fn hostile_long_and_many_messages_files_and_lost_connections_do_no_harm() {
+    story("messages");
 }

@@ -1,48 +1,13 @@
 // Rocket.Chat's Markdown as DOM nodes: what it renders and what it leaves as text (tables, nested lists,
 // rules, raw HTML). Text from messages only ever becomes text nodes.
 
-export const EMOJI = {
-  white_check_mark: "✅", "+1": "👍", thumbsup: "👍", x: "❌", "-1": "👎", thumbsdown: "👎", octagonal_sign: "🛑",
-  eyes: "👀", rocket: "🚀", tada: "🎉", heart: "❤️", joy: "😂", smile: "😄", slight_smile: "🙂", thinking: "🤔",
-  pray: "🙏", clap: "👏", fire: "🔥", warning: "⚠️", rotating_light: "🚨", hourglass: "⌛", hourglass_flowing_sand: "⏳",
-  arrows_counterclockwise: "🔄", repeat: "🔁", rewind: "⏪", leftwards_arrow_with_hook: "↩️", lock: "🔒", unlock: "🔓",
-  package: "📦", mag: "🔍", memo: "📝", clipboard: "📋", bulb: "💡", question: "❓", grey_question: "❔",
-  exclamation: "❗", no_entry: "⛔", no_entry_sign: "🚫", stop_sign: "🛑", stopwatch: "⏱️", clock1: "🕐", alarm_clock: "⏰",
-  calendar: "📆", bar_chart: "📊", floppy_disk: "💾", whale: "🐳", bug: "🐛", wrench: "🔧", gear: "⚙️", link: "🔗",
-  white_circle: "⚪", red_circle: "🔴", large_blue_circle: "🔵", green_circle: "🟢", yellow_circle: "🟡",
-  orange_circle: "🟠", black_circle: "⚫", heavy_check_mark: "✔️", ballot_box_with_check: "☑️", point_right: "👉",
-  wave: "👋", ok_hand: "👌", muscle: "💪", robot: "🤖", robot_face: "🤖", sparkles: "✨", zzz: "💤", skull: "💀",
-  raised_hand: "✋", raising_hand: "🙋", sos: "🆘", arrow_forward: "▶️", double_vertical_bar: "⏸️", pause_button: "⏸️",
-  hand: "✋", see_no_evil: "🙈", sweat_smile: "😅", sob: "😭", information_source: "ℹ️",
-};
-
-const TONES = ["🏻", "🏼", "🏽", "🏾", "🏿"];
-
-/** `:+1_tone3:` and the like; null for a name that is not known. */
-export function emoji(code) {
-  const [, name, tone] = /^:?(.+?)(?:_tone([1-5]))?:?$/.exec(code) ?? [];
-  const sign = Object.hasOwn(EMOJI, name) ? EMOJI[name] : null;
-  return sign && tone ? sign + TONES[tone - 1] : sign;
-}
-
-/** An element with attributes, properties for events, and children. */
-export function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value == null || value === false) continue;
-    if (key.startsWith("on")) node[key] = value;
-    else node.setAttribute(key, value === true ? "" : value);
-  }
-  node.append(...children.filter(Boolean));
-  return node;
-}
-
-const link = (href, ...label) => el("a", { href, target: "_blank", rel: "noopener noreferrer" }, ...label);
+import { el, link } from "./dom.js";
+import { EMOTICONS, emoji } from "./emoji.js";
 
 const INLINE = [
   [/\\([*_~`|\\[\]#>!])/g, m => m[1]],
-  [/`([^`\n]+)`/g, m => el("code", {}, m[1])],
-  [/!\[([^\]\n]*)\]\((https?:\/\/[^\s)]+)\)/g, m => link(m[2], el("img", { src: m[2], alt: m[1], loading: "lazy" }))],
+  [/`([^`\n]+)`/g, (m, c) => code(m[1], c)],
+  [/!\[([^\]\n]*)\]\((https?:\/\/[^\s)]+)\)/g, m => link(m[2], `🖼 ${m[1] || m[2]}`)], // a picture from elsewhere would tell elsewhere who reads
   [/\[([^\]\n]+)\]\(((?:https?:\/\/|mailto:)[^\s)]+)\)/g, (m, c) => link(m[2], ...inline(m[1], c))],
   [/https?:\/\/[^\s<>()]*[^\s<>().,;:!?'"*_~`]/g, m => link(m[0], m[0])],
   [/[\w.+-]+@[\w-]+\.[\w.-]*\w/g, m => link(`mailto:${m[0]}`, m[0])],
@@ -54,8 +19,15 @@ const INLINE = [
   [/<t:(\d{1,12})(?::\w)?>/g, m => el("time", {}, new Date(m[1] * 1000).toLocaleString())],
   [/(?<![\w@/])@([\w.-]*\w)/g, (m, c) => el("span", { class: mention(m[1], c) }, m[0])],
   [/(?<![\w#/&])#([a-zA-Z][\w.-]*)/g, (m, c) => room(m, c)],
+  [/(?<!\S)(?::'\(|[:;]-?[)(DP]|<3)(?!\S)/g, m => EMOTICONS[m[0]] ?? m[0]],
   [/:([a-z0-9_+-]+):/g, m => (emoji(m[1]) ? el("span", { class: "emoji", title: m[0], role: "img", "aria-label": m[1] }, emoji(m[1])) : m[0])],
 ];
+
+/** A command in code is one to try: a click puts it into the message box, and sends nothing. */
+function code(text, context) {
+  if (!context.suggest || !/^[!/][a-z]/.test(text)) return el("code", {}, text);
+  return el("button", { type: "button", class: "try", title: "Put this into the message box", onclick: () => context.suggest(text) }, el("code", {}, text));
+}
 
 const mention = (name, context) => ["mention", name === context.me && "me", ["all", "here"].includes(name) && "all"].filter(Boolean).join(" ");
 

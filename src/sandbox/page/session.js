@@ -1,6 +1,8 @@
 // One person's connection: login over REST, then the realtime API over one WebSocket, for ever.
 // It must not touch the page.
 
+/** As many messages as the server gives at once. */
+const PAGE = 100;
 const IDLE_MS = 20_000;
 const DEAD_MS = 45_000;
 const ALPHABET = "23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
@@ -21,7 +23,7 @@ export class Session extends EventTarget {
   constructor(username) {
     super();
     Object.assign(this, { username, state: "idle", rooms: new Map(), messages: new Map(), typing: new Map() });
-    Object.assign(this, { uid: null, token: null, calls: new Map(), watched: new Map(), next: 1, tries: 0 });
+    Object.assign(this, { uid: null, token: null, calls: new Map(), watched: new Map(), complete: new Map(), next: 1, tries: 0 });
   }
 
   emit(type, detail) {
@@ -109,11 +111,17 @@ export class Session extends EventTarget {
     this.watched.clear();
     this.typing.clear();
     this.become("waiting");
+    clearTimeout(this.timer);
     const wait = Math.min(500 * 2 ** this.tries++, 10_000) * (0.5 + Math.random());
-    setTimeout(() => {
-      this.state = "idle";
-      this.start();
-    }, wait);
+    this.timer = setTimeout(() => this.now(), wait);
+  }
+
+  /** Tries at once what it would try later. */
+  now() {
+    if (this.state !== "waiting") return;
+    clearTimeout(this.timer);
+    this.state = "idle";
+    this.start();
   }
 
   frame(frame) {
@@ -165,6 +173,7 @@ export class Session extends EventTarget {
     }
     this.tries = 0;
     this.become("connected");
+    this.flush();
   }
 
   async refresh() {
@@ -213,6 +222,7 @@ export class Session extends EventTarget {
     if (!message?._id) return;
     const room = this.messages.get(message.rid) ?? new Map();
     this.messages.set(message.rid, room);
+    if (message.sending && room.has(message._id) && !room.get(message._id).sending) return; // it is there
     room.set(message._id, message);
     this.typing.get(message.rid)?.delete(message.u?.username);
     this.emit("messages", message.rid);
@@ -225,11 +235,34 @@ export class Session extends EventTarget {
       const ids = ["user-activity", "deleteMessage"].map(event => this.subscribe("stream-notify-room", `${rid}/${event}`));
       this.watched.set(rid, ids);
     }
-    const { messages } = await this.call("loadHistory", rid, null, 100, null);
+    await this.history(rid, null);
+  }
+
+  /** One page of messages before this time, or the last; gives whether there may be more. */
+  async history(rid, before) {
+    // One millisecond later, for messages of the same one as the oldest that is here.
+    const { messages } = await this.call("loadHistory", rid, before ? { $date: before + 1 } : null, PAGE, null);
     const room = this.messages.get(rid) ?? new Map();
     this.messages.set(rid, room);
+    if (before === null) this.forgetMissing(rid, room, messages);
+    const known = room.size;
     for (const message of messages) room.set(message._id, message);
+    const more = messages.length === PAGE && (before === null || room.size > known);
+    if (before !== null || !more) this.complete.set(rid, !more);
     this.emit("messages", rid);
+    return more;
+  }
+
+  /** What was deleted while the connection was lost goes; and all of the room when more was said than one page. */
+  forgetMissing(rid, room, page) {
+    const there = new Set(page.map(message => message._id));
+    const oldest = page.length ? Math.min(...page.map(message => millis(message.ts))) : 0;
+    const gap = page.length === PAGE && !page.some(message => room.has(message._id));
+    for (const [id, message] of room) {
+      const kept = message.private || message.sending || there.has(id);
+      if (!kept && (gap || millis(message.ts) > oldest)) room.delete(id);
+    }
+    if (gap) this.complete.delete(rid);
   }
 
   async thread(tmid) {
@@ -243,9 +276,67 @@ export class Session extends EventTarget {
     this.take({ _id: randomId(), rid, tmid, msg, u, ts: { $date: Date.now() }, private: true });
   }
 
-  async send(rid, msg, tmid) {
-    const message = { _id: randomId(), rid, msg, ...(tmid && { tmid }) };
-    // No result means "not sent": the server swallows most reasons.
-    if (!(await this.call("sendMessage", message))) throw new Error("The message was not sent.");
+  // ---- what is to be sent: kept here and in the tab until the server has it
+
+  get outbox() {
+    return (this.unsent ??= JSON.parse(sessionStorage.getItem(`houston.unsent.${this.username}`) ?? "[]"));
+  }
+
+  keep() {
+    sessionStorage.setItem(`houston.unsent.${this.username}`, JSON.stringify(this.outbox));
+  }
+
+  send(rid, msg, tmid) {
+    const one = { _id: randomId(), rid, msg, ...(tmid && { tmid }), at: Date.now() };
+    this.outbox.push(one);
+    this.keep();
+    this.show(one, "waiting");
+    return this.deliver(one);
+  }
+
+  show(one, sending) {
+    const { _id, rid, msg, tmid, at } = one;
+    this.take({ _id, rid, msg, tmid, ts: { $date: at }, u: { _id: this.uid, username: this.username }, sending });
+  }
+
+  /** One id is one message, however often it is sent. */
+  async deliver(one) {
+    const { at, ...message } = one;
+    try {
+      // No result means "not sent", or "is there already": the server swallows most reasons.
+      if (!(await this.call("sendMessage", message))) await this.rest("GET", `chat.getMessage?msgId=${one._id}`);
+      this.discard(one._id, false);
+    } catch (error) {
+      if (this.socket?.readyState !== WebSocket.OPEN) return; // sent again when the connection is back
+      this.show(one, "failed");
+      this.emit("trouble", `The message was not sent. ${error.message}`);
+    }
+  }
+
+  discard(id, gone = true) {
+    const one = this.outbox.find(one => one._id === id);
+    this.unsent = this.outbox.filter(one => one._id !== id);
+    this.keep();
+    if (gone && one) {
+      this.messages.get(one.rid)?.delete(id);
+      this.emit("messages", one.rid);
+    }
+  }
+
+  again(id) {
+    const one = this.outbox.find(one => one._id === id);
+    if (!one) return;
+    one.at = Date.now();
+    this.show(one, "waiting");
+    this.deliver(one);
+  }
+
+  /** After a loss. A command that is a minute old is not sent without asking: the world may have changed. */
+  flush() {
+    for (const one of this.outbox) {
+      const fresh = Date.now() - one.at < 60_000;
+      this.show(one, fresh ? "waiting" : "failed");
+      if (fresh) this.deliver(one);
+    }
   }
 }
