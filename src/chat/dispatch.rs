@@ -132,7 +132,7 @@ impl Dispatcher {
         })))
     }
 
-    /// The configuration in force now. Whoever handles a message takes it once.
+    /// The configuration in force now. A command is carried out under the one that it was bound with.
     pub fn config(&self) -> Arc<Config> {
         self.parts.config.get()
     }
