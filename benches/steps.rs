@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use houston::audit::Audit;
 use houston::clock::Clock;
 use houston::config::environment::Service;
-use houston::exec::Runner;
+use houston::exec::Host;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, ServiceName, StepId};
 use houston::playbook::model::{Basis, Digest, OnFailure, Plan, PlannedStep, PlannedUndo, Preview, Retry};
@@ -208,7 +208,7 @@ impl World for NoWorld {
     fn service(&self, _: &EnvName, _: &ServiceName) -> Result<Service, StepError> {
         Err(StepError::new("there is no world"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Runner>, StepError> {
+    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
         Err(StepError::new("there is no world"))
     }
     fn notify<'a>(

@@ -126,12 +126,14 @@ impl FromStr for RunId {
 pub struct EffectToken(String);
 
 impl EffectToken {
-    pub fn new(run: RunId, step: usize) -> Self {
-        Self(format!("houston-{run}-{step}"))
+    /// Of a step. `card` is the run's first message: numbers of runs begin anew with a new state folder, and
+    /// what an earlier Houston left in the world must not be taken for this one's.
+    pub fn new(run: RunId, card: &MessageId, step: usize) -> Self {
+        Self(format!("houston-{run}-{}-{step}", nonce(card)))
     }
     /// Of the step that undoes `step`: what is done and what reverses it must not be taken for each other.
-    pub fn of_undo(run: RunId, step: usize) -> Self {
-        Self(format!("houston-{run}-undo{step}"))
+    pub fn of_undo(run: RunId, card: &MessageId, step: usize) -> Self {
+        Self(format!("houston-{run}-{}-undo{step}", nonce(card)))
     }
     pub fn as_str(&self) -> &str {
         &self.0
@@ -141,6 +143,11 @@ impl fmt::Display for EffectToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Eight letters and digits.
+fn nonce(card: &MessageId) -> String {
+    card.as_str().chars().filter(char::is_ascii_alphanumeric).take(8).collect()
 }
 
 /// Letters and digits that cannot be mistaken for one another: Meteor's alphabet for ids.

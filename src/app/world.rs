@@ -10,7 +10,6 @@ use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 use crate::config::environment::{Environment, Service};
-use crate::exec::Runner;
 use crate::exec::ssh::SshPool;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Chat, Priority};
@@ -87,7 +86,7 @@ impl World for AppWorld {
         })
     }
 
-    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn Runner>, StepError> {
+    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Host>, StepError> {
         let declared = self.environment(environment)?;
         let found = declared.hosts.get(host).ok_or_else(|| {
             StepError::new(format!("`{environment}` has no host `{host}`"))

@@ -79,6 +79,8 @@ impl Voice {
         for run in self.engine.open_runs().await {
             self.watch(&run);
         }
+        // What an earlier process showed goes on in the same message.
+        self.everything_moved().await;
         let mut wait = FIRST_WAIT;
         let mut tick = tokio::time::interval(SHOW_TIME_EVERY);
         loop {
@@ -366,12 +368,12 @@ impl Voice {
                 self.editable.remove(&id);
                 continue;
             }
-            let shown = self.posted.contains(&run.progress);
+            let shown = self.posted.contains(&run.progress) || run.created_at < self.started_at;
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;
             }
             let text = cards::progress(&run, &self.engine.live(id), self.clock.now());
-            let edited = self.chat.edit(&run.origin.room.id, &run.progress, &text, Priority::Progress).await;
+            let edited = self.show(&run, &run.progress, text, Priority::Progress).await;
             let mut wait = EDIT_EVERY;
             if let Err(error) = edited {
                 tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");

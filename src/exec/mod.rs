@@ -36,6 +36,38 @@ pub struct Exit {
     pub tail: String,
 }
 
+/// A command that goes on when the connection to its host is lost, or Houston stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Detached<'a> {
+    /// Letters, digits and `-`. Under one name a host runs one command, once.
+    pub name: &'a str,
+    pub command: &'a Command,
+    /// Bytes of its output that were dealt with by an earlier process.
+    pub seen: u64,
+    /// An earlier process may have started it.
+    pub resumed: bool,
+}
+
+/// Somebody who follows a detached command.
+pub trait Follow: Send + Sync {
+    /// A line of its output, both streams in the order in which it wrote them.
+    fn line(&self, line: &str);
+    /// Everything before this byte of its output was handed out.
+    fn seen(&self, bytes: u64);
+    /// How it stands with the connection, for people.
+    fn status(&self, text: &str);
+}
+
+/// How a detached command stands on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was never started.
+    Absent,
+    Running,
+    /// By itself or not: whoever follows it hears how.
+    Ended,
+}
+
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecError {
     /// The program was not started: nothing happened.
@@ -44,6 +76,9 @@ pub enum ExecError {
     /// The connection went away; what the command does now is not known.
     #[error("{what}: the connection was lost: {reason}")]
     Lost { what: String, reason: String },
+    /// It was started and has not ended by itself.
+    #[error("{what}: {reason}")]
+    Vanished { what: String, reason: String },
     #[error("{what}: stopped after {}", crate::text::duration(*after))]
     TimedOut { what: String, after: std::time::Duration },
     #[error("{what}: cancelled")]
@@ -61,4 +96,20 @@ pub trait Runner: Send + Sync {
         on_line: &'a (dyn Fn(Stream, &str) + Send + Sync),
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Exit, ExecError>>;
+}
+
+/// A host: commands can be left to it.
+pub trait Host: Runner {
+    /// Starts a command under a name, once however often this is called, and follows it to its end: through
+    /// lost connections, and from where an earlier process left off.
+    fn follow<'a>(
+        &'a self,
+        job: &'a Detached<'a>,
+        follow: &'a dyn Follow,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Exit, ExecError>>;
+    /// Looks how a detached command stands; changes nothing.
+    fn standing<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Standing, ExecError>>;
+    /// Forgets a detached command that has ended. Best effort.
+    fn clear<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()>;
 }

@@ -5,6 +5,7 @@
 //! what Houston does stands in the environment file.
 
 mod config;
+mod detached;
 mod error;
 mod remote;
 
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, ExecError, Exit, Runner, Stream};
+use super::{Command, Detached, ExecError, Exit, Follow, Runner, Standing, Stream};
 use crate::config::environment::Host;
 use crate::ids::EnvName;
 use crate::secret::Redactor;
@@ -364,6 +365,32 @@ impl Runner for SshHost {
             };
             job.run(on_line, cancel, deadline).await
         })
+    }
+}
+
+impl super::Host for SshHost {
+    fn follow<'a>(
+        &'a self,
+        job: &'a Detached<'a>,
+        follow: &'a dyn Follow,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Exit, ExecError>> {
+        Box::pin(async move {
+            let what = format!("`{}` on {}", job.command.program, self.name());
+            let _permit = tokio::select! {
+                permit = self.0.channels.acquire() => permit.expect("the semaphore is never closed"),
+                () = cancel.cancelled(), if !job.resumed => return Err(ExecError::Cancelled { what }),
+            };
+            detached::Job { host: self, job, what, follow, cancel }.run().await
+        })
+    }
+
+    fn standing<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Standing, ExecError>> {
+        Box::pin(detached::standing(self, name))
+    }
+
+    fn clear<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(detached::clear(self, name))
     }
 }
 

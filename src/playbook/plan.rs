@@ -12,11 +12,11 @@ use super::model::{
     ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepTemplate,
     UndoTemplate,
 };
-use super::steps::{Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
+use super::steps::{Earlier, Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
 use super::template::{self, Scope, TemplateError};
 use crate::clock::Clock;
 use crate::config::environment::{Environment, Service};
-use crate::ids::{EffectToken, RunId, ServiceName, StepId};
+use crate::ids::{EffectToken, MessageId, RunId, ServiceName, StepId};
 use crate::secret::Redactor;
 
 /// What is to be planned.
@@ -145,7 +145,8 @@ impl Planner {
             redactor: self.redactor.clone(),
             cancel: CancellationToken::new(),
             progress: Arc::new(Silent),
-            token: EffectToken::new(RunId(0), 0),
+            token: EffectToken::new(RunId(0), &MessageId::from("plan"), 0),
+            earlier: Earlier::default(),
             outputs: Arc::default(),
             planned: Preview::default(),
         };

@@ -4,6 +4,7 @@
 
 pub mod engine;
 pub mod event;
+mod followed;
 pub mod journal;
 pub mod locks;
 pub mod next;

@@ -133,6 +133,15 @@ pub struct StepRecord {
     /// attempt that did nothing does not take that back.
     #[serde(default)]
     pub touched: bool,
+    /// Attempts that have come to their end, and failed.
+    #[serde(default)]
+    pub ended: u32,
+    /// An attempt was begun whose end nobody saw: what it started may be going on, or still come about.
+    #[serde(default)]
+    pub open: bool,
+    /// Attempts to undo it that have come to their end, and failed.
+    #[serde(default)]
+    pub undo_ended: u32,
 }
 
 /// How the approval ended.
@@ -225,6 +234,9 @@ impl RunState {
             resumed: false,
             error: None,
             touched: false,
+            ended: 0,
+            open: false,
+            undo_ended: 0,
         };
         Ok(Self {
             id: record.run,
@@ -437,6 +449,7 @@ impl RunState {
                 let resumed = matches!(slot.state, StepState::Running { .. });
                 slot.resumed |= resumed;
                 slot.touched |= resumed;
+                slot.open |= resumed;
                 slot.started_at.get_or_insert(at);
                 slot.state = StepState::Running { attempt: *attempt, since: at };
             }
@@ -456,6 +469,8 @@ impl RunState {
                 };
                 slot.ended_at = Some(at);
                 slot.touched |= error.effects == Effects::Possible;
+                slot.open = error.under_way;
+                slot.ended += u32::from(!error.under_way);
                 slot.error = Some(error.clone());
                 slot.state = StepState::Failed { attempt, error: error.clone() };
             }
@@ -520,6 +535,7 @@ impl RunState {
                     Resolution::Undo => {
                         let error = StepError::new("its outcome is unknown; it is undone").with_effects();
                         slot.touched = true;
+                        slot.open = true;
                         slot.error = Some(error.clone());
                         slot.state = StepState::Failed { attempt, error };
                     }
@@ -592,6 +608,7 @@ impl RunState {
                 let StepState::Undoing { attempt, output } = &slot.state else {
                     return Err(refuse("the step is not being undone"));
                 };
+                slot.undo_ended += u32::from(!error.under_way);
                 slot.state =
                     StepState::UndoFailed { attempt: *attempt, output: output.clone(), error: error.clone() };
             }

@@ -52,10 +52,12 @@ pub enum Tree {
     Watches = 11,
     /// run id ‖ sequence number → what the audit log has not been told yet
     Owed = 12,
+    /// run id ‖ step ‖ whether it is the undo → how far a command's output was followed
+    Followed = 13,
 }
 
 impl Tree {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -69,6 +71,7 @@ impl Tree {
         Self::People,
         Self::Watches,
         Self::Owed,
+        Self::Followed,
     ];
 
     fn key(self, key: &[u8]) -> Vec<u8> {

@@ -14,6 +14,7 @@ mod config_support;
 mod delivery;
 mod demo;
 mod deploy;
+mod detached;
 mod docs;
 mod engine;
 mod gateway;

@@ -18,15 +18,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A pool of its own, and the sshd as a host. `None`: there is no sshd.
-struct Part {
-    pool: SshPool,
-    host: Host,
-    redactor: Redactor,
-    dir: tempfile::TempDir,
+pub struct Part {
+    pub pool: SshPool,
+    pub host: Host,
+    pub redactor: Redactor,
+    pub dir: tempfile::TempDir,
 }
 
 #[expect(clippy::print_stderr, reason = "a skip must be seen: `./test` looks for this line")]
-fn part() -> Option<Part> {
+pub fn part() -> Option<Part> {
     let base = match std::env::var_os("HOUSTON_TEST_SSHD") {
         Some(base) => PathBuf::from(base),
         None if std::env::var_os("CI").is_some_and(|ci| ci == "true") => {
@@ -50,22 +50,25 @@ fn part() -> Option<Part> {
     };
     let dir = tempfile::tempdir().expect("a folder");
     let redactor = Redactor::new();
-    let options = SshOptions {
-        alive_interval: Duration::from_secs(1),
-        grace: Duration::from_secs(1),
-        ..SshOptions::default()
-    };
-    let pool = SshPool::new(dir.path(), options, redactor.clone()).expect("a pool");
+    let pool = SshPool::new(dir.path(), options(), redactor.clone()).expect("a pool");
     Some(Part { pool, host, redactor, dir })
 }
 
+pub fn options() -> SshOptions {
+    SshOptions {
+        alive_interval: Duration::from_secs(1),
+        grace: Duration::from_secs(1),
+        ..SshOptions::default()
+    }
+}
+
 impl Part {
-    fn ssh(&self) -> SshHost {
+    pub fn ssh(&self) -> SshHost {
         self.pool.host(&EnvName::new("test"), &self.host)
     }
 }
 
-fn argv(words: &[&str]) -> Command {
+pub fn argv(words: &[&str]) -> Command {
     Command {
         program: words[0].into(),
         args: words[1..].iter().map(|w| (*w).to_owned()).collect(),
@@ -74,7 +77,7 @@ fn argv(words: &[&str]) -> Command {
     }
 }
 
-fn sh(script: &str) -> Command {
+pub fn sh(script: &str) -> Command {
     argv(&["sh", "-c", script])
 }
 
@@ -82,18 +85,18 @@ async fn run(ssh: &SshHost, command: &Command) -> Result<Exit, ExecError> {
     ssh.run(command, &|_, _| {}, &CancellationToken::new()).await
 }
 
-async fn tail(ssh: &SshHost, script: &str) -> String {
+pub async fn tail(ssh: &SshHost, script: &str) -> String {
     run(ssh, &sh(script)).await.expect("runs").tail
 }
 
 /// Kills the server's end of the connection, as a crash or a cut would. The host is this machine.
-async fn kill_connection(ssh: &SshHost) {
+pub async fn kill_connection(ssh: &SshHost) {
     // The parent of a command is the sshd that serves the connection.
     let server: i32 = tail(ssh, "echo $PPID").await.trim().parse().expect("a process id");
     kill(Pid::from_raw(server), Signal::SIGKILL).expect("the connection's sshd is there");
 }
 
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "never happened: {what}");
@@ -101,7 +104,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn is_gone(process: i32) -> bool {
+pub fn is_gone(process: i32) -> bool {
     kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
 }
 

@@ -19,7 +19,7 @@ tour:
 "#;
 
 /// A house whose `!tour prod COLOUR` takes these steps, and nobody's approval.
-async fn house(steps: &str, clock: Clock, more: &str) -> House {
+pub async fn house(steps: &str, clock: Clock, more: &str) -> House {
     let playbook = format!(
         "description: One of everything\ninputs:\n  environment: {{type: environment}}\n  colour: {{type: text}}\n\
          on_failure: undo\nsteps:\n{steps}"

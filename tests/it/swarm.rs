@@ -62,7 +62,7 @@ impl World for Outside {
         let declared = self.declared.lock().unwrap();
         declared.get(service).cloned().ok_or_else(|| StepError::new(format!("no service `{service}`")))
     }
-    fn host(&self, _: &EnvName, host: &str) -> Result<Arc<dyn houston::exec::Runner>, StepError> {
+    fn host(&self, _: &EnvName, host: &str) -> Result<Arc<dyn houston::exec::Host>, StepError> {
         Err(StepError::new(format!("no host `{host}`")))
     }
     fn notify<'a>(
@@ -130,7 +130,8 @@ impl Bench {
             redactor: self.redactor.clone(),
             cancel: CancellationToken::new(),
             progress: self.lines.clone(),
-            token: EffectToken::new(run, 0),
+            token: EffectToken::new(run, &"card".into(), 0),
+            earlier: Default::default(),
             outputs: Arc::default(),
             planned: Preview::default(),
         };

@@ -36,7 +36,7 @@ start)
     "$sshd" -f /dev/null -h "$base/host" -E "$base/log" -o "ListenAddress=127.0.0.1:$port" \
       -o "PidFile=$base/pid" -o "AuthorizedKeysFile=$base/authorized_keys" -o PasswordAuthentication=no \
       -o KbdInteractiveAuthentication=no -o PermitRootLogin=prohibit-password -o UsePAM=no \
-      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 || continue
+      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 -o "SetEnv=XDG_STATE_HOME=$base/state" || continue
     for _ in $(seq 50); do running && break; sleep .1; done
     if running; then
       echo "$port" >"$base/port"

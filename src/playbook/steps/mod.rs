@@ -94,6 +94,9 @@ pub struct StepError {
     /// What was put there does not work: a verdict on the version, not on the way to it.
     #[serde(default)]
     pub unfit: bool,
+    /// What was started may still be going on: another attempt takes it up, and starts nothing beside it.
+    #[serde(default)]
+    pub under_way: bool,
 }
 
 impl StepError {
@@ -108,6 +111,7 @@ impl StepError {
             effects: Effects::None,
             cancelled: false,
             unfit: false,
+            under_way: false,
         }
     }
     #[must_use]
@@ -141,6 +145,11 @@ impl StepError {
         self
     }
     #[must_use]
+    pub fn under_way(mut self) -> Self {
+        self.under_way = true;
+        self
+    }
+    #[must_use]
     pub fn cancelled(mut self) -> Self {
         self.cancelled = true;
         self
@@ -167,6 +176,8 @@ pub trait Progress: Send + Sync {
     fn status(&self, line: &str);
     /// A line of output, for the transcript.
     fn output(&self, line: &str);
+    /// Everything before this byte of the output was handed on: where to go on after a crash.
+    fn followed(&self, _bytes: u64) {}
 }
 
 /// What a step is given.
@@ -182,10 +193,22 @@ pub struct StepContext {
     pub progress: Arc<dyn Progress>,
     /// Put where the outside can show it again.
     pub token: EffectToken,
+    pub earlier: Earlier,
     /// Outputs of the steps before, by step id.
     pub outputs: Arc<BTreeMap<String, Json>>,
     /// This step's preview as the plan pinned it.
     pub planned: Preview,
+}
+
+/// What is known of attempts before this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// How many have come to their end, and failed.
+    pub ended: u32,
+    /// One was begun whose end nobody saw: what it started may be there, or still come about.
+    pub open: bool,
+    /// What [`Progress::followed`] was told last, of this attempt.
+    pub followed: u64,
 }
 
 /// The outside as steps may reach it. Implemented by `app` over the configuration and the providers.
@@ -199,7 +222,7 @@ pub trait World: Send + Sync {
         service: &ServiceName,
     ) -> Result<crate::config::environment::Service, StepError>;
     /// A runner for commands on a host of an environment.
-    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Runner>, StepError>;
+    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Host>, StepError>;
     /// Posts a message into a room (by name or id), once per `token`.
     fn notify<'a>(
         &'a self,
@@ -260,6 +283,15 @@ pub trait StepKind: Send + Sync {
         _params: &'a Json,
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async { Ok(Probed::Unknown("this step kind cannot look whether it happened".into())) })
+    }
+    /// Whether what [`StepKind::run`] started goes on without Houston, and is found again: then nobody waits for
+    /// it when Houston stops.
+    fn outlives(&self, _params: &Json) -> bool {
+        false
+    }
+    /// The outcome is durable: what was kept outside to find the step by can go. Best effort.
+    fn forget<'a>(&'a self, _context: &'a StepContext, _params: &'a Json) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
     /// Reverses the step. Idempotent. `output` is absent when the step failed with possible effects.
     fn undo<'a>(

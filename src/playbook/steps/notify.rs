@@ -83,7 +83,7 @@ mod tests {
         let given = json!({ "room": "ops", "text": "the secret-word works" });
         Notify.run(&context(&script, &lines), &given).await.expect("sent");
         let sent = script.notices.lock().expect("not poisoned").clone();
-        let expected = ("ops".to_owned(), "the [redacted] works".to_owned(), "houston-R-7-2".to_owned());
+        let expected = ("ops".to_owned(), "the [redacted] works".to_owned(), "houston-R-7-card-2".to_owned());
         assert_eq!(sent, [expected]);
     }
 }

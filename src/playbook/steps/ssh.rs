@@ -1,12 +1,15 @@
-//! `ssh`: runs a command on a host of the environment.
+//! `ssh`: runs a command on a host of the environment. One that may change something is left to the host under
+//! a name made of run and step, and followed: it outlives the connection and Houston, and starts once.
 //!
 //! Must not: build a shell string. A command is a list of words.
+
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
-use super::{ParamKind, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, params};
-use crate::exec::{Command, ExecError, Stream};
+use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use crate::exec::{Command, Detached, ExecError, Follow, Host, Standing, Stream};
 use crate::playbook::model::Preview;
 use crate::text::{code, defuse};
 
@@ -40,8 +43,9 @@ const PARAMS: &[ParamSpec] = &[
         name: "repeat",
         kind: ParamKind::Enum(&["safe", "idempotent", "once"]),
         required: false,
-        doc: "What a repeat means: it only reads (`safe`), it ends in the same state (`idempotent`), or it must \
-              not be repeated by itself (`once`). Default `once`.",
+        doc: "What a repeat means: it only reads (`safe`: it runs within the connection, and again after a crash), \
+              it ends in the same state (`idempotent`: run again when the host took it down), or it must not be \
+              repeated by itself (`once`). Default `once`.",
     },
 ];
 
@@ -69,17 +73,11 @@ impl StepKind for Ssh {
         PARAMS
     }
     fn repeat(&self, given: &Json) -> Repeat {
-        match params::text(given, "repeat") {
-            Some("safe") => Repeat::Safe,
-            Some("idempotent") => Repeat::Idempotent,
-            _ => Repeat::Once,
-        }
+        // What does not only read is found again by its name.
+        if reads_only(given) { Repeat::Safe } else { Repeat::Keyed }
     }
     fn undo_mode(&self, given: &Json) -> UndoMode {
-        match self.repeat(given) {
-            Repeat::Safe => UndoMode::NotNeeded,
-            _ => UndoMode::Impossible,
-        }
+        if reads_only(given) { UndoMode::NotNeeded } else { UndoMode::Impossible }
     }
     fn title(&self, given: &Json) -> String {
         let words = params::list(given, "command").join(" ");
@@ -98,9 +96,8 @@ impl StepKind for Ssh {
     ) -> BoxFuture<'a, Result<Preview, StepError>> {
         Box::pin(async move {
             command(given)?;
-            let environment = super::swarm_service::environment(context)?;
             // Only whether the host is known: a plan must not hang on a host that is down.
-            context.world.host(environment, params::required(given, "host")?)?;
+            host(context, given)?;
             Ok(Preview::default())
         })
     }
@@ -113,15 +110,22 @@ impl StepKind for Ssh {
         Box::pin(async move {
             let command = command(given)?;
             let expected = params::integer(given, "expect_exit")?.unwrap_or(0);
-            let environment = super::swarm_service::environment(context)?;
-            let runner = context.world.host(environment, params::required(given, "host")?)?;
+            let host = host(context, given)?;
             let redact = |t: &str| context.redactor.redact(t).into_owned();
-            let say = |_: Stream, line: &str| context.progress.output(&redact(line));
-            let reads_only = self.repeat(given) == Repeat::Safe;
-            let exit = match runner.run(&command, &say, &context.cancel).await {
-                Ok(exit) => exit,
-                Err(error) => return Err(explain(&error, reads_only)),
+            let reads_only = reads_only(given);
+            let ended = if reads_only {
+                let say = |_: Stream, line: &str| context.progress.output(&redact(line));
+                host.run(&command, &say, &context.cancel).await
+            } else {
+                let job = Detached {
+                    name: &job_name(context),
+                    command: &command,
+                    seen: context.earlier.followed,
+                    resumed: context.earlier.open,
+                };
+                host.follow(&job, &Followed(context), &context.cancel).await
             };
+            let exit = ended.map_err(|error| explain(&error, params::text(given, "repeat")))?;
             let tail = redact(&defuse(&exit.tail));
             if exit.code.is_some_and(|c| u64::try_from(c) == Ok(expected)) {
                 return Ok(json!({ "exit": exit.code, "tail": tail }));
@@ -130,23 +134,85 @@ impl StepKind for Ssh {
                 Some(status) => format!("ended with status {status}"),
                 None => "was killed by a signal".to_owned(),
             };
-            let message = format!("{} on {} {how}", code(&command.program), code(&runner.name()));
+            let message = format!("{} on {} {how}", code(&command.program), code(&host.name()));
             let error = StepError::new(message);
             let error = if tail.is_empty() { error } else { error.tail(tail) };
             Err(if reads_only { error } else { error.with_effects() })
         })
     }
+
+    fn probe<'a>(
+        &'a self,
+        context: &'a StepContext,
+        given: &'a Json,
+    ) -> BoxFuture<'a, Result<Probed, StepError>> {
+        Box::pin(async move {
+            match host(context, given)?.standing(&job_name(context)).await {
+                Ok(Standing::Absent) => Ok(Probed::DidNotHappen),
+                Ok(Standing::Running | Standing::Ended) => Ok(Probed::UnderWay),
+                Err(error) => Err(StepError::new(defuse(&error.to_string()).into_owned()).transient()),
+            }
+        })
+    }
+
+    fn outlives(&self, given: &Json) -> bool {
+        !reads_only(given)
+    }
+
+    fn forget<'a>(&'a self, context: &'a StepContext, given: &'a Json) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if !reads_only(given)
+                && let Ok(host) = host(context, given)
+            {
+                host.clear(&job_name(context)).await;
+            }
+        })
+    }
 }
 
-fn explain(error: &ExecError, reads_only: bool) -> StepError {
+fn reads_only(given: &Json) -> bool {
+    params::text(given, "repeat") == Some("safe")
+}
+
+fn host(context: &StepContext, given: &Json) -> Result<Arc<dyn Host>, StepError> {
+    let environment = super::swarm_service::environment(context)?;
+    context.world.host(environment, params::required(given, "host")?)
+}
+
+/// An attempt whose end was seen is not taken up again: the next one has a name of its own.
+fn job_name(context: &StepContext) -> String {
+    format!("{}-{}", context.token, context.earlier.ended)
+}
+
+/// Where a detached command's output goes.
+struct Followed<'a>(&'a StepContext);
+
+impl Follow for Followed<'_> {
+    fn line(&self, line: &str) {
+        self.0.progress.output(&self.0.redactor.redact(line));
+    }
+    fn seen(&self, bytes: u64) {
+        self.0.progress.followed(bytes);
+    }
+    fn status(&self, text: &str) {
+        self.0.progress.status(&defuse(text));
+    }
+}
+
+fn explain(error: &ExecError, repeat: Option<&str>) -> StepError {
+    let reads_only = repeat == Some("safe");
     let out = StepError::new(defuse(&error.to_string()).into_owned());
     let out = match error {
         ExecError::NotStarted { hint, transient, .. } => {
             return StepError { hint: hint.clone(), transient: *transient, ..out };
         }
-        ExecError::Lost { .. } => {
-            out.transient().hint("it may still be running there: look before you repeat it")
-        }
+        ExecError::Lost { .. } if reads_only => out.transient(),
+        ExecError::Lost { .. } => out.transient().under_way().hint(
+            "it may still be running there; `retry` follows what was started, and starts nothing beside it",
+        ),
+        // Whatever ended it is over; whether that left something half done is for the command to know.
+        ExecError::Vanished { .. } if repeat == Some("idempotent") => out.transient(),
+        ExecError::Vanished { .. } => out.hint("look at what it has done before you repeat it"),
         ExecError::TimedOut { .. } => out,
         ExecError::Cancelled { .. } => out.cancelled(),
     };

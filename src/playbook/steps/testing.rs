@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Progress, StepContext, StepError, World};
 use crate::clock::Clock;
-use crate::exec::{Command, ExecError, Exit, Runner, Stream};
+use crate::exec::{Command, Detached, ExecError, Exit, Follow, Host, Runner, Standing, Stream};
 use crate::ids::{EffectToken, EnvName, RunId, ServiceName};
 use crate::playbook::model::Preview;
 use crate::secret::Redactor;
@@ -43,6 +43,23 @@ impl Runner for ScriptedRunner {
     }
 }
 
+impl Host for ScriptedRunner {
+    fn follow<'a>(
+        &'a self,
+        job: &'a Detached<'a>,
+        follow: &'a dyn Follow,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Exit, ExecError>> {
+        Box::pin(async move { self.run(job.command, &|_, line| follow.line(line), cancel).await })
+    }
+    fn standing<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Standing, ExecError>> {
+        Box::pin(async { Ok(Standing::Absent) })
+    }
+    fn clear<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+}
+
 pub(super) struct TestWorld(pub Arc<Scripted>);
 
 impl World for TestWorld {
@@ -56,7 +73,7 @@ impl World for TestWorld {
     ) -> Result<crate::config::environment::Service, StepError> {
         Err(StepError::new("no services in this test"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Runner>, StepError> {
+    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
         Ok(Arc::new(ScriptedRunner(self.0.clone())))
     }
     fn notify<'a>(
@@ -97,7 +114,8 @@ pub(super) fn context(script: &Arc<Scripted>, lines: &Arc<Lines>) -> StepContext
         redactor,
         cancel: CancellationToken::new(),
         progress: lines.clone(),
-        token: EffectToken::new(RunId(7), 2),
+        token: EffectToken::new(RunId(7), &"card".into(), 2),
+        earlier: super::Earlier::default(),
         outputs: Arc::new(BTreeMap::new()),
         planned: Preview::default(),
     }

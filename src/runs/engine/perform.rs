@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{CANCEL_GRACE, Engine, GRACE, Work};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview};
-use crate::playbook::steps::{Pause, Probed, Progress, StepContext, StepError, StepKind};
+use crate::playbook::steps::{Earlier, Pause, Probed, Progress, StepContext, StepError, StepKind};
 use crate::runs::event::{Event, Outcome};
+use crate::runs::followed::{self, Place};
 use crate::runs::locks::LockProof;
 use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next};
 use crate::runs::outbox::Notice;
@@ -26,6 +27,9 @@ use crate::store::Batch;
 
 /// What a look at the world may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// What clearing away may take.
+const FORGET_LIMIT: Duration = Duration::from_secs(30);
 
 /// A step whose intent is durable.
 struct Begun {
@@ -44,7 +48,7 @@ impl Engine {
         let kind = match self.kind(&planned.kind) {
             Ok(kind) => kind,
             Err(error) => {
-                let events = vec![started(run, step, attempt), Event::StepFailed { step, error }];
+                let events = vec![started(state, step, attempt), Event::StepFailed { step, error }];
                 self.decide(state, events, Vec::new()).await;
                 return;
             }
@@ -65,18 +69,24 @@ impl Engine {
         // run, and the intent is not taken.
         let cancel = self.begin(run, Work::Step(step));
         self.learn_what_is_usual(state);
-        let intent = vec![started(run, step, attempt)];
+        let intent = vec![started(state, step, attempt)];
         let begun = self.decide(state, intent, Vec::new()).await;
         let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
-            let outcome = self.carry_out(&step).await;
+            // Houston stops, and the next one finds it under way.
+            let Some(outcome) = self.carry_out(&step).await else { break };
+            let open = matches!(&outcome, Event::StepFailed { error, .. } if error.under_way);
             begun = self.conclude(run, outcome).await;
+            if !open {
+                self.forget(step);
+            }
         }
         self.end(run);
     }
 
-    /// Acts, and says what came of it. The intent is durable.
-    async fn carry_out(&self, begun: &Begun) -> Event {
+    /// Acts, and says what came of it. The intent is durable. `None`: Houston stops, and the step goes on
+    /// without it.
+    async fn carry_out(&self, begun: &Begun) -> Option<Event> {
         let Begun { state, step, attempt, kind, cancel } = begun;
         let (run, step) = (state.id, *step);
         let planned = &state.plan.steps[step];
@@ -89,11 +99,15 @@ impl Engine {
             .transcripts
             .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
         let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
-        let result = self.bounded(kind.run(&context, &planned.params), limit, cancel).await;
+        let work = self.bounded(kind.run(&context, &planned.params), limit, cancel);
+        let result = tokio::select! {
+            result = work => result,
+            () = self.0.shutdown.cancelled(), if kind.outlives(&planned.params) => return None,
+        };
         let error = match result {
             Ok(output) => {
                 let output = self.0.parts.redactor.redact_json(&output);
-                return Event::StepSucceeded { step, output, adopted: false };
+                return Some(Event::StepSucceeded { step, output, adopted: false });
             }
             Err(error) => self.redact(error),
         };
@@ -105,7 +119,21 @@ impl Engine {
         if let Some(detail) = &error.detail {
             tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
         }
-        Event::StepFailed { step, error }
+        Some(Event::StepFailed { step, error })
+    }
+
+    /// Lets the kind clear away what it kept outside to find the step by; nobody waits for that.
+    fn forget(&self, step: Begun) {
+        let engine = self.clone();
+        self.0.tasks.spawn(async move {
+            let context = engine.context(&step.state, Work::Step(step.step), CancellationToken::new());
+            let params = &step.state.plan.steps[step.step].params;
+            let forget = AssertUnwindSafe(step.kind.forget(&context, params)).catch_unwind();
+            tokio::select! {
+                _ = tokio::time::timeout(FORGET_LIMIT, forget) => {}
+                () = engine.0.shutdown.cancelled() => {}
+            }
+        });
     }
 
     /// Appends an outcome and, where a step follows at once, the intent of that: one batch and one sync for
@@ -115,7 +143,7 @@ impl Engine {
             && let Some((step, attempt, kind)) = self.follower(&seen, &outcome)
         {
             let cancel = self.begin(run, Work::Step(step));
-            let events = vec![outcome.clone(), started(run, step, attempt)];
+            let events = vec![outcome.clone(), started(&seen, step, attempt)];
             if let Some(state) = self.decide(&seen, events, Vec::new()).await {
                 return Some(Begun { state, step, attempt, kind, cancel });
             }
@@ -257,6 +285,9 @@ impl Engine {
         let run = state.id;
         let mut batch = Batch::new();
         releases::record(state, self.now(), &mut batch);
+        if let Err(error) = followed::forget(run, &self.0.parts.store, &mut batch) {
+            tracing::warn!(run.id = %run, %error, "what was followed of it stays in the store");
+        }
         let notices = vec![Notice::Progress { run }, Notice::result(run)];
         let events = vec![Event::Finished { outcome }];
         if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {
@@ -320,21 +351,28 @@ impl Engine {
 
     pub(super) fn context(&self, state: &RunState, work: Work, cancel: CancellationToken) -> StepContext {
         let parts = &self.0.parts;
-        let (token, planned) = match work {
-            Work::Step(step) | Work::Look(step) => {
-                (EffectToken::new(state.id, step), state.plan.steps[step].preview.clone())
-            }
-            Work::Undo(step) => (EffectToken::of_undo(state.id, step), Preview::default()),
+        let (run, card, step) = (state.id, &state.card, work.step());
+        let record = &state.steps[step];
+        let undo = matches!(work, Work::Undo(_));
+        let (token, planned, ended, open) = if undo {
+            // Whether an earlier process began it is not recorded.
+            (EffectToken::of_undo(run, card, step), Preview::default(), record.undo_ended, true)
+        } else {
+            let planned = state.plan.steps[step].preview.clone();
+            (EffectToken::new(run, card, step), planned, record.ended, record.open)
         };
+        let place = Place { run, step, undo, ended };
+        let earlier = Earlier { ended, open, followed: place.read(&parts.store) };
         StepContext {
             world: self.footing(state.id).world,
             environment: state.plan.environment.clone(),
-            service: state.plan.steps[work.step()].service.clone(),
+            service: state.plan.steps[step].service.clone(),
             clock: parts.clock.clone(),
             redactor: parts.redactor.clone(),
             cancel,
-            progress: Arc::new(Reporter { engine: self.clone(), run: state.id }),
+            progress: Arc::new(Reporter { engine: self.clone(), place }),
             token,
+            earlier,
             outputs: Arc::new(state.outputs()),
             planned,
         }
@@ -397,26 +435,31 @@ fn bug(_panic: Box<dyn std::any::Any + Send>) -> StepError {
     StepError::new("the step failed unexpectedly; this is a bug in Houston").with_effects()
 }
 
-fn started(run: RunId, step: usize, attempt: u32) -> Event {
-    Event::StepStarted { step, attempt, token: EffectToken::new(run, step) }
+fn started(run: &RunState, step: usize, attempt: u32) -> Event {
+    Event::StepStarted { step, attempt, token: EffectToken::new(run.id, &run.card, step) }
 }
 
 /// Progress of one run's step: the last line for the room, every line for the transcript.
 struct Reporter {
     engine: Engine,
-    run: RunId,
+    place: Place,
 }
 
 impl Progress for Reporter {
     fn status(&self, line: &str) {
         let line = self.engine.0.parts.redactor.redact(line).into_owned();
-        self.engine.0.parts.transcripts.line(self.run, &line);
-        if let Some(live) = self.engine.live_map().get_mut(&self.run) {
+        self.engine.0.parts.transcripts.line(self.place.run, &line);
+        if let Some(live) = self.engine.live_map().get_mut(&self.place.run) {
             live.status = Some(line);
         }
-        let _ = self.engine.0.changed.send(self.run);
+        let _ = self.engine.0.changed.send(self.place.run);
     }
     fn output(&self, line: &str) {
-        self.engine.0.parts.transcripts.line(self.run, line);
+        self.engine.0.parts.transcripts.line(self.place.run, line);
+    }
+    fn followed(&self, bytes: u64) {
+        if let Err(error) = self.place.write(&self.engine.0.parts.store, bytes) {
+            tracing::warn!(run.id = %self.place.run, %error, "how far output was followed cannot be kept");
+        }
     }
 }

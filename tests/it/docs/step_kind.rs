@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use houston::clock::Clock;
 use houston::config::Config;
 use houston::config::environment::Service;
-use houston::exec::Runner;
+use houston::exec::Host;
 use houston::ids::{EffectToken, EnvName, RunId, ServiceName};
 use houston::playbook::model::Preview;
 use houston::playbook::steps::{Progress, StepContext, StepError, StepKind, World, registry};
@@ -28,7 +28,7 @@ impl World for Nothing {
     fn service(&self, _: &EnvName, _: &ServiceName) -> Result<Service, StepError> {
         Err(StepError::new("no service"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Runner>, StepError> {
+    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
         Err(StepError::new("no host"))
     }
     fn notify<'a>(
@@ -58,7 +58,8 @@ fn context() -> StepContext {
         redactor: Redactor::new(),
         cancel: CancellationToken::new(),
         progress: Arc::new(Nothing),
-        token: EffectToken::new(RunId(1), 0),
+        token: EffectToken::new(RunId(1), &"card".into(), 0),
+        earlier: Default::default(),
         outputs: Arc::new(BTreeMap::new()),
         planned: Preview::default(),
     }

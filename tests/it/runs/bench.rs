@@ -247,7 +247,7 @@ impl World for Nowhere {
     ) -> Result<houston::config::environment::Service, StepError> {
         Err(StepError::new("no service"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn houston::exec::Runner>, StepError> {
+    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn houston::exec::Host>, StepError> {
         Err(StepError::new("no host"))
     }
     fn notify<'a>(

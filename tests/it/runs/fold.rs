@@ -71,7 +71,9 @@ fn any_event() -> impl Strategy<Value = Event> {
             9 => Event::Voided { differences: Vec::new() },
             10 => Event::Queued { behind: vec!["R-0".into()] },
             11 => Event::Started,
-            12 | 13 => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) },
+            12 | 13 => {
+                Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) }
+            }
             14 | 15 => Event::StepSucceeded { step, output: Json::Null, adopted: flag },
             16 => Event::StepFailed { step, error },
             17 => Event::RetryAt { step, at: Timestamp::UNIX_EPOCH },
@@ -164,9 +166,9 @@ proptest! {
         let event = match next(&state, Timestamp::from_second(later).unwrap()) {
             Next::Rest | Next::Sleep(_) => return Ok(()),
             Next::Expire => Event::Expired,
-            Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) },
+            Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) },
             Next::Recover { step, attempt } => {
-                Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), step) }
+                Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), &"card".into(), step) }
             }
             Next::ScheduleRetry { step, at } => Event::RetryAt { step, at },
             Next::Pause { step } => Event::Paused { step },
@@ -207,8 +209,11 @@ fn what_is_next_follows_from_the_state_alone() {
         log.extend(events.iter().enumerate().map(|(i, event)| recorded(i as u32 + 1, event.clone())));
         RunState::fold(&log).unwrap().unwrap()
     };
-    let started =
-        |step, attempt| Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), step) };
+    let started = |step, attempt| Event::StepStarted {
+        step,
+        attempt,
+        token: EffectToken::new(RunId(1), &"card".into(), step),
+    };
     let succeeded = |step| Event::StepSucceeded { step, output: Json::Null, adopted: false };
     let failed = |error: StepError| Event::StepFailed { step: 0, error };
     let cancel = Event::CancelRequested { by: actor("bob") };

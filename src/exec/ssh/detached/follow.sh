@@ -1,0 +1,62 @@
+# Hands out the output of a job from an offset on, until it has ended, and says how. Must not: change anything.
+# $1 mark of our lines, which go to standard error · $2 name · $3 bytes seen already · $4 `once`: do not wait
+mark=$1 seen=$3 once=$4
+job=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs/$2
+say() { echo "$mark $*" >&2 || exit 1; }
+if [ ! -d "$job/claim" ]; then
+  say absent
+  exit 0
+fi
+pid= begun= boot= rounds=0
+# Whether a process of the group is there, of whichever user; what only waits to be reaped does not count.
+alive() {
+  kill -0 "-$pid" 2>/dev/null && [ $((rounds % 25)) -ne 0 ] && return 0
+  if list=$(ps -e -o pgid=,stat= 2>/dev/null) && [ -n "$list" ]; then
+    printf '%s\n' "$list" | grep -q "^ *$pid  *[^Z]"
+  else
+    kill -0 "-$pid" 2>/dev/null
+  fi
+}
+# How it stands, as one word.
+stands() {
+  [ -s "$job/pid" ] || { echo starting; return; }
+  read -r pid begun boot <"$job/pid"
+  now=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+  if [ "$boot" != - ] && [ "${now:--}" != "$boot" ]; then echo rebooted; return; fi
+  # Somebody else's process may have got the number since.
+  is=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)
+  if [ -n "$is" ] && [ "$begun" != - ] && [ "$is" != "$begun" ]; then echo killed; return; fi
+  if alive; then echo alive; else echo killed; fi
+}
+while :; do
+  how=
+  if [ -f "$job/status" ]; then
+    read -r status <"$job/status"
+    how="ended $status"
+  else
+    how=$(stands)
+    # It may have ended between the two looks.
+    [ "$how" = killed ] && [ -f "$job/status" ] && continue
+  fi
+  if [ "$once" != once ]; then
+    size=$(wc -c <"$job/out" 2>/dev/null) || size=0
+    if [ $((size)) -gt "$seen" ]; then
+      tail -c +$((seen + 1)) "$job/out" | head -c $((size - seen)) || exit 1
+      seen=$((size))
+    fi
+  fi
+  case $how in
+  alive | starting)
+    if [ "$once" = once ]; then say "$how"; exit 0; fi
+    [ $how = starting ] && [ $rounds -gt 50 ] && { say killed; exit 0; }
+    ;;
+  *)
+    say "$how"
+    exit 0
+    ;;
+  esac
+  # Writing is how it is noticed that nobody listens any more.
+  rounds=$((rounds + 1))
+  [ $((rounds % 25)) -eq 0 ] && say listening
+  sleep 0.2 2>/dev/null || sleep 1
+done

@@ -1,0 +1,38 @@
+# Starts a command once under a name, apart from the connection, and tells that it has begun. Run again under
+# the same name it starts nothing. Must not: wait for the command.
+# $1 mark of our lines · $2 name · $3 text of wrap.sh · $4 text of the command · standard input: the command's
+mark=$1 name=$2
+umask 077
+jobs=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs
+job=$jobs/$name
+mkdir -p "$job" || exit 1
+# What nobody came back for.
+find "$jobs" -mindepth 2 -maxdepth 2 -name status -mtime +30 2>/dev/null | while read -r old; do
+  rm -rf "${old%/status}"
+done
+if [ ! -d "$job/claim" ]; then
+  cat >"$job/in.$$" && mv "$job/in.$$" "$job/in" || exit 1
+  printf '%s\n' "$4" >"$job/command.$$" && mv "$job/command.$$" "$job/command" || exit 1
+  printf '%s\n' "$3" >"$job/wrap.$$" && mv "$job/wrap.$$" "$job/wrap" || exit 1
+  if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-run >/dev/null 2>&1; then
+    # A unit of its own: it survives the end of the login session, and nothing of it is left behind.
+    systemd-run --quiet --collect --unit="$name" --working-directory="$PWD" \
+      --setenv=HOME="$HOME" --setenv=PATH="$PATH" sh "$job/wrap" "$job" </dev/null >/dev/null 2>&1
+  elif command -v setsid >/dev/null 2>&1; then
+    setsid sh "$job/wrap" "$job" </dev/null >/dev/null 2>&1 &
+  else
+    echo "there is no \`setsid\` on this host (util-linux or busybox have it)" >&2
+    exit 1
+  fi
+fi
+n=0
+while [ ! -s "$job/pid" ]; do
+  n=$((n + 1))
+  if [ $n -gt 100 ]; then
+    echo "it did not begin within 10 s; in $job: $(df -P "$job" | tail -n 1)" >&2
+    exit 1
+  fi
+  sleep 0.1 2>/dev/null || { sleep 1; n=$((n + 9)); }
+done
+now=$(date +%s) since=$(stat -c %Y "$job/claim" 2>/dev/null) || since=$now
+echo "$mark $((now - since))"
