@@ -24,5 +24,9 @@ fmt:
 bench:
     cargo bench
 
+# Houston beside other bots, which it installs into target/peers
+peers *ARGS:
+    benches/peers/peers.sh {{ARGS}}
+
 image TAG="houston":
     docker build -t {{TAG}} .
