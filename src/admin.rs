@@ -26,9 +26,6 @@ use crate::runs::journal::Header;
 use crate::runs::{ActError, Engine};
 use crate::store::Store;
 
-/// After this long without a frame the server is taken for dead: two of its own ping periods and a half.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(75);
-
 /// The socket, and its file, which goes with it.
 pub struct Socket {
     listener: UnixListener,
@@ -179,10 +176,12 @@ pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationTok
     }
 }
 
-/// Alive: the process answers, and the server has spoken recently if it ever did.
+/// Alive: the process answers, and the server has spoken recently if it ever did. A Houston that was started
+/// while the server is away is healthy, so that nobody restarts it in a circle.
 async fn healthz(State(chat): State<Chat>) -> impl IntoResponse {
-    match chat.health().last_frame_age {
-        Some(age) if age > DEADLINE => (
+    let health = chat.health();
+    match health.last_frame_age {
+        Some(age) if age > health.silence => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("Rocket.Chat was last heard {} ago\n", crate::text::duration(age)),
         ),

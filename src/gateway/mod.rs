@@ -80,6 +80,9 @@ pub struct Timings {
     pub long_gap: Duration,
     /// How often cursors are written (lazily). Default 1 s.
     pub save: Duration,
+    /// Silence of the server, over lost connections too, after which Houston does not call itself healthy.
+    /// Default 75 s: a connection that is dead after 45 s has had time to be replaced.
+    pub silence: Duration,
     /// Of the connection.
     pub realtime: realtime::Timings,
 }
@@ -92,6 +95,7 @@ impl Default for Timings {
             longest_hold: Duration::from_secs(5),
             long_gap: Duration::from_secs(600),
             save: Duration::from_secs(1),
+            silence: Duration::from_secs(75),
             realtime: realtime::Timings::default(),
         }
     }
@@ -132,8 +136,10 @@ pub struct Health {
     pub online: bool,
     /// The gap before the present connection was read.
     pub caught_up: bool,
-    /// `None` while there is no connection.
+    /// Of the present connection or an earlier one; `None` when the server was never heard.
     pub last_frame_age: Option<Duration>,
+    /// The age at which it is too long ago.
+    pub silence: Duration,
 }
 
 /// How many events may wait for the receiver before the connection is read more slowly.

@@ -109,6 +109,7 @@ impl Shared {
             online: status.online,
             caught_up: status.caught_up,
             last_frame_age: self.realtime.last_frame_age(),
+            silence: self.timings.silence,
         }
     }
 

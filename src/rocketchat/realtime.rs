@@ -114,7 +114,8 @@ impl Realtime {
         self.send(Command::Typing { rid: rid.to_owned(), name: name.to_owned(), on });
     }
 
-    /// How long the server has been silent; `None` when not connected.
+    /// How long the server has been silent, over lost connections too; `None` when it was never heard,
+    /// and after [`Realtime::shutdown`] of a connection that stood.
     pub fn last_frame_age(&self) -> Option<Duration> {
         self.pulse.age()
     }
@@ -151,7 +152,8 @@ impl Pulse {
         self.at.store(u64::try_from(now.as_millis()).unwrap_or(0), Ordering::Relaxed);
     }
 
-    fn lost(&self) {
+    /// We ended it ourselves: nothing is awaited. A lost connection is no reason to forget.
+    fn ended(&self) {
         self.at.store(Self::NONE, Ordering::Relaxed);
     }
 

@@ -18,6 +18,7 @@ mod detached;
 mod docs;
 mod engine;
 mod gateway;
+mod health;
 mod image;
 mod locks;
 mod output;

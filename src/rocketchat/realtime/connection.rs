@@ -95,9 +95,11 @@ impl Supervisor {
         let mut backoff = Backoff::new(&self.options.timings);
         loop {
             let end = self.attempt().await;
-            self.pulse.lost();
             let wait = match end {
-                End::Stopped => return,
+                End::Stopped => {
+                    self.pulse.ended();
+                    return;
+                }
                 End::Lost { reason, up } => {
                     backoff.ended(up);
                     let wait = backoff.wait();

@@ -47,6 +47,8 @@ pub struct Setup {
     pub password: Option<String>,
     /// How often Houston looks at its configuration folder by itself.
     pub watch: Option<Duration>,
+    /// Silence of the chat server after which Houston is not healthy.
+    pub silence: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -60,6 +62,7 @@ impl Default for Setup {
             clock: Clock::system(),
             password: None,
             watch: None,
+            silence: None,
         }
     }
 }
@@ -79,6 +82,7 @@ pub struct House {
     pub sandbox: Sandbox,
     pub clock: Clock,
     watch: Option<Duration>,
+    silence: Option<Duration>,
     docker: Option<engine::Engine>,
     houston: Option<Houston>,
     /// Of its own, so that a kill ends every task at whatever point it is.
@@ -135,6 +139,7 @@ impl House {
             sandbox,
             clock: setup.clock,
             watch: setup.watch,
+            silence: setup.silence,
             docker: Some(docker),
             houston: None,
             runtime: None,
@@ -161,6 +166,7 @@ impl House {
         let report = houston::config::load::check(&config_dir, &kinds);
         let config = report.config.unwrap_or_else(|| panic!("{:?}", report.diagnostics));
         let mut timings = Timings { save: Duration::from_millis(20), ..Timings::default() };
+        timings.silence = self.silence.unwrap_or(timings.silence);
         timings.realtime.first_retry = Duration::from_millis(5);
         timings.realtime.retry_from = Duration::from_millis(20);
         timings.realtime.retry_to = Duration::from_millis(100);

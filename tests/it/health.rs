@@ -1,0 +1,43 @@
+//! `/healthz` and `/readyz`, as a supervisor asks them.
+
+use std::time::Duration;
+
+use houston::sandbox::Dialect;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::house::{House, Setup};
+
+/// Asks until the answer is this one.
+async fn until(t: &House, path: &str, status: u16, begins: &str) {
+    let socket = t.state().join("admin.sock");
+    let client = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = client.get(format!("http://localhost{path}")).send().await.expect("an answer");
+        let found = answer.status().as_u16();
+        let text = answer.text().await.expect("a text");
+        if found == status && text.starts_with(begins) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{path}: wanted {status} {begins:?}, got {found} {text:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_heard_and_is_gone_is_unhealthy_until_it_is_back() {
+    for dialect in [Dialect::Monolith, Dialect::Streamer] {
+        let silence = Some(Duration::from_secs(1));
+        let t = House::with(Setup { dialect, services: Vec::new(), silence, ..Setup::default() }).await;
+        until(&t, "/readyz", 200, "ready\n").await;
+        t.control("refuse", json!({"ms": 3_600_000})).await;
+        t.control("drop", json!({})).await;
+        until(&t, "/readyz", 503, "not connected to Rocket.Chat\n").await;
+        until(&t, "/healthz", 503, "Rocket.Chat was last heard ").await;
+        t.control("clear", json!({})).await;
+        until(&t, "/healthz", 200, "ok\n").await;
+        until(&t, "/readyz", 200, "ready\n").await;
+        t.end().await;
+    }
+}
