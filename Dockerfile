@@ -21,7 +21,8 @@ USER 10001:10001
 WORKDIR /home/houston
 # All that is ever written; the rest may be mounted read only. The configuration is expected in /config.
 VOLUME /state
-# Asks the running daemon over its admin socket in the state folder; needs no HTTP port.
+# Asks the running daemon over its admin socket in the state folder; needs no HTTP port. It tests the process alone:
+# an outage of Rocket.Chat must not have Houston restarted in the middle of a run.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["houston", "healthcheck", "--state", "/state"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["houston"]

@@ -163,10 +163,14 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
 
 /// The same over HTTP and over the socket.
 fn health(chat: Chat) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(chat)
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(chat)
 }
 
-/// `GET /healthz` and `GET /readyz`, until `stop`.
+/// `GET /livez`, `GET /healthz` and `GET /readyz`, until `stop`.
 pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationToken) {
     let served = axum::serve(listener, health(chat))
         .with_graceful_shutdown(async move { stop.cancelled().await })
@@ -174,6 +178,12 @@ pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationTok
     if let Err(error) = served {
         tracing::error!("HTTP ended: {error}");
     }
+}
+
+/// Whether a restart is due. It looks at this process alone: an outage of Rocket.Chat is not mended by killing the
+/// runs that go on meanwhile.
+async fn livez() -> &'static str {
+    "alive\n"
 }
 
 /// Alive: the process answers, and the server has spoken recently if it ever did. A Houston that was started

@@ -69,7 +69,7 @@ enum Command {
     Docs(docs::Docs),
     /// Have a running Houston read its configuration folder again
     Reload(reload::Reload),
-    /// Ask a running Houston whether it is alive (for container health checks)
+    /// Ask whether the process is alive, whatever Rocket.Chat does (for container health checks)
     Healthcheck(serve::Healthcheck),
 }
 

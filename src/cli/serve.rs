@@ -75,7 +75,7 @@ impl Healthcheck {
     pub async fn run(self) -> Result<(), Failure> {
         let Some(address) = self.address else {
             let state = &self.state.state;
-            return match super::admin(state, "/healthz").await? {
+            return match super::admin(state, "/livez").await? {
                 Some(_) => Ok(()),
                 None => Err(Failure::new(format!("no Houston runs on the state in `{}`", state.display()))
                     .hint("`--state DIR` names the folder that `houston serve` uses")),
@@ -89,7 +89,7 @@ impl Healthcheck {
             .build()
             .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
         let answer = client
-            .get(format!("http://{address}/healthz"))
+            .get(format!("http://{address}/livez"))
             .send()
             .await
             .map_err(|e| Failure::new(format!("no answer from {address}: {e}")))?;
