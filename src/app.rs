@@ -200,7 +200,7 @@ impl Houston {
             chat: chat.clone(),
             engine: engine.clone(),
             ledger,
-            config: current,
+            config: current.clone(),
             kinds: kinds(),
             worlds,
             store: store.clone(),
@@ -210,7 +210,7 @@ impl Houston {
         })?;
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);
-        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock);
+        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current);
         tasks.spawn(voice.run(stop.clone()));
         // A configuration that was made in memory has no folder.
         if let Some(every) = watch.filter(|_| !config.dir.as_os_str().is_empty()) {

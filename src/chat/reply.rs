@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cards;
 use crate::clock::Clock;
+use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
-use crate::gateway::{Chat, Priority};
+use crate::gateway::{Button, Chat, Priority};
 use crate::ids::{MessageId, RoomId, RunId};
 use crate::runs::Engine;
 use crate::runs::outbox::{self, Notice, OutboxEntry};
@@ -46,6 +47,7 @@ pub struct Voice {
     engine: Engine,
     store: Store,
     clock: Clock,
+    config: Current,
     /// Runs that began before this may have been shown by an earlier process.
     started_at: Timestamp,
     /// Messages that this process has posted.
@@ -58,13 +60,14 @@ pub struct Voice {
 }
 
 impl Voice {
-    pub fn new(chat: Chat, engine: Engine, store: Store, clock: Clock) -> Self {
+    pub fn new(chat: Chat, engine: Engine, store: Store, clock: Clock, config: Current) -> Self {
         let started_at = clock.now();
         Self {
             chat,
             engine,
             store,
             clock,
+            config,
             started_at,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
@@ -230,6 +233,7 @@ impl Voice {
                 let text = cards::card(&run, now);
                 self.show(&run, &run.card, text, Priority::Urgent).await?;
                 self.watch(&run);
+                self.buttons(&run).await;
                 Ok(())
             }
             (Notice::Progress { .. }, Some(run)) => {
@@ -241,6 +245,7 @@ impl Voice {
                     // Should there be another word about it, it is posted again under its id, and edited.
                     self.posted.remove(&run.progress);
                     self.posted.remove(&run.card);
+                    self.posted.remove(&buttons_of(&run));
                     self.editable.remove(&run.id);
                 }
                 Ok(())
@@ -291,6 +296,28 @@ impl Voice {
             self.chat.edit(room, message, &text, priority).await?;
         }
         Ok(())
+    }
+
+    /// Buttons under a card, as long as it can be decided. A convenience: one that cannot be posted is not
+    /// missed, since every button has an equal text on the card.
+    async fn buttons(&mut self, run: &RunState) {
+        let wanted = self.config.get().approval_buttons && matches!(run.phase, Phase::Deciding { .. });
+        let id = buttons_of(run);
+        if !wanted || !self.posted.insert(id.clone()) {
+            return;
+        }
+        let (approve, deny) = (format!("!approve {}", run.id), format!("!deny {}", run.id));
+        let buttons =
+            [Button { label: "Approve", command: &approve }, Button { label: "Deny", command: &deny }];
+        let post = Post {
+            id,
+            room: run.origin.room.id.clone(),
+            thread: run.origin.thread.clone(),
+            text: format!("*{}* {}", run.id, crate::text::code(&run.plan.command)),
+        };
+        if let Err(error) = self.chat.post_buttons(post, &buttons).await {
+            tracing::debug!(run.id = %run.id, "no buttons for {}: {error}", run.id);
+        }
     }
 
     /// In the thread in which the run was asked for, or else in the one under its message.
@@ -368,7 +395,9 @@ impl Voice {
                 self.editable.remove(&id);
                 continue;
             }
-            let shown = self.posted.contains(&run.progress) || run.created_at < self.started_at;
+            // By an earlier process: whatever had begun to move.
+            let before = run.created_at < self.started_at && (run.started_at.is_some() || run.was_queued);
+            let shown = before || self.posted.contains(&run.progress);
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;
             }
@@ -386,6 +415,10 @@ impl Voice {
             self.editable.insert(id, Instant::now() + wait);
         }
     }
+}
+
+fn buttons_of(run: &RunState) -> MessageId {
+    MessageId::new(crate::ids::derived_id(&format!("{}/buttons", run.card)))
 }
 
 fn run_of(notice: &Notice) -> Option<RunId> {

@@ -52,6 +52,10 @@ impl Changes {
                 text::duration(old.approval_expires)
             ));
         }
+        if old.approval_buttons != new.approval_buttons {
+            let now = if new.approval_buttons { "have buttons" } else { "have no buttons any more" };
+            words.push(format!("approval cards {now}"));
+        }
         Self { files, words, restart: restart(old, new) }
     }
 

@@ -82,6 +82,13 @@ pub fn config() -> String {
                     written_duration(EXPIRES)
                 ),
             ),
+            (
+                "approvals.buttons",
+                "yes or no",
+                "Whether a message with buttons follows each approval card. A click sends `!approve` or `!deny` in \
+                 the name of who clicks. Rocket.Chat shows them in browsers; its mobile apps do not. Default no."
+                    .to_owned(),
+            ),
         ],
     );
     table(

@@ -127,6 +127,7 @@ struct Main {
     access: Option<Access>,
     limits: Limits,
     approval_expires: Option<Duration>,
+    approval_buttons: bool,
 }
 
 fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
@@ -202,6 +203,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         access: main.access?,
         limits: main.limits,
         approval_expires: expires,
+        approval_buttons: main.approval_buttons,
         environments,
         commands,
         playbooks,
@@ -231,13 +233,17 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     };
     let limits = map.take("limits").map(|node| super::limits::read(node, found)).unwrap_or_default();
-    let approval_expires = map.take("approvals").and_then(|node| {
-        let mut map = node.map(found)?;
-        let expires = map.take("expires");
-        let expires = expires.and_then(|node| node.duration(super::approvals::EXPIRES_RANGE, found));
-        map.finish(found);
-        expires
-    });
+    let (approval_expires, approval_buttons) = map
+        .take("approvals")
+        .and_then(|node| {
+            let mut map = node.map(found)?;
+            let expires = map.take("expires");
+            let expires = expires.and_then(|node| node.duration(super::approvals::EXPIRES_RANGE, found));
+            let buttons = map.take("buttons").and_then(|node| node.boolean(found));
+            map.finish(found);
+            Some((expires, buttons.unwrap_or_default()))
+        })
+        .unwrap_or_default();
     for name in LATER {
         if let Some(section) = map.take(name) {
             let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
@@ -248,5 +254,5 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     }
     map.finish(found);
-    Main { rocketchat, http, access: Some(access), limits, approval_expires }
+    Main { rocketchat, http, access: Some(access), limits, approval_expires, approval_buttons }
 }

@@ -47,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long a request waits for consent where no rule says otherwise. Default 30 min.
     pub approval_expires: Duration,
+    /// Whether a message with buttons follows each approval card. Default no.
+    pub approval_buttons: bool,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::chat::spec::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

@@ -5,6 +5,8 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::doc::{Doc, kind};
 use super::events::{Actor, Post, Reaction, RoomKind, SendError};
 use super::shared::Shared;
@@ -13,6 +15,14 @@ use super::{Health, Priority, UserInfo, Who};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::rocketchat::rest::{Outgoing, Upload, UserQuery};
 use crate::rocketchat::{Rest, RestError, budget};
+
+/// A button of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Button<'a> {
+    pub label: &'a str,
+    /// What a click says.
+    pub command: &'a str,
+}
 
 /// Clones speak through one connection.
 #[derive(Clone)]
@@ -41,6 +51,31 @@ impl Chat {
             self.send(&rest, &outgoing).await?;
         }
         Ok(())
+    }
+
+    /// Buttons under a line of text. A click makes the clicker's own client send the button's command, so it
+    /// comes in as any other message of that person. Cannot be edited; posting again under the id changes
+    /// nothing.
+    pub async fn post_buttons(&self, post: Post, buttons: &[Button<'_>]) -> Result<(), SendError> {
+        let action = |button: &Button<'_>| {
+            json!({
+                "type": "button",
+                "text": button.label,
+                "msg": self.0.redactor.redact(button.command),
+                "msg_in_chat_window": true,
+                "msg_processing_type": "sendMessage",
+            })
+        };
+        let actions: Vec<Value> = buttons.iter().map(action).collect();
+        let outgoing = Outgoing {
+            id: post.id.as_str().to_owned(),
+            rid: post.room.as_str().to_owned(),
+            text: cut(&self.0.redactor.redact(&post.text), self.max_message_len()),
+            tmid: post.thread.as_ref().map(|thread| thread.as_str().to_owned()),
+            alias: None,
+            attachments: Some(json!([{"button_alignment": "horizontal", "actions": actions}])),
+        };
+        self.send(&self.rest(Priority::Urgent), &outgoing).await
     }
 
     async fn send(&self, rest: &Rest, outgoing: &Outgoing) -> Result<(), SendError> {

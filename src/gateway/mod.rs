@@ -44,7 +44,7 @@ use events::Event;
 use listen::Listener;
 use shared::Shared;
 
-pub use chat::Chat;
+pub use chat::{Button, Chat};
 pub use ledger::Ledger;
 
 /// How Houston logs in, with its secrets resolved.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use houston::clock::Clock;
+use houston::sandbox::Dialect;
 use serde_json::json;
 
 use crate::support::house::{House, Said, Setup};
@@ -253,6 +254,41 @@ async fn a_reason_that_is_required_is_asked_for_and_stands_on_the_card() {
     assert!(card.text.contains("_reason: the login fix_"), "{}", card.text);
     cancel(&t, "R-1").await;
     t.end().await;
+}
+
+/// What a click on one of a message's buttons makes the clicker's own client say.
+fn click(t: &House, buttons: &Said, label: &str) -> String {
+    let messages = t.sandbox.messages("ops");
+    let message = messages.iter().find(|m| m["_id"] == buttons.id.as_str()).expect("it stands there");
+    let actions = message["attachments"][0]["actions"].as_array().expect("buttons");
+    let button = actions.iter().find(|action| action["text"] == label).expect("one of that name");
+    assert!(button["msg_in_chat_window"] == true && button["msg_processing_type"] == "sendMessage");
+    button["msg"].as_str().expect("a text").to_owned()
+}
+
+#[tokio::test]
+async fn a_button_says_what_one_could_have_typed_and_is_worth_no_more() {
+    for dialect in [Dialect::Monolith, Dialect::Streamer] {
+        let houston = "approvals: {buttons: true}\n".to_owned();
+        let mut t = House::with(Setup { dialect, houston, ..Setup::default() }).await;
+        let card = asked(&t).await;
+        let buttons = t.expect("ops", &["*R-1* `deploy prod web 1.8`"]).await;
+        assert!(buttons.id != card.id && buttons.text.lines().count() == 1, "a message of its own");
+        // Her own click does not count, and neither does a reaction on the buttons.
+        t.say("alice", "ops", &click(&t, &buttons, "Approve")).await;
+        t.expect("ops", &["you asked for R-1 yourself"]).await;
+        t.react("bob", &buttons, ":+1:").await;
+        t.restart().await;
+        t.silence("ops").await;
+        t.say("bob", "ops", &click(&t, &buttons, "Approve")).await;
+        t.until(&card, &["*approved* by bob"]).await;
+        t.ended("R-1", &["deployed in"]).await;
+        // Late.
+        t.say("carol", "ops", &click(&t, &buttons, "Deny")).await;
+        t.expect("ops", &["R-1", "nothing to decide any more"]).await;
+        t.silence_but("ops", &[]).await;
+        t.end().await;
+    }
 }
 
 #[tokio::test]
