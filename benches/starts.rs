@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use houston::digest::Digest;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{RunId, random_id};
-use houston::playbook::model::{Basis, Digest, OnFailure, Plan};
+use houston::playbook::model::{Basis, OnFailure, Plan};
 use houston::runs::event::{Event, Origin, Outcome};
 use houston::runs::journal::Journal;
 use houston::store::{Batch, Store};

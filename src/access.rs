@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::bind::Bound;
 use crate::config;
+use crate::conversation::{Actor, Room, RoomKind};
 use crate::diagnostic::Location;
-use crate::gateway::events::{Actor, Room, RoomKind};
 use crate::ids::{RoleName, UserId};
 
 pub use pins::{Found, Learned, Pins, looks_like_an_id};

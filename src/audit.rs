@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use read::{Broken, Filter, Format, Summary, VerifyError, export, tail, verify};
 
 use crate::clock::Clock;
+use crate::digest::Digest;
 use crate::ids::{RunId, UserId};
-use crate::playbook::model::Digest;
 use crate::secret::Redactor;
 
 /// The file begins anew at this size; the chain goes on.

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::{RoleName, UserId};
 use crate::playbook::model::{ApprovalGroup, ApprovalPolicy};
 

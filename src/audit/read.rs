@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::{BEGINNING, Entry};
-use crate::playbook::model::Digest;
+use crate::digest::Digest;
 
 /// Longer than any line that is written.
 const LONGEST_LINE: u64 = 4 * 1024 * 1024;

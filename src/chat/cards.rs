@@ -9,8 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::approvals::{self, GroupTally};
+use crate::change::Change;
 use crate::gateway::events::Actor;
-use crate::playbook::model::{Change, Plan, PlannedStep, PlannedUndo};
+use crate::playbook::model::{Plan, PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
 use crate::runs::event::Outcome;

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use crate::access::{Access, Found, Learned, Person, Pins};
 use crate::clock::Clock;
 use crate::config;
+use crate::digest::Digest;
 use crate::gateway::events::{Actor, SendError};
 use crate::gateway::{Chat, Who};
 use crate::ids::{RoleName, UserId};
-use crate::playbook::model::Digest;
 use crate::store::{Batch, Store, StoreError, Tree};
 
 /// How long Rocket.Chat's roles of a person are believed.

@@ -14,9 +14,9 @@ use crate::config::approvals::LEAD;
 use crate::config::changes::Changes;
 use crate::config::load::Report;
 use crate::diagnostic::render::for_chat;
+use crate::digest::Digest;
 use crate::gateway::events::Actor;
 use crate::ids::{RoleName, UserId};
-use crate::playbook::model::Digest;
 use crate::text::{self, defuse, fence};
 
 /// Findings that a room is shown; `houston check` shows all.

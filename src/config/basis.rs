@@ -10,7 +10,8 @@ use super::Config;
 use super::environment::{Environment, Service};
 use crate::chat::spec::Argument;
 use crate::diagnostic::Location;
-use crate::playbook::model::{Basis, Digest, Plan};
+use crate::digest::Digest;
+use crate::playbook::model::{Basis, Plan};
 
 impl Config {
     /// Equal for two configurations when `plan` means the same under both.

@@ -12,7 +12,7 @@ use super::{Access, Config, Http, Limits, RocketChat, environment};
 use crate::assets::{BUILT_IN, Source};
 use crate::chat::spec::CommandSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-use crate::playbook::model::Digest;
+use crate::digest::Digest;
 use crate::playbook::steps::StepKind;
 
 /// What `houston check` prints.

@@ -29,8 +29,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::diagnostic::Location;
+use crate::digest::Digest;
 use crate::ids::{EnvName, RoleName};
-use crate::playbook::model::{Digest, Playbook};
+use crate::playbook::model::Playbook;
 use crate::secret::SecretRef;
 
 /// Everything that the folder says, checked as a whole.

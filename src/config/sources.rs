@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::yaml::MAX_BYTES;
 use crate::assets::{BUILT_IN, DEFAULTS, Source};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::playbook::model::Digest;
+use crate::digest::Digest;
 use crate::text;
 
 /// Folders of YAML files that are read.

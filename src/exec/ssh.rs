@@ -85,7 +85,7 @@ impl SshPool {
         let dir = if dir.join(&name).as_os_str().len() <= LONGEST_BASE {
             dir
         } else {
-            let digest = crate::playbook::model::Digest::of(dir.as_os_str().as_encoded_bytes());
+            let digest = crate::digest::Digest::of(dir.as_os_str().as_encoded_bytes());
             std::env::temp_dir().join(format!("houston-{}", digest.short()))
         };
         private_dir(&dir)?;
@@ -113,7 +113,7 @@ impl SshPool {
             return known.clone();
         }
         let identity = format!("{key} {settings:?}");
-        let digest = crate::playbook::model::Digest::of(identity.as_bytes());
+        let digest = crate::digest::Digest::of(identity.as_bytes());
         let new = SshHost(Arc::new(Inner {
             dir: self.0.base.join(digest.short()),
             settings,

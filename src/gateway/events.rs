@@ -7,31 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{MessageId, RoomId, UserId};
+use crate::ids::{MessageId, RoomId};
 
-/// Somebody, as the transport vouches for them. Authority comes from `id` alone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Actor {
-    pub id: UserId,
-    /// At the moment of the event; names change hands.
-    pub username: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RoomKind {
-    Public,
-    Private,
-    Direct,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Room {
-    pub id: RoomId,
-    pub kind: RoomKind,
-    /// Absent for direct messages.
-    pub name: Option<String>,
-}
+pub use crate::conversation::{Actor, Post, Room, RoomKind};
 
 /// A person's message that was not seen before, was never edited, and is neither Houston's own, nor a
 /// bot's, nor a system message.
@@ -105,17 +83,6 @@ pub enum Event {
         /// Who spoke there; absent when Houston has only seen that the room is so.
         by: Option<Actor>,
     },
-}
-
-/// A message to post. `id` is made by the caller, so that a resend is not a second message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Post {
-    pub id: MessageId,
-    pub room: RoomId,
-    pub thread: Option<MessageId>,
-    /// Rocket.Chat's markdown; redacted by the gateway. Longer than the server takes: split between
-    /// lines, the first part under `id`, the others under ids derived from it.
-    pub text: String,
 }
 
 /// Why something was not said.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::change::Change;
 use crate::diagnostic::Location;
+use crate::digest::Digest;
 use crate::ids::{EnvName, RoleName, ServiceName, StepId};
 
 /// A file of `playbooks/`, parsed and checked.
@@ -101,40 +103,6 @@ pub enum AfterRetries {
 impl Default for Retry {
     fn default() -> Self {
         Self { attempts: 1, backoff: Duration::from_secs(1), max_elapsed: None, then: AfterRetries::Fail }
-    }
-}
-
-/// SHA-256, lower-case hex.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Digest(String);
-
-impl Digest {
-    pub fn of(bytes: &[u8]) -> Self {
-        use sha2::Digest as _;
-        use std::fmt::Write as _;
-        let mut hex = String::with_capacity(64);
-        for byte in sha2::Sha256::digest(bytes) {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Self(hex)
-    }
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-    /// The first eight characters: what people compare.
-    pub fn short(&self) -> &str {
-        self.0.get(..8).unwrap_or(&self.0)
-    }
-}
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::fmt::Debug for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", self.short())
     }
 }
 
@@ -241,17 +209,6 @@ pub struct Preview {
     pub observed: BTreeMap<String, String>,
     /// Sentences for the card.
     pub notes: Vec<String>,
-}
-
-/// `image: web:1.7 → web:1.8`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// `image`, `replicas`, `environment variable LOG`, …
-    pub what: String,
-    /// Absent: it does not exist yet.
-    pub from: Option<String>,
-    /// Absent: it will be removed.
-    pub to: Option<String>,
 }
 
 /// The right to change a whole environment, or one service of it.

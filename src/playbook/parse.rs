@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::chat::spec_parse::TYPES;
 use crate::config::yaml::{Key, Map, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::digest::Digest;
 use crate::ids::StepId;
 use crate::playbook::model::{
-    AfterRetries, Digest, Each, Input, OnFailure, Playbook, Retry, StepTemplate, UndoTemplate,
+    AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepTemplate, UndoTemplate,
 };
 use crate::text;
 

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::approvals::Vote;
-use crate::gateway::events::{Actor, Room};
+use crate::change::Change;
+use crate::conversation::{Actor, Room};
+use crate::digest::Digest;
 use crate::ids::{EffectToken, MessageId, RunId, UserId};
-use crate::playbook::model::{Change, Digest, Plan};
+use crate::playbook::model::Plan;
 use crate::playbook::steps::{Pause, StepError};
 
 /// Of [`Event`] as written by this build.

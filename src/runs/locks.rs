@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::RunId;
 use crate::playbook::model::LockName;
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::events::Post;
+use crate::conversation::Post;
 use crate::ids::{MessageId, RunId, derived_id};
 use crate::store::{Batch, Store, StoreError, Tree};
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::journal::event_key;
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::RunId;
 use crate::store::{Batch, Store, StoreError, Tree};
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::state::{RunState, StepState};
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::{EnvName, RunId, ServiceName};
 use crate::store::{Batch, Store, StoreError, Tree};
 

@@ -12,9 +12,11 @@ use serde_json::Value as Json;
 
 use super::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
 use crate::approvals::{self, Tally, Vote};
-use crate::gateway::events::Actor;
+use crate::change::Change;
+use crate::conversation::Actor;
+use crate::digest::Digest;
 use crate::ids::{MessageId, RunId, UserId};
-use crate::playbook::model::{Change, Digest, Plan};
+use crate::playbook::model::Plan;
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::text;
 

@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::{FIRST, SERVICES as COMPANY, VERSIONS, first_services};
 use crate::cli::{Failure, asked_to_stop, out};
 use crate::config::env;
-use crate::playbook::model::Digest;
+use crate::digest::Digest;
 use crate::providers::swarm::{Swarm, SwarmError};
 use crate::sandbox::engine::{Behaviour, TASK_SUBCOMMAND, service_spec};
 

@@ -11,9 +11,10 @@ use serde_json::Value as Json;
 
 use super::swarm_change::{Done, Target};
 use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use crate::change::Change;
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, EnvName, ServiceName};
-use crate::playbook::model::{Change, Preview};
+use crate::playbook::model::Preview;
 use crate::providers::swarm::{Service, Swarm, UpdateState, spec};
 use crate::text::{self, code};
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::change::Change;
 use crate::config::environment::{
     self as env, EndpointMode, FailureAction, PortMode, UpdateOrder, UpdatePolicy,
 };
-use crate::playbook::model::{Change, Digest};
+use crate::digest::Digest;
 
 /// Label: the effect token of the step that wrote this spec.
 pub const LABEL_RUN: &str = "houston.run";

@@ -10,7 +10,7 @@ use super::write::who;
 use super::{ActError, Engine, NewRun, Voted, own_messages};
 use crate::approvals::{self, Choice, Via, Vote};
 use crate::audit;
-use crate::gateway::events::{Actor, Post};
+use crate::conversation::{Actor, Post};
 use crate::ids::{RunId, random_id};
 use crate::playbook::model::LockName;
 use crate::playbook::steps::Pause;

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Objection, Work, own_messages};
+use crate::change::Change;
 use crate::ids::RunId;
-use crate::playbook::model::Change;
 use crate::playbook::steps::StepError;
 use crate::runs::event::Event;
 use crate::runs::journal::Journal;

@@ -30,7 +30,7 @@ use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::{MessageId, RunId};
 use crate::playbook::model::{Basis, Plan};
 use crate::playbook::steps::{Kinds, World};

@@ -9,7 +9,7 @@ use tokio::sync::MutexGuard;
 
 use super::{ActError, Engine, WRITE_RETRY};
 use crate::audit;
-use crate::gateway::events::Actor;
+use crate::conversation::Actor;
 use crate::ids::RunId;
 use crate::runs::event::{Event, Outcome};
 use crate::runs::journal::{Journal, JournalError, read_log};

@@ -13,11 +13,12 @@ use serde_json::{Value as Json, json};
 use houston::approvals::{Choice, Via, Vote};
 use houston::audit::Audit;
 use houston::clock::Clock;
+use houston::digest::Digest;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, RoleName, RunId, ServiceName};
 use houston::playbook::model::{
-    AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, Digest, LockName, OnFailure, Plan, PlannedStep,
-    PlannedUndo, Preview, Retry,
+    AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, LockName, OnFailure, Plan, PlannedStep, PlannedUndo,
+    Preview, Retry,
 };
 use houston::playbook::steps::{
     Kinds, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, World, registry,

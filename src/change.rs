@@ -1,0 +1,16 @@
+//! One difference between what is and what is asked: what plans list, and what drift is told in.
+//!
+//! Must not: compare anything; providers and `playbook` do.
+
+use serde::{Deserialize, Serialize};
+
+/// `image: web:1.7 → web:1.8`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `image`, `replicas`, `environment variable LOG`, …
+    pub what: String,
+    /// Absent: it does not exist yet.
+    pub from: Option<String>,
+    /// Absent: it will be removed.
+    pub to: Option<String>,
+}
