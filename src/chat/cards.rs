@@ -166,6 +166,26 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     out
 }
 
+/// Half of the time is over, while the run still waits for consent.
+pub fn reminder(run: &RunState, now: Timestamp) -> Option<String> {
+    let Phase::Deciding { expires_at } = run.phase else { return None };
+    let missing: Vec<String> =
+        run.tally()?.groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
+    Some(format!(
+        ":alarm_clock: *{id}* {} still waits for {}, {}: {}, then it expires (at {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
+        code(&run.plan.command),
+        text::plain_and_list(&missing),
+        if run.plan.approval.as_ref()?.not_requester {
+            format!("not {}", name(&run.by))
+        } else {
+            format!("asked by {}", name(&run.by))
+        },
+        left(now, expires_at),
+        clock_time(expires_at),
+        id = run.id,
+    ))
+}
+
 fn left(now: Timestamp, until: Timestamp) -> String {
     match Duration::try_from(until.duration_since(now)) {
         // Whole minutes: the card is not edited every second.

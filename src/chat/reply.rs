@@ -256,6 +256,13 @@ impl Voice {
             (Notice::Question { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, cards::question(&run)).await
             }
+            (Notice::Reminder { id, .. }, Some(run)) => {
+                // Decided before this was said: nothing to remind of any more.
+                let Some(text) = cards::reminder(&run, now) else { return Ok(()) };
+                // Where the card is, not in a thread under it that nobody may follow.
+                let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
+                self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
+            }
             (Notice::AskWhyDenied { id, .. }, Some(run)) => {
                 let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision
                 else {
@@ -343,7 +350,10 @@ impl Voice {
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
             Notice::Question { .. } => cards::question(&run),
-            Notice::Result { .. } | Notice::AskWhyDenied { .. } | Notice::Say { .. } => return,
+            Notice::Result { .. }
+            | Notice::Reminder { .. }
+            | Notice::AskWhyDenied { .. }
+            | Notice::Say { .. } => return,
         };
         let text = format!("I could not say this where you asked for it ({reason}):\n{text}");
         match self.chat.direct(&run.by.id).await {
@@ -427,6 +437,7 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Progress { run }
         | Notice::Result { run, .. }
         | Notice::Question { run, .. }
+        | Notice::Reminder { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
         Notice::Say { .. } => None,
     }

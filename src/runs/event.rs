@@ -74,6 +74,8 @@ pub enum Event {
     CardReplaced {
         card: MessageId,
     },
+    /// Half of the time for the decision is over, and the room was told; not again.
+    Reminded,
     Approved,
     Denied {
         by: Actor,

@@ -24,6 +24,8 @@ pub enum Next {
     Rest,
     /// The approval's time is over.
     Expire,
+    /// Half of it is over: append `reminded`.
+    Remind,
     /// Nothing until then.
     Sleep(Timestamp),
     /// Append `step_started`, perform, append the outcome.
@@ -60,7 +62,11 @@ pub enum Next {
 pub fn next(run: &RunState, now: Timestamp) -> Next {
     match &run.phase {
         Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
-        Phase::Deciding { expires_at } => Next::Sleep(*expires_at),
+        Phase::Deciding { expires_at } => match run.remind_at() {
+            Some(at) if at <= now => Next::Remind,
+            Some(at) => Next::Sleep(at),
+            None => Next::Sleep(*expires_at),
+        },
         Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck | Phase::Done { .. } => {
             Next::Rest
         }

@@ -29,6 +29,8 @@ pub enum Notice {
     Question { run: RunId, id: MessageId },
     /// To the denier: why?
     AskWhyDenied { run: RunId, id: MessageId },
+    /// Half of the time for the decision is over, beside the card.
+    Reminder { run: RunId, id: MessageId },
     /// A sentence of its own.
     Say { post: Post },
 }
@@ -40,6 +42,9 @@ impl Notice {
     /// `seq` of the event that asks, so that each question is a message of its own.
     pub fn question(run: RunId, seq: u32) -> Self {
         Self::Question { run, id: derived_id(&format!("{run}/question/{seq}")).into() }
+    }
+    pub fn reminder(run: RunId) -> Self {
+        Self::Reminder { run, id: derived_id(&format!("{run}/reminder")).into() }
     }
     pub fn ask_why_denied(run: RunId) -> Self {
         Self::AskWhyDenied { run, id: derived_id(&format!("{run}/why")).into() }

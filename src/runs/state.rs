@@ -175,6 +175,8 @@ pub struct RunState {
     /// Who took a vote back by text: a reaction of theirs that still stands means nothing any more.
     pub withdrawn: BTreeSet<UserId>,
     pub told: BTreeSet<UserId>,
+    /// The room was told that half of the time is over.
+    pub reminded: bool,
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
     pub cancel: Option<Actor>,
@@ -253,6 +255,7 @@ impl RunState {
             vanished: Vec::new(),
             withdrawn: BTreeSet::new(),
             told: BTreeSet::new(),
+            reminded: false,
             decision: None,
             steps: vec![blank; plan.steps.len()],
             plan: Arc::new((**plan).clone()),
@@ -269,6 +272,14 @@ impl RunState {
     pub fn tally(&self) -> Option<Tally> {
         let policy = self.plan.approval.as_ref()?;
         Some(approvals::tally(policy, &self.by.id, self.votes.values()))
+    }
+
+    /// When the room is to be told that half of the time for the decision is over; `None`: it was, or there
+    /// is nothing to decide.
+    pub fn remind_at(&self) -> Option<Timestamp> {
+        let Phase::Deciding { expires_at } = self.phase else { return None };
+        let half = expires_at.as_second().midpoint(self.created_at.as_second());
+        Timestamp::from_second(half).ok().filter(|_| !self.reminded)
     }
 
     pub fn is_done(&self) -> bool {
@@ -379,6 +390,12 @@ impl RunState {
             }
             Event::Told { who } => {
                 self.told.insert(who.clone());
+            }
+            Event::Reminded => {
+                if self.remind_at().is_none() {
+                    return Err(refuse("there is nothing to remind of"));
+                }
+                self.reminded = true;
             }
             Event::CardReplaced { card } => self.card = card.clone(),
             Event::Approved => {

@@ -297,6 +297,7 @@ async fn a_request_expires_and_is_not_started_by_a_late_vote() {
     let t = House::with(Setup { clock: clock.clone(), ..Setup::default() }).await;
     let card = asked(&t).await;
     clock.advance(Duration::from_secs(29 * 60));
+    t.expect("ops", &["R-1", "still waits"]).await;
     t.silence("ops").await;
     t.until(&card, &["*needs*"]).await;
     clock.advance(Duration::from_secs(2 * 60));
@@ -304,6 +305,48 @@ async fn a_request_expires_and_is_not_started_by_a_late_vote() {
     t.react("bob", &card, ":+1:").await;
     t.silence("ops").await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn the_room_is_reminded_once_at_half_time() {
+    let clock = Clock::manual(Clock::system().now());
+    let mut t = House::with(Setup { clock: clock.clone(), ..Setup::default() }).await;
+    let card = asked(&t).await;
+    clock.advance(Duration::from_secs(14 * 60));
+    t.silence("ops").await;
+    clock.advance(Duration::from_secs(61));
+    let said = t
+        .expect("ops", &["*R-1* `deploy prod web 1.8`", "1 operator or lead, not alice", "14 min left"])
+        .await;
+    assert!(said.thread.is_none(), "where the card is: {said:?}");
+    t.until(&card, &["14 min left"]).await;
+    assert_eq!(t.audited().iter().filter(|entry| format!("{entry:?}").contains("reminded")).count(), 1);
+    // Neither a restart nor more time says it again.
+    t.restart().await;
+    clock.advance(Duration::from_secs(10 * 60));
+    t.silence("ops").await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_reminder_that_fell_into_a_stop_is_said_after_it_and_none_after_the_decision() {
+    let clock = Clock::manual(Clock::system().now());
+    let mut t = House::with(Setup { clock: clock.clone(), ..Setup::default() }).await;
+    asked(&t).await;
+    t.stop().await;
+    clock.advance(Duration::from_secs(20 * 60));
+    t.start_again().await;
+    t.expect("ops", &["R-1", "still waits"]).await;
+    cancel(&t, "R-1").await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.card().await;
+    cancel(&t, "R-2").await;
+    clock.advance(Duration::from_secs(16 * 60));
+    t.silence("ops").await;
     t.end().await;
 }
 

@@ -130,6 +130,11 @@ impl Engine {
                 let (expired, notices) = (vec![Event::Expired], vec![Notice::Card { run }]);
                 self.decide_and_audit(&state, expired, notices, Batch::new(), "expired").await;
             }
+            Next::Remind => {
+                // The card says how much time is left; beside it something that notifies is needed.
+                let notices = vec![Notice::Card { run }, Notice::reminder(run)];
+                self.decide_and_audit(&state, vec![Event::Reminded], notices, Batch::new(), "reminded").await;
+            }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
                 // Decided only for runs that hold their locks.
                 let Some(locks) = LockProof::of(&state) else { return Turn::Rest };

@@ -427,6 +427,7 @@ impl Bench {
                 Notice::Progress { run } => ("progress", state(*run).await.progress),
                 Notice::Result { id, .. } => ("result", id.clone()),
                 Notice::Question { id, .. } => ("question", id.clone()),
+                Notice::Reminder { id, .. } => ("reminder", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::Say { post } => ("post", post.id.clone()),
             };

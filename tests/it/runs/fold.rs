@@ -62,6 +62,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 Event::Voted { vote: vote(&by.username, choice), digest: digest.clone() }
             }
             2 => Event::VoteWithdrawn { by, vanished: flag },
+            3 if flag => Event::Reminded,
             3 => Event::Told { who: by.id },
             4 => Event::CardReplaced { card: "other".into() },
             5 => Event::Approved,
@@ -166,6 +167,7 @@ proptest! {
         let event = match next(&state, Timestamp::from_second(later).unwrap()) {
             Next::Rest | Next::Sleep(_) => return Ok(()),
             Next::Expire => Event::Expired,
+            Next::Remind => Event::Reminded,
             Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) },
             Next::Recover { step, attempt } => {
                 Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), &"card".into(), step) }
@@ -218,7 +220,11 @@ fn what_is_next_follows_from_the_state_alone() {
     let failed = |error: StepError| Event::StepFailed { step: 0, error };
     let cancel = Event::CancelRequested { by: actor("bob") };
     let deciding = RunState::begin(&created(true)).unwrap();
-    assert_eq!(next(&deciding, at(1799)), Next::Sleep(at(1800)));
+    assert_eq!(next(&deciding, at(899)), Next::Sleep(at(900)));
+    assert_eq!(next(&deciding, at(900)), Next::Remind);
+    let reminded = deciding.after(Event::Reminded, at(900)).unwrap();
+    assert_eq!(next(&reminded, at(901)), Next::Sleep(at(1800)), "once");
+    assert!(reminded.after(Event::Reminded, at(901)).is_err());
     assert_eq!(next(&deciding, at(1800)), Next::Expire);
     assert_eq!(next(&state(&[]), at(9)), Next::Rest, "starting takes locks, which `next` cannot see");
     let begun = [Event::Started, started(0, 1)];
