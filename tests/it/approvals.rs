@@ -357,7 +357,7 @@ async fn late_votes_are_answered_and_change_nothing() {
     t.say("bob", "ops", "!deny R-1 no").await;
     t.expect("ops", &["R-1 is denied."]).await;
     t.say("carol", "ops", "!approve R-1").await;
-    t.expect("ops", &["R-1 denied: there is nothing to decide any more."]).await;
+    t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
     t.react("carol", &card, ":+1:").await;
     t.silence("ops").await;
     t.until(&card, &["*denied* by bob"]).await;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
-use crate::gateway::events::Inbound;
+use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
 use crate::runs::RunMessage;
@@ -98,16 +98,27 @@ impl Dispatcher {
         };
         for header in latest.iter().filter(just_denied) {
             let Ok(state) = engine.state(header.run).await else { continue };
-            if let Some(Decision::Denied { by, reason: None, .. }) = &state.decision
-                && by.id == message.by.id
-                && (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
+            if (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
+                && self.explains_denial(header.run, &message.by, &message.text).await
             {
-                let reason = text::ellipsis(message.text.trim(), LONGEST_REASON).into_owned();
-                if let Err(error) = engine.explain_denial(header.run, reason).await {
-                    tracing::warn!(run.id = %header.run, "the reason was not kept: {error}");
-                }
                 return;
             }
         }
+    }
+
+    /// Takes `text` for the reason of a denial of `by`, if it still has none.
+    pub(in crate::chat) async fn explains_denial(&self, run: RunId, by: &Actor, text: &str) -> bool {
+        let engine = &self.parts.engine;
+        let Ok(state) = engine.state(run).await else { return false };
+        let Some(Decision::Denied { by: denier, reason: None, .. }) = &state.decision else { return false };
+        if denier.id != by.id {
+            return false;
+        }
+        let reason = text::ellipsis(text.trim(), LONGEST_REASON).into_owned();
+        let kept = engine.explain_denial(run, reason).await;
+        if let Err(error) = &kept {
+            tracing::warn!(run.id = %run, "the reason was not kept: {error}");
+        }
+        kept.is_ok()
     }
 }
