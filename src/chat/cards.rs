@@ -158,6 +158,14 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
             run.id
         );
     }
+    for who in &run.lost {
+        let who = name(who);
+        let _ = writeln!(
+            out,
+            ":grey_question: {who} has left or has lost the role that it takes: {who}'s vote does not count. With the role again, {who} can say `!approve {}`; the reaction counts no more.",
+            run.id
+        );
+    }
     let _ = write!(
         out,
         "React with :+1: to approve or :-1: to deny, or say `!approve {id}`, `!deny {id} why`.",

@@ -512,7 +512,8 @@ async fn rights_are_checked_again_at_the_start() {
     let left = json!({"userId": "u-dave", "activeStatus": false, "confirmRelinquish": true});
     assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
     t.react("bob", &card, ":+1:").await;
-    t.until(&card, &["*has* bob", "*missing* 1"]).await;
+    let why = "dave has left or has lost the role that it takes";
+    t.until(&card, &["*has* bob", "*missing* 1", why, "`!approve R-1`"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.react("carol", &card, ":+1:").await;
     t.until(&card, &["*approved* by bob and carol"]).await;

@@ -59,7 +59,9 @@ impl Dispatcher {
         };
         let said = message.text.trim();
         let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(said));
-        if !choices.is_empty() && choice.is_none() {
+        let none = !choices.is_empty() && choice.is_none();
+        // A sentence is talk about the question; a word is a slip of the answer, and is told so.
+        if none && said.split_whitespace().nth(1).is_some() {
             return;
         }
         let person = self.people.person(&message.by).await;
@@ -75,12 +77,25 @@ impl Dispatcher {
             let roles = self.people.roles(&person);
             from.iter().any(|role| roles.contains(role))
         };
-        if may {
+        if may && none {
+            if !self.too_fast(message) {
+                let near = text::did_you_mean(said, choices.iter().map(String::as_str));
+                let near =
+                    near.map(|near| format!(" Did you mean {}?", text::code(near))).unwrap_or_default();
+                let said = text::ellipsis(said, 40);
+                let told = format!(
+                    "{} is no answer to {run}.{near} Answer with {}.",
+                    text::code(&said),
+                    text::or_list(choices)
+                );
+                self.say(message, message.thread.clone(), told).await;
+            }
+        } else if may {
             let answer = choice.cloned().unwrap_or_else(|| said.to_owned());
             if let Err(error) = engine.answer(run, &message.by, answer).await {
                 self.say(message, message.thread.clone(), error.to_string()).await;
             }
-        } else if !self.too_fast(message) {
+        } else if !none && !self.too_fast(message) {
             let who: Vec<&str> = from.iter().map(RoleName::as_str).collect();
             let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
             self.say(message, message.thread.clone(), format!("That question is for {who}.")).await;
