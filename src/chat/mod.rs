@@ -12,6 +12,7 @@ pub mod offline;
 pub mod operate;
 pub mod parse;
 pub mod people;
+pub mod policies;
 pub mod reload;
 pub mod reply;
 pub mod spec;

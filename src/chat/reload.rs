@@ -64,7 +64,7 @@ impl Dispatcher {
         let (dir, kinds) = (old.dir.clone(), Arc::clone(&self.parts.kinds));
         let checked = tokio::task::spawn_blocking(move || {
             let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
-            crate::config::load::check(&dir, &kinds)
+            crate::chat::policies::load(&dir, &kinds)
         });
         let Ok(Report { config, revision, diagnostics }) = checked.await else {
             let why = "error: the folder could not be checked: this is a bug in Houston".to_owned();

@@ -16,7 +16,7 @@ impl Check {
         let kinds = app::kinds();
         let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
         let dir = &self.config.config;
-        let report = crate::config::load::check(dir, &kinds);
+        let report = crate::chat::policies::load(dir, &kinds);
         let terminal = crate::diagnostic::render::Terminal {
             colour: out::stdout_colour(),
             root: dir,

@@ -51,7 +51,7 @@ impl Serve {
 pub fn load(dir: &std::path::Path) -> Result<Config, Failure> {
     let kinds = app::kinds();
     let kinds: Vec<&dyn crate::playbook::steps::StepKind> = kinds.values().map(AsRef::as_ref).collect();
-    let report = crate::config::load::check(dir, &kinds);
+    let report = crate::chat::policies::load(dir, &kinds);
     for diagnostic in report.diagnostics.sorted() {
         out::note(diagnostic);
     }

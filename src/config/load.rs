@@ -132,6 +132,7 @@ struct Main {
 
 fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
     let mut main = Main::default();
+    let mut expectations = Vec::new();
     let mut files: Vec<(&Source, Option<Node>)> = Vec::new();
     for source in sources {
         let node = yaml::parse(&source.path, &source.bytes, found);
@@ -142,6 +143,10 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         if source.path == Path::new(MAIN) {
             if let Some(node) = &node {
                 main = read_main(node, found);
+            }
+        } else if source.path == Path::new(super::expectations::FILE) {
+            if let Some(node) = &node {
+                expectations = super::expectations::read(node, found);
             }
         } else {
             files.push((source, node));
@@ -207,6 +212,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         environments,
         commands,
         playbooks,
+        expectations,
     })
 }
 

@@ -11,6 +11,7 @@ mod current;
 pub mod docs;
 pub mod env;
 pub mod environment;
+pub mod expectations;
 mod http;
 mod limits;
 pub mod load;
@@ -53,6 +54,8 @@ pub struct Config {
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::chat::spec::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,
+    /// Of `policies.yaml`.
+    pub expectations: Vec<expectations::Expectation>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,9 +126,6 @@ pub struct Limits {
     pub step_timeout: Duration,
     /// Commands of one person in a minute. Default 60.
     pub commands_per_minute: u32,
-    /// With less free space below the state folder no run begins: what runs already has to be able to write
-    /// its journal to the end. Default 64.
-    pub free_megabytes: u32,
 }
 
 impl Config {
@@ -142,7 +142,6 @@ impl Default for Limits {
             stale_after: Duration::from_secs(120),
             step_timeout: Duration::from_secs(1800),
             commands_per_minute: 60,
-            free_megabytes: 64,
         }
     }
 }

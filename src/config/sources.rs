@@ -26,6 +26,10 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
         let hint = dir.join("houston.yml").exists().then_some("rename houston.yml to houston.yaml");
         found.push(no_main(hint));
     }
+    let policies = Path::new(super::expectations::FILE);
+    if dir.join(policies).exists() {
+        sources.extend(read_file(dir, policies, found));
+    }
     for folder in FOLDERS {
         for name in yaml_files(dir, folder, found) {
             sources.extend(read_file(dir, &Path::new(folder).join(name), found));
@@ -37,11 +41,9 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
 
 /// Without it nothing else matters.
 pub(super) fn no_main(hint: Option<&str>) -> Diagnostic {
-    Diagnostic::error(None, "there is no `houston.yaml` in the configuration folder").hint(
-        hint.unwrap_or(
-            "the smallest one has `rocketchat` with url, user_id and token, and `access` with roles",
-        ),
-    )
+    Diagnostic::error(None, "there is no `houston.yaml` in the configuration folder").hint(hint.unwrap_or(
+        "the smallest one has `rocketchat` with url, username and password, and `access` with roles",
+    ))
 }
 
 /// `sources` with the defaults that they do not replace.
@@ -158,8 +160,9 @@ fn look_for_strays(dir: &Path, found: &mut Diagnostics) {
                         .hint(format!("did you mean `{meant}`?")),
                 );
             }
-        } else if name.ends_with(".yaml") && name != "houston.yaml" {
-            let finding = Diagnostic::warning(at, "not read: only houston.yaml is, at the top of the folder");
+        } else if name.ends_with(".yaml") && !["houston.yaml", super::expectations::FILE].contains(&&*name) {
+            let text = "not read: only houston.yaml and policies.yaml are, at the top of the folder";
+            let finding = Diagnostic::warning(at, text);
             found.push(finding.hint("environments, commands and playbooks stand in folders of these names"));
         }
     }

@@ -176,9 +176,11 @@ pub(super) fn runs(call: &Call<'_>) -> String {
             [h.run.to_string(), h.state, h.command, format!("{} by {}", text::ago(h.created_at, now), h.by)]
         })
         .collect();
-    let Some([newest, ..]) = rows.first() else { return "No runs yet.".to_owned() };
+    if rows.is_empty() {
+        return "No runs yet.".to_owned();
+    }
     let table = status_text::columns(["run", "state", "command", "asked"], &rows);
-    format!("{}\n`!show {newest}` shows one.", text::fence(&table))
+    format!("{}\n`!show R-1` shows one.", text::fence(&table))
 }
 
 pub(super) async fn show(call: &Call<'_>) -> String {
