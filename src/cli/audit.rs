@@ -57,7 +57,11 @@ impl AuditArgs {
         let unreadable = |e: std::io::Error| Failure::new(format!("cannot read `{}`: {e}", path.display()));
         match self.act.unwrap_or(Act::List { limit: 20, json: false }) {
             Act::List { limit, json } => {
-                for entry in audit::tail(&path, limit).map_err(unreadable)? {
+                let entries = audit::tail(&path, limit).map_err(unreadable)?;
+                if entries.is_empty() && !json {
+                    out::line("no entries yet");
+                }
+                for entry in entries {
                     if json {
                         out::line(serde_json::to_string(&entry).unwrap_or_default());
                         continue;
@@ -87,9 +91,10 @@ impl AuditArgs {
             }
             Act::Verify => match audit::verify(&path) {
                 Ok(summary) => {
-                    let hash = summary.last_hash.map(|hash| hash.to_string()).unwrap_or_default();
+                    let hash =
+                        summary.last_hash.map(|hash| format!("; last hash {hash}")).unwrap_or_default();
                     out::line(format!(
-                        "{} in {}: the chain holds; last hash {hash}",
+                        "{} in {}: the chain holds{hash}",
                         crate::text::count(usize::try_from(summary.entries).unwrap_or(usize::MAX), "entry")
                             .replace("entrys", "entries"),
                         crate::text::count(summary.files, "file"),

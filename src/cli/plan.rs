@@ -38,9 +38,11 @@ impl PlanArgs {
     }
 }
 
-/// A message without the marks that only chat understands: signs, bold, fences. What stood in a fence is
-/// indented, and begins on a line of its own.
+/// A message without the marks that only chat understands: signs, bold, fences, and what keeps a name from
+/// calling somebody, which would spoil what is copied. What stood in a fence is indented, and begins on a
+/// line of its own.
 fn plain(text: &str) -> String {
+    let text = text.replace('\u{200b}', "").replace(":bulb: ", "hint: ");
     let mut lines = Vec::new();
     let mut fenced = false;
     for line in text.lines() {
@@ -80,6 +82,10 @@ mod tests {
     #[test]
     fn marks_of_chat_do_not_reach_the_terminal() {
         assert_eq!(plain(":mag: *dry run* `a * b`\n*1.* update"), "dry run `a * b`\n1. update");
+        assert_eq!(
+            plain(":x: no way to deploy@\u{200b}10.0.0.1\n:bulb: is it up?"),
+            "no way to deploy@10.0.0.1\nhint: is it up?"
+        );
         assert_eq!(
             plain("```\ndeploy x\n       ^\n```\nno `x`"),
             "not understood\n  deploy x\n         ^\nno `x`"

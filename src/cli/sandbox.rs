@@ -35,6 +35,13 @@ impl SandboxArgs {
                     .map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?
             }
         };
+        let people: Vec<&str> = seed
+            .people
+            .iter()
+            .filter(|person| person.password.is_none())
+            .map(|person| person.username.as_str())
+            .collect();
+        let people = people.join(", ");
         let listen = SocketAddr::from(([127, 0, 0, 1], self.port));
         let sandbox = sandbox::start(sandbox::Options {
             listen,
@@ -49,6 +56,9 @@ impl SandboxArgs {
         })?;
         let stop = asked_to_stop();
         out::line(format!("sandbox: {}", sandbox.url()));
+        if !people.is_empty() {
+            out::line(format!("people, whose password is their name: {people}"));
+        }
         stop.await;
         sandbox.stop().await;
         Ok(())

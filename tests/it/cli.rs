@@ -176,6 +176,11 @@ fn serve_names_the_secret_that_is_missing() {
     assert_eq!(code, 1);
     assert!(error.contains("`HOUSTON_PASSWORD` is not set"), "{error}");
     assert!(error.contains("hint: set `HOUSTON_PASSWORD` where Houston is started"), "{error}");
+    // Nothing has happened yet, and that is said.
+    let (code, said, _) = run(&["audit", "list", "--state", &state_dir]);
+    assert_eq!((code, said.as_str()), (0, "no entries yet\n"));
+    let (code, said, _) = run(&["audit", "verify", "--state", &state_dir]);
+    assert_eq!((code, said.as_str()), (0, "0 entries in 1 file: the chain holds\n"));
 }
 
 #[test]
