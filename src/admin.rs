@@ -102,7 +102,7 @@ async fn reload(State(admin): State<Admin>) -> Json<Reloaded> {
 fn failed(error: &ActError) -> (StatusCode, String) {
     let status = match error {
         ActError::NoSuchRun(_) => StatusCode::NOT_FOUND,
-        ActError::NotNow { .. } => StatusCode::CONFLICT,
+        ActError::NotNow { .. } | ActError::Refused { .. } => StatusCode::CONFLICT,
         ActError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, error.to_string())

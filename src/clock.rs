@@ -15,7 +15,14 @@ pub struct Clock(Kind);
 #[derive(Clone)]
 enum Kind {
     System,
-    Manual(Arc<watch::Sender<Timestamp>>),
+    Manual(Arc<watch::Sender<Moment>>),
+}
+
+/// What a test's clock shows, and how long it has really run.
+#[derive(Clone, Copy)]
+struct Moment {
+    shown: Timestamp,
+    passed: Duration,
 }
 
 impl Clock {
@@ -26,14 +33,14 @@ impl Clock {
 
     /// A clock that stands at `start` until [`Clock::advance`] or [`Clock::set`].
     pub fn manual(start: Timestamp) -> Self {
-        Self(Kind::Manual(Arc::new(watch::Sender::new(start))))
+        Self(Kind::Manual(Arc::new(watch::Sender::new(Moment { shown: start, passed: Duration::ZERO }))))
     }
 
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "the one place that may")]
             Kind::System => Timestamp::now(),
-            Kind::Manual(now) => *now.borrow(),
+            Kind::Manual(now) => now.borrow().shown,
         }
     }
 
@@ -53,26 +60,36 @@ impl Clock {
             Kind::Manual(now) => {
                 let mut now = now.subscribe();
                 // The sender lives as long as this clock, so the wait ends only by the condition.
-                let _ = now.wait_for(|now| *now >= at).await;
+                let _ = now.wait_for(|now| now.shown >= at).await;
             }
         }
     }
 
+    /// Returns when so much time has passed, whatever the clock was set to meanwhile.
     pub async fn sleep(&self, duration: Duration) {
-        let at = self.now().checked_add(duration).unwrap_or(Timestamp::MAX);
-        self.sleep_until(at).await;
+        match &self.0 {
+            Kind::System => tokio::time::sleep(duration).await,
+            Kind::Manual(now) => {
+                let mut now = now.subscribe();
+                let end = now.borrow().passed.saturating_add(duration);
+                let _ = now.wait_for(|now| now.passed >= end).await;
+            }
+        }
     }
 
     /// Moves a manual clock. Panics on the machine's clock: only tests call it.
     pub fn advance(&self, by: Duration) {
         let Kind::Manual(now) = &self.0 else { panic!("only a manual clock can be advanced") };
-        now.send_modify(|now| *now = now.checked_add(by).unwrap_or(Timestamp::MAX));
+        now.send_modify(|now| {
+            now.shown = now.shown.checked_add(by).unwrap_or(Timestamp::MAX);
+            now.passed = now.passed.saturating_add(by);
+        });
     }
 
-    /// Sets a manual clock, also back. Panics on the machine's clock.
+    /// Sets a manual clock, also back: it shows another time, and none has passed. Panics on the machine's clock.
     pub fn set(&self, to: Timestamp) {
         let Kind::Manual(now) = &self.0 else { panic!("only a manual clock can be set") };
-        now.send_replace(to);
+        now.send_modify(|now| now.shown = to);
     }
 }
 
@@ -80,7 +97,7 @@ impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Kind::System => f.write_str("Clock::system"),
-            Kind::Manual(now) => write!(f, "Clock::manual({})", *now.borrow()),
+            Kind::Manual(now) => write!(f, "Clock::manual({})", now.borrow().shown),
         }
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
-use crate::gateway::events::Actor;
+use crate::gateway::events::{Actor, RoomKind};
 use crate::playbook::model::{Plan, PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
@@ -158,11 +158,27 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
             run.id
         );
     }
+    for who in &run.lost {
+        let who = name(who);
+        let _ = writeln!(
+            out,
+            ":grey_question: {who} has left or has lost the role that it takes: {who}'s vote does not count. With the role again, {who} can say `!approve {}`; the reaction counts no more.",
+            run.id
+        );
+    }
     let _ = write!(
         out,
         "React with :+1: to approve or :-1: to deny, or say `!approve {id}`, `!deny {id} why`.",
         id = run.id
     );
+    if run.origin.room.kind == RoomKind::Direct {
+        // Else the requester waits for people who cannot know.
+        let _ = write!(
+            out,
+            "\nOnly those in this direct message see this; others can say `!show {id}` and `!approve {id}` in a room where I am.",
+            id = run.id
+        );
+    }
     out
 }
 

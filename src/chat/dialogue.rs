@@ -85,14 +85,17 @@ impl Pending {
     /// For the thread.
     pub fn question(&self) -> String {
         let typed = code(format!("{}{}", self.before, self.after).trim());
-        let doc = if self.doc.is_empty() { String::new() } else { format!(" ({})", self.doc) };
+        // `which run (the run)` would say nothing.
+        let says_more = !self.doc.is_empty() && !self.doc.contains(&self.argument);
+        let doc = if says_more { format!(" ({})", self.doc) } else { String::new() };
+        let ask = if self.free { "what" } else { "which" };
         let choices = match self.choices.len() {
             0 => String::new(),
             1..=20 => format!("\nOne of {}.", or_list(&self.choices)),
             n => format!("\nOne of {} and {} more.", or_list(&self.choices[..19]), n - 19),
         };
         format!(
-            "{typed}: which `{}`{doc}?{choices}\nAnswer here within {}, or give another command.",
+            "{typed}: {ask} `{}`{doc}?{choices}\nAnswer here within {}, or give another command.",
             self.argument,
             duration(PATIENCE)
         )

@@ -139,6 +139,7 @@ fn value_placeholder(flag: &Argument) -> String {
     match &flag.kind {
         ArgumentKind::Environment => "ENVIRONMENT".into(),
         ArgumentKind::Service => "SERVICE".into(),
+        ArgumentKind::Target => "ENVIRONMENT[/SERVICE]".into(),
         ArgumentKind::Version => "VERSION".into(),
         ArgumentKind::Integer { .. } => "N".into(),
         ArgumentKind::Duration { .. } => "DURATION".into(),

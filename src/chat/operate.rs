@@ -65,6 +65,9 @@ pub async fn run(
     if let Some(text) = missing_reason(&plan) {
         return Some(text);
     }
+    if let Some(text) = disk_full(&parts.store, config.limits.free_megabytes, &plan) {
+        return Some(text);
+    }
     // A lock that a person holds is never waited for.
     let held = parts.engine.held().await;
     let by_people = locks::conflicts(&plan.locks, &held)
@@ -189,6 +192,19 @@ fn missing_reason(plan: &Plan) -> Option<String> {
             "{} needs a reason ({}): send it again with `--reason \"why\"`.",
             code(&plan.command),
             defuse(&policy.rule)
+        )
+    })
+}
+
+/// A run that begins has to be able to write its journal and its output to the end.
+fn disk_full(store: &Store, floor: u32, plan: &Plan) -> Option<String> {
+    let free = store.free_megabytes()?;
+    (free < u64::from(floor)).then(|| {
+        format!(
+            ":floppy_disk: {} was not started: the disk with Houston's state folder has {free} MB left, and \
+             `limits.free_megabytes` asks for {floor} MB. Runs that are under way go on. Free some space, then \
+             send it again.",
+            code(&plan.command)
         )
     })
 }

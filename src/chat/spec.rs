@@ -52,6 +52,8 @@ pub enum ArgumentKind {
     Environment,
     /// A service of the environment that another argument names.
     Service,
+    /// An environment or one service of it: `prod`, `prod/web`. What can be locked.
+    Target,
     /// A tag or digest.
     Version,
     Integer {

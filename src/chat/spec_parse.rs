@@ -43,8 +43,19 @@ pub const SLASH_WORDS: &[&str] = &[
 ];
 
 /// Types of arguments as files name them; `[a, b]` is one of these words.
-pub const TYPES: &[&str] =
-    &["environment", "service", "version", "integer", "duration", "run", "user", "text", "rest", "switch"];
+pub const TYPES: &[&str] = &[
+    "environment",
+    "service",
+    "target",
+    "version",
+    "integer",
+    "duration",
+    "run",
+    "user",
+    "text",
+    "rest",
+    "switch",
+];
 
 /// Flags that every command that changes something has: `bind` takes them, no file declares them.
 pub const AUTOMATIC_FLAGS: &[&str] = &["dry-run", "reason"];
@@ -256,6 +267,7 @@ fn kind(node: &Node, map: &mut Map<'_>, found: &mut Diagnostics) -> Option<Argum
             match other {
                 "environment" => ArgumentKind::Environment,
                 "service" => ArgumentKind::Service,
+                "target" => ArgumentKind::Target,
                 "version" => ArgumentKind::Version,
                 "run" => ArgumentKind::Run,
                 "user" => ArgumentKind::User,

@@ -63,7 +63,7 @@ enum Command {
     Runs(runs::Runs),
     /// The audit log: list, export, verify
     Audit(audit::AuditArgs),
-    /// The state folder: size, export
+    /// The state folder: size, export, import
     Store(store::StoreArgs),
     /// Reference, generated from the code
     Docs(docs::Docs),
@@ -85,7 +85,7 @@ struct ConfigArg {
 #[derive(Args, Debug)]
 struct StateArg {
     /// The state folder
-    #[arg(long, value_name = "DIR", default_value = "./state")]
+    #[arg(long, value_name = "DIR", default_value = "./state", global = true)]
     state: PathBuf,
 }
 

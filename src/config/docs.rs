@@ -75,6 +75,14 @@ pub fn config() -> String {
                 format!("Of one person. Default {}.", limits.commands_per_minute),
             ),
             (
+                "limits.free_megabytes",
+                "number",
+                format!(
+                    "With less free space for the state folder no run begins. Default {}.",
+                    limits.free_megabytes
+                ),
+            ),
+            (
                 "approvals.expires",
                 "duration",
                 format!(
@@ -271,6 +279,7 @@ fn takes(kind: &ArgumentKind) -> String {
     match kind {
         ArgumentKind::Environment => "environment".into(),
         ArgumentKind::Service => "service".into(),
+        ArgumentKind::Target => "environment, or environment/service".into(),
         ArgumentKind::Version => "tag or digest".into(),
         ArgumentKind::Integer { min, max: i64::MAX } => format!("whole number from {min}"),
         ArgumentKind::Integer { min, max } => format!("whole number from {min} to {max}"),

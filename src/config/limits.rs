@@ -21,6 +21,9 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Limits {
     if let Some(n) = map.take("commands_per_minute").and_then(|n| n.integer(1..=10_000, found)) {
         limits.commands_per_minute = u32::try_from(n).unwrap_or(u32::MAX);
     }
+    if let Some(n) = map.take("free_megabytes").and_then(|n| n.integer(0..=i64::from(u32::MAX), found)) {
+        limits.free_megabytes = u32::try_from(n).unwrap_or(u32::MAX);
+    }
     map.finish(found);
     limits
 }

@@ -126,6 +126,9 @@ pub struct Limits {
     pub step_timeout: Duration,
     /// Commands of one person in a minute. Default 60.
     pub commands_per_minute: u32,
+    /// With less free space below the state folder no run begins: what runs already has to be able to write
+    /// its journal to the end. Default 64.
+    pub free_megabytes: u32,
 }
 
 impl Config {
@@ -142,6 +145,7 @@ impl Default for Limits {
             stale_after: Duration::from_secs(120),
             step_timeout: Duration::from_secs(1800),
             commands_per_minute: 60,
+            free_megabytes: 64,
         }
     }
 }

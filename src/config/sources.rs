@@ -41,9 +41,11 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
 
 /// Without it nothing else matters.
 pub(super) fn no_main(hint: Option<&str>) -> Diagnostic {
-    Diagnostic::error(None, "there is no `houston.yaml` in the configuration folder").hint(hint.unwrap_or(
-        "the smallest one has `rocketchat` with url, username and password, and `access` with roles",
-    ))
+    Diagnostic::error(None, "there is no `houston.yaml` in the configuration folder").hint(
+        hint.unwrap_or(
+            "the smallest one has `rocketchat` with url, user_id and token, and `access` with roles",
+        ),
+    )
 }
 
 /// `sources` with the defaults that they do not replace.

@@ -137,6 +137,7 @@ fn type_word(kind: &ArgumentKind) -> &'static str {
     match kind {
         ArgumentKind::Environment => "environment",
         ArgumentKind::Service => "service",
+        ArgumentKind::Target => "target",
         ArgumentKind::Version => "version",
         ArgumentKind::Integer { .. } => "integer",
         ArgumentKind::Duration { .. } => "duration",

@@ -164,6 +164,10 @@ impl Chat {
             return Err(SendError::Unavailable { reason, retry_after: None });
         }
         let rest = self.rest(Priority::Urgent);
+        // Just after the start nobody knows yet who "Houston" is: that says nothing about the reactions.
+        if self.me().is_none() {
+            return Err(SendError::Unavailable { reason: "not logged in yet".to_owned(), retry_after: None });
+        }
         let refused = |reason: &str| SendError::Refused { reason: format!("{reason}: `{message}`") };
         let found = rest.get_message(message.as_str()).await.map_err(|e| send_error(&e))?;
         let found = found.ok_or_else(|| refused("the message is gone"))?;

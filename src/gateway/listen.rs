@@ -52,7 +52,6 @@ pub struct Listener {
     holding: bool,
     /// When they are let go although the gap was not read.
     hold_until: Option<Instant>,
-    /// Rooms whose encryption was told.
     /// Rooms that were reported, and whether somebody was seen to speak there.
     encrypted: HashMap<RoomId, bool>,
     catch_up: Option<CatchUp>,

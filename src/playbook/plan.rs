@@ -214,12 +214,13 @@ fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
     };
     if request.playbook.each.is_none() {
         let version = text("version").map(str::to_owned);
-        let scope = match (named, &version) {
-            (Some(service), version) => {
-                let version = version.clone().unwrap_or_else(|| service.version.clone());
-                scope.with_service(service, &version)
-            }
-            (None, _) => scope,
+        let scope = match named {
+            // `version` stays what was given, if anything: a rollback without one must not go forward to the
+            // version that the file declares.
+            Some(service) => scope
+                .with_service(service, version.as_deref().unwrap_or(&service.version))
+                .with("version", version.clone()),
+            None => scope,
         };
         return Ok(vec![Round { scope, service: named, version }]);
     }

@@ -1,13 +1,13 @@
 //! Rocket.Chat's rate limits, learned from its answers, and the order in which calls wait for them.
 //!
 //! Must not: read a clock (every decision takes `now`; [`Limiter`] alone knows the timer), or trust a server's
-//! waiting time beyond [`MAX_TOLD_WAIT`].
+//! waiting time beyond its window.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 /// Which of the calls that wait goes first.
@@ -21,8 +21,8 @@ pub enum Priority {
     Low,
 }
 
-/// Servers have told waiting times far beyond their window.
-pub const MAX_TOLD_WAIT: Duration = Duration::from_secs(300);
+/// How far away a window's end is believed to be: one that is configured to last longer is asked again.
+const MAX_TOLD_WAIT: Duration = Duration::from_secs(300);
 
 /// Calls of one route at a time, once the server is known not to count them.
 const PARALLEL: u32 = 16;
@@ -177,14 +177,17 @@ impl<T> Route<T> {
         }
     }
 
-    /// A call was refused for its rate: nothing goes before `wait` is over.
-    pub fn refused(&mut self, now: Duration, wait: Duration) {
-        let limit = match self.knowledge {
-            Knowledge::Limited { limit, .. } => limit,
-            _ => DEFAULT_LIMIT,
+    /// A call was refused for its rate: nothing goes before the returned time is over. What the server tells is
+    /// an upper bound, and can be far too long; the end of the window, as its headers gave it, is better known.
+    pub fn refused(&mut self, now: Duration, told: Duration) -> Duration {
+        let (limit, window) = match self.knowledge {
+            Knowledge::Limited { limit, resets_at: Some(at), .. } if at > now => (limit, at - now),
+            Knowledge::Limited { limit, .. } => (limit, DEFAULT_WINDOW),
+            _ => (DEFAULT_LIMIT, DEFAULT_WINDOW),
         };
-        let resets_at = Some(now + wait.min(MAX_TOLD_WAIT));
-        self.knowledge = Knowledge::Limited { limit, remaining: 0, resets_at };
+        let wait = told.min(window);
+        self.knowledge = Knowledge::Limited { limit, remaining: 0, resets_at: Some(now + wait) };
+        wait
     }
 }
 
@@ -227,6 +230,8 @@ impl Window {
 #[derive(Clone)]
 pub struct Limiter {
     routes: Arc<Mutex<Routes>>,
+    /// The end of a window became known, or another: whoever waits looks again when that is.
+    changed: Arc<Notify>,
     start: Instant,
 }
 
@@ -235,7 +240,7 @@ type Routes = HashMap<Key, Route<oneshot::Sender<Permit>>>;
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { routes: Arc::default(), start: Instant::now() }
+        Self { routes: Arc::default(), changed: Arc::default(), start: Instant::now() }
     }
 }
 
@@ -247,10 +252,15 @@ impl Limiter {
         let place = Place { limiter: self, key, ticket };
         let deadline = Instant::now() + max_wait;
         loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Before the look at the end of the window, or a change right after it is missed.
+            changed.as_mut().enable();
             let wake = self.pump(key).map_or(deadline, |at| (self.start + at).min(deadline));
             tokio::select! {
                 biased;
                 permit = &mut turn => return permit.map_err(|_| Duration::ZERO),
+                () = changed => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             if Instant::now() >= deadline {
@@ -264,10 +274,12 @@ impl Limiter {
         }
     }
 
-    /// The server refused a call of this route for its rate.
-    pub fn refused(&self, key: &Key, wait: Duration) {
+    /// The server refused a call of this route for its rate; how long its calls wait now.
+    pub fn refused(&self, key: &Key, told: Duration) -> Duration {
         let now = self.now();
-        self.lock().entry(key.clone()).or_default().refused(now, wait);
+        let wait = self.lock().entry(key.clone()).or_default().refused(now, told);
+        self.changed.notify_waiters();
+        wait
     }
 
     /// Lets go all whose turn it is; when to come back if others still wait.
@@ -322,7 +334,11 @@ impl Permit {
         self.open = false;
         let now = self.limiter.now();
         if let Some(route) = self.limiter.lock().get_mut(&self.key) {
+            let before = route.wake_at();
             route.answered(now, headers);
+            if route.wake_at() != before {
+                self.limiter.changed.notify_waiters();
+            }
         }
         self.limiter.pump(&self.key);
     }
@@ -499,8 +515,25 @@ mod tests {
         assert_eq!(route.next_ready(Duration::from_secs(52)), None);
         assert_eq!(route.wake_at(), Some(Duration::from_secs(53)));
         assert_eq!(route.next_ready(Duration::from_secs(53)), Some("call"));
-        route.refused(Duration::ZERO, Duration::from_secs(1_000_000));
-        assert_eq!(route.wake_at(), Some(MAX_TOLD_WAIT));
+        // Servers have told far more than their window.
+        let mut route: Route<&str> = Route::default();
+        assert_eq!(route.refused(Duration::ZERO, Duration::from_secs(290)), DEFAULT_WINDOW);
+        assert_eq!(route.wake_at(), Some(DEFAULT_WINDOW));
+        // A window of ten seconds, by the headers, of which seven are left.
+        let mut route: Route<&str> = Route::default();
+        let headers = RateHeaders {
+            limit: Some(10),
+            remaining: Some(0),
+            reset_ms: Some(17_000),
+            date_ms: Some(10_000),
+            ..RateHeaders::default()
+        };
+        route.answered(Duration::ZERO, &headers);
+        assert_eq!(route.refused(Duration::ZERO, Duration::from_secs(58)), Duration::from_secs(7));
+        // One of five minutes that an administrator has set is waited for.
+        let mut route: Route<&str> = Route::default();
+        route.answered(Duration::ZERO, &RateHeaders { reset_ms: Some(250_000), ..headers });
+        assert_eq!(route.refused(Duration::ZERO, Duration::from_secs(240)), Duration::from_secs(240));
     }
 
     #[test]
@@ -534,6 +567,33 @@ mod tests {
             limiter.admit(&KEY, Priority::High, Duration::from_secs(10)).await.err().expect("too long");
         assert_eq!(wait, Duration::from_secs(40));
         assert!(limiter.admit(&KEY, Priority::High, Duration::from_secs(41)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_since_before_the_end_of_the_window_was_known_goes_at_its_end() {
+        let limiter = Limiter::default();
+        let mut open = Vec::new();
+        for _ in 0..PROBING {
+            open.push(limiter.admit(&KEY, Priority::High, DEFAULT_WINDOW).await.expect("room"));
+        }
+        let begun = Instant::now();
+        let waiting = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { limiter.admit(&KEY, Priority::High, Duration::from_secs(70)).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        let headers = RateHeaders {
+            success: true,
+            limit: Some(4),
+            remaining: Some(0),
+            reset_ms: Some(13_000),
+            date_ms: Some(10_000),
+        };
+        for permit in open {
+            permit.answered(&headers);
+        }
+        assert!(waiting.await.expect("no panic"), "it is not given up");
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,6 +65,9 @@ pub enum Event {
         by: Actor,
         /// The name vanished from the reactions: not proof of a withdrawal, but it counts no more.
         vanished: bool,
+        /// They have left or lost the role since: nobody took it back, and it counts no more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
     /// Somebody whose vote cannot count was told so; not again.
     Told {

@@ -172,7 +172,10 @@ pub struct RunState {
     pub votes: BTreeMap<UserId, Vote>,
     /// Whose reaction vanished without a withdrawal by text, latest last.
     pub vanished: Vec<Actor>,
-    /// Who took a vote back by text: a reaction of theirs that still stands means nothing any more.
+    /// Whose vote was taken out because they left or lost the role, latest last.
+    pub lost: Vec<Actor>,
+    /// Who took a vote back by text, or has lost it: a reaction of theirs that still stands means nothing any
+    /// more.
     pub withdrawn: BTreeSet<UserId>,
     pub told: BTreeSet<UserId>,
     /// The room was told that half of the time is over.
@@ -253,6 +256,7 @@ impl RunState {
             was_queued: false,
             votes: BTreeMap::new(),
             vanished: Vec::new(),
+            lost: Vec::new(),
             withdrawn: BTreeSet::new(),
             told: BTreeSet::new(),
             reminded: false,
@@ -361,10 +365,11 @@ impl RunState {
                     return Err(refuse("the vote is for another plan"));
                 }
                 self.vanished.retain(|who| who.id != vote.by.id);
+                self.lost.retain(|who| who.id != vote.by.id);
                 self.withdrawn.remove(&vote.by.id);
                 self.votes.insert(vote.by.id.clone(), vote.clone());
             }
-            Event::VoteWithdrawn { by, vanished } => {
+            Event::VoteWithdrawn { by, vanished, lost } => {
                 if !before_start {
                     return Err(refuse("votes can be withdrawn until the start"));
                 }
@@ -375,6 +380,9 @@ impl RunState {
                     self.vanished.push(by.clone());
                 } else {
                     self.withdrawn.insert(by.id.clone());
+                }
+                if *lost {
+                    self.lost.push(by.clone());
                 }
                 if !matches!(self.phase, Phase::Deciding { .. })
                     && let Some(tally) = self.tally()

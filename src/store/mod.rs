@@ -300,6 +300,12 @@ impl Store {
         synced.await.map_err(|_| gone())?.map_err(StoreError::Write)
     }
 
+    /// Megabytes that may still be written to the file system of the database; `None` where it does not say.
+    pub fn free_megabytes(&self) -> Option<u64> {
+        let space = nix::sys::statvfs::statvfs(self.path()).ok()?;
+        Some(space.blocks_available() * space.fragment_size() / 1_000_000)
+    }
+
     /// Bytes on disk.
     pub fn size(&self) -> u64 {
         self.0.db.size_on_disk().unwrap_or(0)

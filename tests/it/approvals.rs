@@ -357,7 +357,7 @@ async fn late_votes_are_answered_and_change_nothing() {
     t.say("bob", "ops", "!deny R-1 no").await;
     t.expect("ops", &["R-1 is denied."]).await;
     t.say("carol", "ops", "!approve R-1").await;
-    t.expect("ops", &["R-1 denied: there is nothing to decide any more."]).await;
+    t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
     t.react("carol", &card, ":+1:").await;
     t.silence("ops").await;
     t.until(&card, &["*denied* by bob"]).await;
@@ -512,7 +512,8 @@ async fn rights_are_checked_again_at_the_start() {
     let left = json!({"userId": "u-dave", "activeStatus": false, "confirmRelinquish": true});
     assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
     t.react("bob", &card, ":+1:").await;
-    t.until(&card, &["*has* bob", "*missing* 1"]).await;
+    let why = "dave has left or has lost the role that it takes";
+    t.until(&card, &["*has* bob", "*missing* 1", why, "`!approve R-1`"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.react("carol", &card, ":+1:").await;
     t.until(&card, &["*approved* by bob and carol"]).await;

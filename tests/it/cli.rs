@@ -266,9 +266,13 @@ fn a_hangup_and_time_alone_reload_and_a_wrong_folder_ends_nothing() {
 #[test]
 fn what_is_not_there_is_said_with_a_hint() {
     for args in [["runs", "list"], ["store", "stat"], ["audit", "verify"]] {
-        let (code, said, error) = run(&[args[0], "--state", "/nonexistent/state", args[1]]);
-        assert_eq!((code, said.as_str()), (1, ""), "{args:?}");
-        assert!(error.contains("hint: `--state DIR` names the folder"), "{error}");
+        let state = ["--state", "/nonexistent/state"];
+        // Where the option stands is no matter.
+        for args in [[&args[..1], &state, &args[1..]].concat(), [&args[..], &state].concat()] {
+            let (code, said, error) = run(&args);
+            assert_eq!((code, said.as_str()), (1, ""), "{args:?}: {error}");
+            assert!(error.contains("hint: `--state DIR` names the folder"), "{error}");
+        }
     }
 }
 

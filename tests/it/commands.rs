@@ -186,3 +186,76 @@ async fn long_output_is_cut_in_the_room_and_attached_whole() {
     t.expect("ops", &[&file.text]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_reason_that_comes_after_the_denial_is_still_taken() {
+    let t = House::start().await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    let card = t.card().await;
+    t.say("bob", "ops", "!deny R-1").await;
+    t.expect("ops", &["R-1 is denied."]).await;
+    t.expect("ops", &["@bob why?"]).await;
+    t.say("carol", "ops", "!deny R-1 mine does not count").await;
+    t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
+    t.say("bob", "ops", "!deny R-1 not on a Friday").await;
+    t.expect("ops", &["The reason is on the card of R-1."]).await;
+    t.until(&card, &["*denied* by bob", "not on a Friday"]).await;
+    t.say("bob", "ops", "!deny R-1 or on a Monday").await;
+    t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_to_a_run_is_said_in_a_sentence_with_what_to_do() {
+    let t = House::talk().await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.card().await;
+    t.say("alice", "ops", "!cancel R-1").await;
+    t.expect("ops", &["R-1 is cancelled."]).await;
+    for (typed, answer) in [
+        ("!logs R-99", "There is no run R-99; `runs` lists those that there are."),
+        ("!approve R-99", "There is no run R-99; `runs` lists those that there are."),
+        (
+            "!retry R-1",
+            "R-1 has ended (cancelled). For a new run give its command again: `deploy prod web 1.8`",
+        ),
+        ("!withdraw R-1", "There is nothing to withdraw from R-1: the run has ended."),
+        ("!abandon R-1 why not", "R-1 (cancelled): the run has ended."),
+        ("!runs", "`!show R-1` shows one."),
+    ] {
+        t.say("alice", "ops", typed).await;
+        t.expect("ops", &[answer]).await;
+    }
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_question_does_not_repeat_the_name_of_what_it_asks_for() {
+    let t = House::talk().await;
+    for (typed, question) in [
+        ("!deploy", "`deploy`: which `environment`?\nOne of `prod` or `staging`."),
+        ("!show", "`show`: which `run`?\n"),
+        ("!lock prod", "`lock prod`: what `reason` (why)?\n"),
+        ("!scale prod web", "`scale prod web`: which `replicas` (how many tasks)?\n"),
+    ] {
+        t.say("alice", "ops", typed).await;
+        t.expect("ops", &[question]).await;
+    }
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_card_that_the_approvers_cannot_see_says_how_they_approve() {
+    let t = House::start().await;
+    let alice = Person::login(&t.sandbox.url(), "alice").await;
+    let direct = alice.direct("houston").await;
+    t.say("alice", &direct, "deploy prod web 1.8").await;
+    let card =
+        t.expect(&direct, &["*R-1*", "Only those in this direct message see this", "`!show R-1`"]).await;
+    t.say("bob", "ops", "!show R-1").await;
+    t.expect("ops", &["*R-1*", "`demo/web:1.7` → `demo/web:1.8`"]).await;
+    t.say("bob", "ops", "!deny R-1 not now").await;
+    t.expect("ops", &["R-1 is denied."]).await;
+    t.until(&card, &["*denied* by bob", "not now"]).await;
+    t.end().await;
+}

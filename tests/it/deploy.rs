@@ -102,6 +102,19 @@ async fn rollback_goes_to_what_ran_before_the_first_release() {
     t.end().await;
 }
 
+/// The version that the file declares may never have run: it is nothing to go back to.
+#[tokio::test]
+async fn rollback_without_a_release_of_houston_goes_to_what_the_swarm_remembers() {
+    let t = House::start().await;
+    t.say("alice", "ops", "!rollback prod web").await;
+    let answer = ["cannot be planned: the Swarm remembers no earlier release of `web`", "name the version"];
+    t.expect("ops", &answer).await;
+    t.change_image("web", "demo/web:1.6").await;
+    t.say("alice", "ops", "!rollback prod web --dry-run").await;
+    t.expect("ops", &["back to the release before", "`demo/web:1.6` → `demo/web:1.7`"]).await;
+    t.end().await;
+}
+
 #[tokio::test]
 async fn rollback_passes_over_a_release_that_failed() {
     let t = House::start().await;

@@ -95,3 +95,50 @@ async fn a_lock_on_one_service_leaves_the_others_alone_and_survives_a_restart() 
     t.expect("ops", &["`prod/web` is free."]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn what_to_lock_is_asked_for_with_choices_and_a_slip_is_pointed_at() {
+    let t = house(&[]).await;
+    let asked = t.say("alice", "ops", "!lock").await;
+    let question = t
+        .expect("ops", &["which `target`", "One of `prod`, `prod/worker`, `prod/web`", "`staging/web`"])
+        .await;
+    assert_eq!(question.thread.as_deref(), Some(asked.as_str()));
+    t.reply("alice", "ops", &asked, "prod/web").await;
+    // Asked once; what is still missing then is pointed at.
+    t.expect("ops", &["`reason` is missing"]).await;
+    t.say("alice", "ops", "!lock prod/web new disks").await;
+    t.expect("ops", &[":lock: `prod/web` is locked"]).await;
+    t.say("alice", "ops", "!unlock prod/wbe").await;
+    t.expect("ops", &["^^^^^^^^", "There is no service `wbe` in `prod`; did you mean `web`?"]).await;
+    t.say("alice", "ops", "!lock prdo disks").await;
+    t.expect("ops", &["There is no environment `prdo`; did you mean `prod`?"]).await;
+    t.say("alice", "ops", "!unlock prod/web").await;
+    t.expect("ops", &[":unlock: `prod/web` is free."]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn no_run_begins_on_a_disk_that_is_nearly_full() {
+    let setup = Setup {
+        prod: "approvals: {default: none}\n".to_owned(),
+        houston: "limits: {free_megabytes: 4000000000}\n".to_owned(),
+        ..Setup::default()
+    };
+    let t = House::with(setup).await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.expect(
+        "ops",
+        &[":floppy_disk: `deploy prod web 1.8` was not started", "MB left", "limits.free_megabytes"],
+    )
+    .await;
+    t.say("alice", "ops", "!deploy prod web 1.8 --dry-run").await;
+    t.expect("ops", &["*dry run* `deploy prod web 1.8"]).await;
+    t.say("alice", "ops", "!lock prod disk is full").await;
+    t.expect("ops", &[":lock: `prod` is locked"]).await;
+    t.say("alice", "ops", "!unlock prod").await;
+    t.expect("ops", &[":unlock: `prod` is free."]).await;
+    assert!(t.runs().is_empty());
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}

@@ -54,7 +54,12 @@ async fn a_stack_a_check_a_wait_a_question_and_a_notice() {
     t.reply("bob", "ops", &progress.id, "yes").await;
     t.expect("ops", &["That question is for lead."]).await;
     t.reply("carol", "ops", &progress.id, "hm, let me see").await;
+    t.reply("bob", "ops", &progress.id, "hm").await;
     t.silence("ops").await;
+    // One word is meant as an answer.
+    t.reply("carol", "ops", &progress.id, "yse").await;
+    let slip = ["`yse` is no answer to R-1", "Did you mean `yes`?", "`yes` or `no`"];
+    assert_eq!(t.expect("ops", &slip).await.thread.as_deref(), Some(progress.id.as_str()));
     t.restart().await;
     t.reply("carol", "ops", &progress.id, "Yes").await;
     let told = t.expect("general", &["it is red"]).await;

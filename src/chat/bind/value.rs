@@ -69,9 +69,19 @@ fn choices(argument: &Argument, environment: Option<&str>, known: &Known) -> Vec
     match &argument.kind {
         ArgumentKind::Environment => known.environments.keys().cloned().collect(),
         ArgumentKind::Service => services(environment, known),
+        ArgumentKind::Target => targets(known),
         ArgumentKind::Enum(choices) => choices.clone(),
         _ => Vec::new(),
     }
+}
+
+/// Each environment, and after it its services.
+fn targets(known: &Known) -> Vec<String> {
+    let of = |(name, services): (&String, &Vec<String>)| {
+        let services = services.iter().map(|service| format!("{name}/{service}"));
+        std::iter::once(name.clone()).chain(services).collect::<Vec<_>>()
+    };
+    known.environments.iter().flat_map(of).collect()
 }
 
 fn services(environment: Option<&str>, known: &Known) -> Vec<String> {
@@ -123,6 +133,27 @@ fn check(
                 choices,
                 elsewhere: elsewhere.map(|(name, _)| name.clone()).collect(),
             })
+        }
+        ArgumentKind::Target => {
+            let (environment, service) =
+                typed.split_once('/').map_or((typed, None), |(name, service)| (name, Some(service)));
+            let Some(services) = known.environments.get(environment) else {
+                let choices: Vec<String> = known.environments.keys().cloned().collect();
+                let meant = did_you_mean(environment, choices.iter().map(String::as_str)).map(str::to_owned);
+                let typed = environment.to_owned();
+                return Err(Problem::UnknownEnvironment { typed, suggestion: meant, choices });
+            };
+            match service {
+                None => Ok(Value::Text(typed_owned())),
+                Some(service) if services.iter().any(|s| s == service) => Ok(Value::Text(typed_owned())),
+                Some(service) => Err(Problem::UnknownService {
+                    typed: service.to_owned(),
+                    environment: Some(environment.to_owned()),
+                    suggestion: did_you_mean(service, services.iter().map(String::as_str)).map(str::to_owned),
+                    choices: services.clone(),
+                    elsewhere: Vec::new(),
+                }),
+            }
         }
         ArgumentKind::Version if is_version(typed) => Ok(Value::Text(typed_owned())),
         ArgumentKind::Version => Err(Problem::NotAVersion { typed: typed_owned() }),

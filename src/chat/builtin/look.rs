@@ -176,11 +176,9 @@ pub(super) fn runs(call: &Call<'_>) -> String {
             [h.run.to_string(), h.state, h.command, format!("{} by {}", text::ago(h.created_at, now), h.by)]
         })
         .collect();
-    if rows.is_empty() {
-        return "No runs yet.".to_owned();
-    }
+    let Some([newest, ..]) = rows.first() else { return "No runs yet.".to_owned() };
     let table = status_text::columns(["run", "state", "command", "asked"], &rows);
-    format!("{}\n`!show R-1` shows one.", text::fence(&table))
+    format!("{}\n`!show {newest}` shows one.", text::fence(&table))
 }
 
 pub(super) async fn show(call: &Call<'_>) -> String {

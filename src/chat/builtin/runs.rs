@@ -32,6 +32,11 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
         at: parts.clock.now(),
     };
     let reason = call.bound.values.text("reason").map(str::to_owned);
+    if let (Choice::Deny, Some(reason)) = (choice, &reason)
+        && call.dispatcher.explains_denial(run, &call.cause.by, reason).await
+    {
+        return Some(format!("The reason is on the card of {run}."));
+    }
     match parts.engine.vote(run, vote, reason).await {
         Ok(Voted::Decided) => Some(match choice {
             Choice::Approve => format!("{run} is approved."),
@@ -48,7 +53,9 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
             Some(format!("@{} {}", call.cause.by.username, ineligible(run, &why)))
         }
         Ok(Voted::Withdrawn) => None,
-        Ok(Voted::Closed(state)) => Some(format!("{run} {state}: there is nothing to decide any more.")),
+        Ok(Voted::Closed(state)) => {
+            Some(format!("There is nothing to decide any more about {run} ({state})."))
+        }
         Err(error) => Some(error.to_string()),
     }
 }
@@ -62,7 +69,7 @@ pub(super) async fn withdraw(call: &Call<'_>) -> String {
         Ok(()) => format!(
             "Your approval of {run} is withdrawn. A reaction that still stands does not count; to approve after all, say `!approve {run}`."
         ),
-        Err(ActError::NotNow { why, .. }) => format!("There is nothing to withdraw from {run}: {why}."),
+        Err(ActError::Refused { why, .. }) => format!("There is nothing to withdraw from {run}: {why}."),
         Err(error) => error.to_string(),
     }
 }
@@ -98,9 +105,17 @@ pub(super) async fn retry(call: &Call<'_>) -> String {
         Ok(run) => run,
         Err(text) => return text,
     };
-    match call.dispatcher.parts.engine.retry(run, &call.cause.by).await {
+    let engine = &call.dispatcher.parts.engine;
+    match engine.retry(run, &call.cause.by).await {
         Ok(()) => format!("{run} tries again."),
-        Err(error) => error.to_string(),
+        Err(error) => match engine.state(run).await {
+            Ok(state) if state.is_done() => format!(
+                "{run} has ended ({}). For a new run give its command again: {}",
+                state.phase.word(),
+                code(&state.plan.command)
+            ),
+            _ => error.to_string(),
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
-use crate::gateway::events::Inbound;
+use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
 use crate::runs::RunMessage;
@@ -59,7 +59,9 @@ impl Dispatcher {
         };
         let said = message.text.trim();
         let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(said));
-        if !choices.is_empty() && choice.is_none() {
+        let none = !choices.is_empty() && choice.is_none();
+        // A sentence is talk about the question; a word is a slip of the answer, and is told so.
+        if none && said.split_whitespace().nth(1).is_some() {
             return;
         }
         let person = self.people.person(&message.by).await;
@@ -75,12 +77,25 @@ impl Dispatcher {
             let roles = self.people.roles(&person);
             from.iter().any(|role| roles.contains(role))
         };
-        if may {
+        if may && none {
+            if !self.too_fast(message) {
+                let near = text::did_you_mean(said, choices.iter().map(String::as_str));
+                let near =
+                    near.map(|near| format!(" Did you mean {}?", text::code(near))).unwrap_or_default();
+                let said = text::ellipsis(said, 40);
+                let told = format!(
+                    "{} is no answer to {run}.{near} Answer with {}.",
+                    text::code(&said),
+                    text::or_list(choices)
+                );
+                self.say(message, message.thread.clone(), told).await;
+            }
+        } else if may {
             let answer = choice.cloned().unwrap_or_else(|| said.to_owned());
             if let Err(error) = engine.answer(run, &message.by, answer).await {
                 self.say(message, message.thread.clone(), error.to_string()).await;
             }
-        } else if !self.too_fast(message) {
+        } else if !none && !self.too_fast(message) {
             let who: Vec<&str> = from.iter().map(RoleName::as_str).collect();
             let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
             self.say(message, message.thread.clone(), format!("That question is for {who}.")).await;
@@ -98,16 +113,27 @@ impl Dispatcher {
         };
         for header in latest.iter().filter(just_denied) {
             let Ok(state) = engine.state(header.run).await else { continue };
-            if let Some(Decision::Denied { by, reason: None, .. }) = &state.decision
-                && by.id == message.by.id
-                && (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
+            if (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
+                && self.explains_denial(header.run, &message.by, &message.text).await
             {
-                let reason = text::ellipsis(message.text.trim(), LONGEST_REASON).into_owned();
-                if let Err(error) = engine.explain_denial(header.run, reason).await {
-                    tracing::warn!(run.id = %header.run, "the reason was not kept: {error}");
-                }
                 return;
             }
         }
+    }
+
+    /// Takes `text` for the reason of a denial of `by`, if it still has none.
+    pub(in crate::chat) async fn explains_denial(&self, run: RunId, by: &Actor, text: &str) -> bool {
+        let engine = &self.parts.engine;
+        let Ok(state) = engine.state(run).await else { return false };
+        let Some(Decision::Denied { by: denier, reason: None, .. }) = &state.decision else { return false };
+        if denier.id != by.id {
+            return false;
+        }
+        let reason = text::ellipsis(text.trim(), LONGEST_REASON).into_owned();
+        let kept = engine.explain_denial(run, reason).await;
+        if let Err(error) = &kept {
+            tracing::warn!(run.id = %run, "the reason was not kept: {error}");
+        }
+        kept.is_ok()
     }
 }

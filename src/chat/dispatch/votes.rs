@@ -145,7 +145,7 @@ impl Dispatcher {
             // again before the start.
             let Ok(roles) = self.roles_now(&vote.by).await else { continue };
             if approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err()
-                && let Err(error) = self.parts.engine.withdraw(run, &vote.by, false).await
+                && let Err(error) = self.parts.engine.lose_vote(run, &vote.by).await
             {
                 tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
             }

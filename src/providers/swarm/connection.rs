@@ -297,6 +297,21 @@ mod tests {
         Manager::socket(path)
     }
 
+    /// An engine whose answers never end.
+    fn endless(dir: &std::path::Path) -> Manager {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let path = dir.join("endless");
+        let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 X\r\nconnection: close\r\n\r\n[").await;
+                while socket.write_all(&[b' '; 64 * 1024]).await.is_ok() {}
+            }
+        });
+        Manager::socket(path)
+    }
+
     const NO_MANAGER: &str = r#"{"message":"This node is not a swarm manager. Use \"docker swarm init\"."}"#;
     const NO_LEADER: &str =
         r#"{"message":"rpc error: code = Unknown desc = The swarm does not have a leader."}"#;
@@ -325,6 +340,23 @@ mod tests {
         let problems: Vec<_> = tried.iter().map(|t| t.problem.clone()).collect();
         assert_eq!(problems[..2], [Problem::NotManager, Problem::NoQuorum]);
         assert!(matches!(&problems[2], Problem::Unreachable(why) if why.contains("No such file")));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut_and_an_error() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let swarm = Swarm::over(vec![endless(dir.path())]);
+        let read = swarm.services().await;
+        assert!(matches!(read, Err(SwarmError::Unreadable { .. })), "{read:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_another_service_than_asked_for_is_none_about_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let other = r#"[{"ID":"web","Version":{"Index":7},"Spec":{"Name":"web-database"}}]"#;
+        let swarm = Swarm::over(vec![engine(dir.path(), "other", 200, other)]);
+        assert_eq!(swarm.service("web").await, Ok(None));
+        assert_eq!(swarm.remove_service("web").await, Ok(()), "nothing of it is touched");
     }
 
     #[tokio::test]

@@ -31,6 +31,9 @@ const MAX_BODY: usize = 32 * 1024 * 1024;
 /// How often a call that the rate limit refused is put back into the queue before its caller hears of it.
 const MAX_RATE_LIMITED: u32 = 3;
 
+/// How long a server that is not available may send us away for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// How the client talks to the server.
 #[derive(Clone, Debug)]
 pub struct RestOptions {
@@ -235,10 +238,13 @@ impl Rest {
             }
             permit.answered(&headers);
             match read(route, response).await {
-                Err(RestError::RateLimited { retry_after, .. }) if refusals < MAX_RATE_LIMITED => {
+                Err(RestError::RateLimited { route: name, retry_after: told }) => {
+                    let retry_after = limiter.refused(&key, told);
+                    tracing::debug!(route, wait = ?retry_after, ?told, "rate limited");
+                    if refusals == MAX_RATE_LIMITED {
+                        return Err(RestError::RateLimited { route: name, retry_after });
+                    }
                     refusals += 1;
-                    limiter.refused(&key, retry_after);
-                    tracing::debug!(route, wait = ?retry_after, "rate limited");
                 }
                 done => return done,
             }
@@ -294,7 +300,9 @@ async fn read(route: &str, response: Response) -> Result<Answer, RestError> {
 }
 
 fn seconds(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let told = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)?;
+    // A proxy that says "in a day" is asked again before.
+    Some(told.min(LONGEST_RETRY_AFTER))
 }
 
 async fn body(route: &str, mut response: Response) -> Result<Vec<u8>, RestError> {

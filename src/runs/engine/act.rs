@@ -108,8 +108,17 @@ impl Engine {
 
     /// Takes somebody's vote back. `vanished`: their name is gone from the reactions.
     pub async fn withdraw(&self, run: RunId, by: &Actor, vanished: bool) -> Result<(), ActError> {
+        self.take_out(run, by, vanished, false).await
+    }
+
+    /// Takes out the vote of somebody who has left or lost the role that it took.
+    pub async fn lose_vote(&self, run: RunId, by: &Actor) -> Result<(), ActError> {
+        self.take_out(run, by, false, true).await
+    }
+
+    async fn take_out(&self, run: RunId, by: &Actor, vanished: bool, lost: bool) -> Result<(), ActError> {
         let journal = self.0.journal.lock().await;
-        let event = Event::VoteWithdrawn { by: by.clone(), vanished };
+        let event = Event::VoteWithdrawn { by: by.clone(), vanished, lost };
         let notices = own_messages(&journal.state(run)?);
         self.act(journal, run, vec![event], notices, Some(("vote withdrawn", Some(by.clone())))).await?;
         Ok(())

@@ -250,7 +250,7 @@ impl Engine {
         let mut events = Vec::new();
         for objection in objections {
             events.push(match objection {
-                Objection::Vote { by, vanished } => Event::VoteWithdrawn { by, vanished },
+                Objection::Vote { by, vanished } => Event::VoteWithdrawn { by, vanished, lost: !vanished },
                 Objection::Requester(why) => {
                     let differences = vec![Change {
                         what: "the requester's right to do this".to_owned(),

@@ -25,7 +25,7 @@ use super::journal::{Header, Journal, JournalError, headers, read_log};
 use super::locks::{Held, ManualLock};
 use super::next::{Next, next};
 use super::outbox::Notice;
-use super::state::RunState;
+use super::state::{Illegal, RunState};
 use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
 use crate::audit::Audit;
@@ -168,10 +168,13 @@ pub enum Voted {
 /// What can be refused when somebody acts on a run; the text is for people.
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
-    #[error("there is no run {0}")]
+    #[error("There is no run {0}; `runs` lists those that there are.")]
     NoSuchRun(RunId),
     #[error("{run} {why}")]
     NotNow { run: RunId, why: String },
+    /// The journal does not take it: why is a sentence about the run.
+    #[error("{run} ({state}): {why}.")]
+    Refused { run: RunId, state: String, why: &'static str },
     #[error("the journal cannot be written: {0}")]
     Journal(JournalError),
 }
@@ -180,7 +183,7 @@ impl From<JournalError> for ActError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::NoSuchRun(run) => Self::NoSuchRun(run),
-            JournalError::Illegal(illegal) => Self::NotNow { run: illegal.run, why: illegal.why.to_owned() },
+            JournalError::Illegal(Illegal { run, state, why, .. }) => Self::Refused { run, state, why },
             other @ JournalError::Store(_) => Self::Journal(other),
         }
     }

@@ -61,8 +61,8 @@ fn any_event() -> impl Strategy<Value = Event> {
                 let choice = if flag { Choice::Approve } else { Choice::Deny };
                 Event::Voted { vote: vote(&by.username, choice), digest: digest.clone() }
             }
-            2 => Event::VoteWithdrawn { by, vanished: flag },
             3 if flag => Event::Reminded,
+            2 => Event::VoteWithdrawn { by, vanished: flag, lost: false },
             3 => Event::Told { who: by.id },
             4 => Event::CardReplaced { card: "other".into() },
             5 => Event::Approved,

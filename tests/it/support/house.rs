@@ -42,13 +42,26 @@ pub struct Setup {
     /// Further files of the configuration folder: path and text, in which `SANDBOX` stands for the chat
     /// server's address.
     pub files: Vec<(&'static str, String)>,
+    /// Houston's; the chat server's too, unless that has one of its own.
     pub clock: Clock,
+    pub server_clock: Option<Clock>,
     /// Houston logs in with this password; else with a token.
     pub password: Option<String>,
     /// How often Houston looks at its configuration folder by itself.
     pub watch: Option<Duration>,
     /// Silence of the chat server after which Houston is not healthy.
     pub silence: Option<Duration>,
+    /// Rocket.Chat's own rate limits, with what differs from its defaults; `None`: there are none.
+    pub rate_limits: Option<RateLimits>,
+}
+
+/// The limits that Houston meets.
+#[derive(Clone, Copy)]
+pub struct RateLimits {
+    /// Its account has the role `bot`, which Rocket.Chat does not count REST calls of.
+    pub bot: bool,
+    /// Of each REST route; ten calls fit.
+    pub window: Duration,
 }
 
 impl Default for Setup {
@@ -60,9 +73,11 @@ impl Default for Setup {
             houston: String::new(),
             files: Vec::new(),
             clock: Clock::system(),
+            server_clock: None,
             password: None,
             watch: None,
             silence: None,
+            rate_limits: None,
         }
     }
 }
@@ -125,11 +140,18 @@ impl House {
             let bot = seed.people.iter_mut().find(|person| person.username == "houston");
             bot.expect("the bot's account").password = Some(password.clone());
         }
+        if let Some(limits) = setup.rate_limits {
+            let window = i64::try_from(limits.window.as_millis()).expect("short");
+            seed.settings.insert("API_Enable_Rate_Limiter_Limit_Time_Default".to_owned(), window.into());
+            let bot = seed.people.iter_mut().find(|person| person.username == "houston");
+            let role = if limits.bot { "bot" } else { "user" };
+            bot.expect("the bot's account").roles = Some(vec!["user".to_owned(), role.to_owned()]);
+        }
         let options = sandbox::Options {
             dialect: setup.dialect,
             seed,
-            clock: setup.clock.clone(),
-            rate_limits: false,
+            clock: setup.server_clock.clone().unwrap_or_else(|| setup.clock.clone()),
+            rate_limits: setup.rate_limits.is_some(),
             ..Default::default()
         };
         let sandbox = sandbox::start(options).await.expect("the sandbox starts");
