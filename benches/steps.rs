@@ -100,6 +100,7 @@ impl Bench {
                 world: Arc::clone(&world),
                 basis: Arc::new(|_| Basis::default()),
                 step_timeout: Duration::from_secs(60),
+                freezes: Arc::new(|_, _| Vec::new()),
             }),
         })
         .expect("opens");

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,8 +25,10 @@ use crate::config::{self, Config, Current};
 use crate::exec::secret;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
+use crate::ids::EnvName;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
+use crate::runs::freezes::{Declared, Frozen};
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::Redactor;
@@ -132,9 +135,28 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
         Footing {
             world: worlds(Arc::clone(&config)),
             step_timeout: config.limits.step_timeout,
+            freezes: {
+                let config = Arc::clone(&config);
+                Arc::new(move |environment, at| freezes(&config, environment, at))
+            },
             basis: Arc::new(move |plan| config.basis(plan)),
         }
     })
+}
+
+/// What the environment's file freezes at that moment.
+fn freezes(config: &Config, environment: &EnvName, at: Timestamp) -> Vec<Frozen> {
+    let windows = config.environments.get(environment).into_iter().flat_map(|found| &found.freezes);
+    windows
+        .filter_map(|freeze| {
+            Some(Frozen {
+                environment: environment.clone(),
+                until: freeze.window.until(at)?,
+                by: Declared::File(freeze.at.clone()),
+                reason: freeze.reason.clone(),
+            })
+        })
+        .collect()
 }
 
 fn ssh_pool(dir: &Path, redactor: Redactor) -> Result<SshPool, StartError> {

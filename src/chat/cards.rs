@@ -284,6 +284,12 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
             let _ = write!(out, "\n_It starts by itself. `!cancel {}` takes it out._", run.id);
             return out;
         }
+        Phase::Frozen { why, .. } => {
+            let mut out = head(":snowflake:", &format!("is about to start: {why}"));
+            let _ =
+                write!(out, "\n_It starts by itself when that is over. `!cancel {}` takes it out._", run.id);
+            return out;
+        }
         Phase::Running => {
             let done = run.steps.iter().filter(|s| matches!(s.state, StepState::Succeeded { .. })).count();
             let step = (done + 1).min(run.steps.len());

@@ -81,6 +81,13 @@ pub async fn run(
             held.name
         ));
     }
+    let environments = plan.locks.iter().map(|lock| &lock.environment);
+    if let Some(frozen) = parts.engine.frozen(environments, false).await {
+        let why = frozen.describe();
+        let (command, target) = (&plan.command, Some(frozen.environment.to_string()));
+        dispatcher.audit("refused", &cause.by, command, target, None, Some(why.clone())).await;
+        return Some(format!(":snowflake: {} was not started: {why}. {}", code(command), frozen.way_out()));
+    }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
     let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };

@@ -96,6 +96,7 @@ impl Dispatcher {
             self.limit(new.limits.commands_per_minute);
         }
         self.parts.config.replace(new);
+        self.parts.engine.configuration_changed().await;
         // Else it happens as soon as Houston is online.
         if self.parts.chat.health().online {
             let dispatcher = self.clone();

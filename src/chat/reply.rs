@@ -128,7 +128,7 @@ impl Voice {
 
     async fn everything_moved(&mut self) {
         for run in self.engine.open_runs().await {
-            if run.holds_locks() || matches!(run.phase, Phase::Queued { .. }) {
+            if run.holds_locks() || matches!(run.phase, Phase::Queued { .. } | Phase::Frozen { .. }) {
                 self.dirty.insert(run.id);
             }
         }

@@ -12,7 +12,7 @@ use crate::text;
 /// The names that `builtin:` takes: the code in `chat/builtin/`.
 pub const BUILTINS: &[&str] = &[
     "help", "ping", "whoami", "can", "status", "runs", "show", "logs", "audit", "locks", "approve", "deny",
-    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock", "reload",
+    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock", "freeze", "unfreeze", "reload",
 ];
 
 /// Slash words that Rocket.Chat 8 answers itself or that its own apps commonly take: it never sends them on.

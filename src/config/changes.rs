@@ -131,6 +131,14 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
         (_, None) => words.push(format!("removed service {service} from {name}")),
         _ => words.push(format!("changed service {service} in {name}")),
     });
+    let freezes =
+        |e: &Environment| shown(&e.freezes.iter().map(|f| (&f.window, &f.reason)).collect::<Vec<_>>());
+    if freezes(old) != freezes(new) {
+        words.push(format!("changed freezes of {name}"));
+    }
+    if old.time_zone != new.time_zone {
+        words.push(format!("changed time zone of {name}"));
+    }
     if old.reached() != new.reached() {
         words.push(format!("changed hosts or Swarm of {name}"));
     }

@@ -74,6 +74,11 @@ pub fn config() -> String {
                 "number",
                 format!("Of one person. Default {}.", limits.commands_per_minute),
             ),
+            row(
+                "time_zone",
+                "name",
+                "In which times are meant where an environment says nothing else, such as Europe/Lisbon. Default UTC.",
+            ),
             (
                 "limits.free_megabytes",
                 "number",
@@ -118,6 +123,20 @@ pub fn config() -> String {
             row("swarm.managers", "list of hosts", "Tried in order; or"),
             row("swarm.socket", "path", "the Docker socket of this machine (with `managers`: of theirs)."),
             row("services.NAME", "mapping", "See below."),
+            row(
+                "time_zone",
+                "name",
+                "In which times are meant here, such as Europe/Lisbon. Default: `time_zone` of houston.yaml, and \
+                 UTC without it.",
+            ),
+            row(
+                "freezes",
+                "list of {days, from, to, time_zone, reason}",
+                "Times in which nothing that changes the environment begins. `from: \"16:00\", to: \"08:00\"` on each \
+                 of `days` (on all without it), to the next day when it ends earlier than it begins; \
+                 `from: \"fri 16:00\", to: \"mon 08:00\"` every week; `from: \"2026-12-24 12:00\"` with a date in `to` \
+                 once. Where a clock is set forth or back, a freeze is never shorter than it reads.",
+            ),
             row("variables.NAME", "text", "`{{ variables.NAME }}` in playbooks."),
             row(
                 "approvals.COMMAND",

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use jiff::tz::TimeZone;
+
+use crate::config::window::Window;
 use crate::diagnostic::Location;
 use crate::ids::{EnvName, ServiceName};
 use crate::playbook::model::ApprovalPolicy;
@@ -30,12 +33,23 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// By command name; [`super::Config::approval`] adds the built-in defaults.
     pub approvals: BTreeMap<String, ApprovalPolicyRule>,
+    /// Of times that people name here. Default: the configuration's.
+    pub time_zone: TimeZone,
+    pub freezes: Vec<Freeze>,
 }
 
 impl Environment {
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.iter().find(|s| &s.name == name)
     }
+}
+
+/// Times in which nothing that changes this environment begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Freeze {
+    pub window: Window,
+    pub reason: String,
+    pub at: Location,
 }
 
 /// A rule of the file, with its place.

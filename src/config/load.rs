@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::yaml::{self, Node};
 use super::{Access, Config, Http, Limits, RocketChat, environment};
 use crate::assets::{BUILT_IN, Source};
@@ -128,6 +130,7 @@ struct Main {
     limits: Limits,
     approval_expires: Option<Duration>,
     approval_buttons: bool,
+    time_zone: Option<TimeZone>,
 }
 
 fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
@@ -153,6 +156,8 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         }
     }
     let expires = main.approval_expires.unwrap_or(super::approvals::EXPIRES);
+    let time_zone = main.time_zone.clone().unwrap_or(TimeZone::UTC);
+    let defaults = environment::read::Defaults { dir, expires, time_zone: &time_zone };
     let mut environments = BTreeMap::new();
     let mut commands = Vec::new();
     let mut commands_complete = true;
@@ -163,7 +168,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         match folder(&source.path) {
             "environments" => {
                 let Some(node) = node else { continue };
-                if let Some(e) = environment::read::read(node, &source.path, dir, expires, found) {
+                if let Some(e) = environment::read::read(node, &source.path, &defaults, found) {
                     environments.insert(e.name.clone(), e);
                 }
             }
@@ -209,6 +214,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         limits: main.limits,
         approval_expires: expires,
         approval_buttons: main.approval_buttons,
+        time_zone,
         environments,
         commands,
         playbooks,
@@ -250,6 +256,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
             Some((expires, buttons.unwrap_or_default()))
         })
         .unwrap_or_default();
+    let time_zone = map.take("time_zone").and_then(|node| super::window::read_zone(node, found));
     for name in LATER {
         if let Some(section) = map.take(name) {
             let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
@@ -260,5 +267,5 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     }
     map.finish(found);
-    Main { rocketchat, http, access: Some(access), limits, approval_expires, approval_buttons }
+    Main { rocketchat, http, access: Some(access), limits, approval_expires, approval_buttons, time_zone }
 }

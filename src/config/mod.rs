@@ -20,6 +20,7 @@ mod rocketchat;
 mod secrets;
 mod sources;
 mod whole;
+pub mod window;
 pub mod yaml;
 
 pub use current::Current;
@@ -28,6 +29,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use jiff::tz::TimeZone;
 
 use crate::diagnostic::Location;
 use crate::digest::Digest;
@@ -51,6 +54,8 @@ pub struct Config {
     pub approval_expires: Duration,
     /// Whether a message with buttons follows each approval card. Default no.
     pub approval_buttons: bool,
+    /// In which people's times are meant and shown where an environment says nothing else. Default UTC.
+    pub time_zone: TimeZone,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::chat::spec::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

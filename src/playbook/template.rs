@@ -360,14 +360,14 @@ mod tests {
         let mut found = crate::diagnostic::Diagnostics::new();
         let node =
             crate::config::yaml::parse("dev.yaml".as_ref(), file.as_bytes(), &mut found).expect("yaml");
-        let environment = crate::config::environment::read::read(
-            &node,
-            "dev.yaml".as_ref(),
-            "".as_ref(),
-            std::time::Duration::from_secs(60),
-            &mut found,
-        )
-        .expect("an environment");
+        let defaults = crate::config::environment::read::Defaults {
+            dir: "".as_ref(),
+            expires: std::time::Duration::from_secs(60),
+            time_zone: &jiff::tz::TimeZone::UTC,
+        };
+        let environment =
+            crate::config::environment::read::read(&node, "dev.yaml".as_ref(), &defaults, &mut found)
+                .expect("an environment");
         assert!(found.is_empty(), "{found:?}");
         let scope = Scope::new(Some(&environment)).with_service(&environment.services[0], "1.8");
         assert_eq!(

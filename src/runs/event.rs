@@ -97,6 +97,11 @@ pub enum Event {
     Queued {
         behind: Vec<String>,
     },
+    /// Nothing begins in its environment before `until`. `why` is for people.
+    Frozen {
+        until: Timestamp,
+        why: String,
+    },
     /// From here the run holds its locks.
     Started,
     StepStarted {

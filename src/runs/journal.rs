@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::{EVENT_VERSION, Event, Outcome, Recorded};
+use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
 use super::outbox::{Notice, OutboxEntry};
-use super::state::{ABOUT_TO_START, Illegal, QUEUED, RunState, WAITS_FOR_APPROVAL};
+use super::state::{ABOUT_TO_START, FROZEN, Illegal, QUEUED, RunState, WAITS_FOR_APPROVAL};
 use crate::ids::{EnvName, RunId};
 use crate::playbook::model::LockName;
 use crate::store::{Batch, Store, StoreError, Tree};
@@ -63,6 +64,8 @@ pub struct Journal {
     next_run: u64,
     next_notice: u64,
     manual: Vec<ManualLock>,
+    /// Also those that are over; the next one for the environment takes the row.
+    freezes: Vec<ManualFreeze>,
     /// Runs whose log this build cannot fold; shown, never touched, and in everybody's way.
     unreadable: Vec<Unreadable>,
 }
@@ -77,7 +80,8 @@ pub struct Unreadable {
 impl Unreadable {
     /// What it may have begun to change, as far as the header tells.
     fn held(&self) -> Option<Held> {
-        let waits = [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED].contains(&self.header.state.as_str());
+        let waits =
+            [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED, FROZEN].contains(&self.header.state.as_str());
         let environment = self.header.environment.clone().filter(|_| !waits)?;
         Some(Held {
             name: LockName { environment, service: None },
@@ -120,12 +124,17 @@ impl Journal {
             .scan::<ManualLock>(Tree::Locks, &[])
             .map(|entry| entry.map(|(_, lock)| lock))
             .collect::<Result<_, _>>()?;
+        let freezes = store
+            .scan::<ManualFreeze>(Tree::Freezes, &[])
+            .map(|entry| entry.map(|(_, freeze)| freeze))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             store,
             open,
             next_run: last_run + 1,
             next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
             manual,
+            freezes,
             unreadable,
         })
     }
@@ -296,6 +305,30 @@ impl Journal {
 
     pub fn manual_locks(&self) -> &[ManualLock] {
         &self.manual
+    }
+
+    /// Those that people declared and that are not over.
+    pub fn manual_freezes(&self, now: Timestamp) -> impl Iterator<Item = &ManualFreeze> {
+        self.freezes.iter().filter(move |freeze| freeze.until.timestamp() > now)
+    }
+
+    pub fn put_freeze(&mut self, freeze: ManualFreeze) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.put(Tree::Freezes, freeze.environment.as_str().as_bytes(), &freeze);
+        self.store.apply(batch)?;
+        self.freezes.retain(|other| other.environment != freeze.environment);
+        self.freezes.push(freeze);
+        Ok(())
+    }
+
+    pub fn remove_freeze(&mut self, environment: &EnvName) -> Result<Option<ManualFreeze>, StoreError> {
+        let Some(index) = self.freezes.iter().position(|freeze| &freeze.environment == environment) else {
+            return Ok(None);
+        };
+        let mut batch = Batch::new();
+        batch.delete(Tree::Freezes, environment.as_str().as_bytes());
+        self.store.apply(batch)?;
+        Ok(Some(self.freezes.remove(index)))
     }
 
     pub fn put_lock(&mut self, lock: ManualLock) -> Result<(), StoreError> {

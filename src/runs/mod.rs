@@ -5,6 +5,7 @@
 pub mod engine;
 pub mod event;
 mod followed;
+pub mod freezes;
 pub mod journal;
 pub mod locks;
 pub mod next;

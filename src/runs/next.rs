@@ -67,6 +67,7 @@ pub fn next(run: &RunState, now: Timestamp) -> Next {
             Some(at) => Next::Sleep(at),
             None => Next::Sleep(*expires_at),
         },
+        Phase::Frozen { until, .. } => Next::Sleep(*until),
         Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck | Phase::Done { .. } => {
             Next::Rest
         }

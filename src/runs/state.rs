@@ -24,6 +24,7 @@ use crate::text;
 pub const WAITS_FOR_APPROVAL: &str = "waits for approval";
 pub const ABOUT_TO_START: &str = "about to start";
 pub const QUEUED: &str = "queued";
+pub const FROZEN: &str = "about to start, frozen";
 
 const NEWER: &str = "a newer Houston wrote it";
 
@@ -40,6 +41,11 @@ pub enum Phase {
     /// Waits for others' work to end. Holds no lock.
     Queued {
         behind: Vec<String>,
+    },
+    /// May start when the freeze of its environment is over. Holds no lock.
+    Frozen {
+        until: Timestamp,
+        why: String,
     },
     /// Moves; holds its locks. So do the ones below.
     Running,
@@ -68,6 +74,7 @@ impl Phase {
             Self::Deciding { .. } => WAITS_FOR_APPROVAL,
             Self::Ready => ABOUT_TO_START,
             Self::Queued { .. } => QUEUED,
+            Self::Frozen { .. } => FROZEN,
             Self::Running => "running",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
@@ -166,7 +173,7 @@ pub struct RunState {
     pub card: MessageId,
     pub progress: MessageId,
     pub phase: Phase,
-    /// It has stood in the queue, and so has shown its progress message.
+    /// It had to wait for its start, and so has shown its progress message.
     pub was_queued: bool,
     /// The latest vote of each person that counts now.
     pub votes: BTreeMap<UserId, Vote>,
@@ -299,15 +306,12 @@ impl RunState {
 
     /// Whether the run holds the locks of its plan now.
     pub fn holds_locks(&self) -> bool {
-        !matches!(
-            self.phase,
-            Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. } | Phase::Done { .. }
-        )
+        !(matches!(self.phase, Phase::Deciding { .. } | Phase::Done { .. }) || self.wants_locks())
     }
 
     /// Whether it waits for its locks.
     pub fn wants_locks(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Queued { .. })
+        matches!(self.phase, Phase::Ready | Phase::Queued { .. } | Phase::Frozen { .. })
     }
 
     /// Outputs of the steps that succeeded, by step id.
@@ -353,7 +357,7 @@ impl RunState {
         if self.is_done() && !matches!(record.event, Event::DenialExplained { .. }) {
             return Err(refuse("the run has ended"));
         }
-        let before_start = matches!(self.phase, Phase::Deciding { .. } | Phase::Ready | Phase::Queued { .. });
+        let before_start = matches!(self.phase, Phase::Deciding { .. }) || self.wants_locks();
         let at = record.at;
         match &record.event {
             Event::Created { .. } => return Err(refuse("a run is created once")),
@@ -450,6 +454,13 @@ impl RunState {
                 }
                 self.was_queued = true;
                 self.phase = Phase::Queued { behind: behind.clone() };
+            }
+            Event::Frozen { until, why } => {
+                if !self.wants_locks() {
+                    return Err(refuse("it is not ready"));
+                }
+                self.was_queued = true;
+                self.phase = Phase::Frozen { until: *until, why: why.clone() };
             }
             Event::Started => {
                 if !self.wants_locks() {

@@ -54,10 +54,12 @@ pub enum Tree {
     Owed = 12,
     /// run id ‖ step ‖ whether it is the undo → how far a command's output was followed
     Followed = 13,
+    /// environment → until when nothing begins in it, and who says so
+    Freezes = 14,
 }
 
 impl Tree {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -72,6 +74,7 @@ impl Tree {
         Self::Watches,
         Self::Owed,
         Self::Followed,
+        Self::Freezes,
     ];
 
     fn key(self, key: &[u8]) -> Vec<u8> {

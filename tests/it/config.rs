@@ -40,9 +40,9 @@ fn the_defaults_and_the_sample_load_without_a_word() {
     assert_eq!(
         names,
         [
-            "abandon", "approve", "audit", "can", "cancel", "deny", "deploy", "help", "lock", "locks",
-            "logs", "ping", "reload", "resolve", "retry", "rollback", "runs", "scale", "show", "status",
-            "unlock", "whoami", "withdraw"
+            "abandon", "approve", "audit", "can", "cancel", "deny", "deploy", "freeze", "help", "lock",
+            "locks", "logs", "ping", "reload", "resolve", "retry", "rollback", "runs", "scale", "show",
+            "status", "unfreeze", "unlock", "whoami", "withdraw"
         ]
     );
     let (again, _) = Config::sample(&kinds());
@@ -54,7 +54,7 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let report = check(&dir, &kinds());
     assert_eq!(lines(&report.diagnostics), Vec::<String>::new());
-    assert_eq!(report.summary(), "2 environments, 5 services, 23 commands and 3 playbooks: no problems");
+    assert_eq!(report.summary(), "2 environments, 5 services, 25 commands and 3 playbooks: no problems");
     let (embedded, _) = Config::sample(&kinds());
     assert_eq!(report.config.expect("a configuration").revision, embedded.expect("one").revision);
 }

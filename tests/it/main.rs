@@ -18,6 +18,7 @@ mod deploy;
 mod detached;
 mod docs;
 mod engine;
+mod freezes;
 mod fuzz;
 mod gateway;
 mod health;

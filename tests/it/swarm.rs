@@ -506,6 +506,8 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
         services: vec![web, gone],
         variables: BTreeMap::new(),
         approvals: BTreeMap::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        freezes: Vec::new(),
     };
     let status = status(&bench.swarm, &environment, &Clock::system()).await.unwrap();
     assert!(status.nodes.iter().any(|n| n.is_well() && n.node.leader && n.tasks >= 2), "{:?}", status.nodes);
@@ -563,6 +565,8 @@ async fn managers_are_reached_over_ssh_in_their_order() {
         services: Vec::new(),
         variables: BTreeMap::new(),
         approvals: BTreeMap::new(),
+        time_zone: jiff::tz::TimeZone::UTC,
+        freezes: Vec::new(),
     };
     let dir = tempfile::tempdir().unwrap();
     let pool = SshPool::new(dir.path(), SshOptions::default(), Redactor::new()).unwrap();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
-use crate::chat::spec::CommandSpec;
+use crate::chat::spec::{Action as SpecAction, CommandSpec};
 use crate::chat::{cards, help as help_text, parse, status as status_text};
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
@@ -93,7 +93,18 @@ pub(super) async fn can(call: &Call<'_>) -> String {
             None => "it needs no approval".to_owned(),
         }
     });
-    call.dispatcher.people.access().explain(&person, &action, approval).to_string()
+    let mut text = call.dispatcher.people.access().explain(&person, &action, approval).to_string();
+    // What a playbook does is what a freeze keeps from beginning; reading, locking and cancelling never wait.
+    let held_up = bound.command.changes && matches!(bound.command.action, SpecAction::Playbook(_));
+    if let (true, Some(name)) = (held_up, bound.values.text("environment").map(EnvName::from)) {
+        match parts.engine.frozen([&name], false).await {
+            Some(frozen) => {
+                let _ = write!(text, "\nFreeze: not now, {}. {}", frozen.describe(), frozen.way_out());
+            }
+            None => text.push_str("\nFreeze: none now"),
+        }
+    }
+    text
 }
 
 pub(super) async fn status(call: &Call<'_>) -> String {
@@ -112,6 +123,14 @@ pub(super) async fn status(call: &Call<'_>) -> String {
 }
 
 async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {
+    let seen = look_at(call, name, only).await;
+    match call.dispatcher.parts.engine.frozen([name], false).await {
+        Some(frozen) => format!("{seen}\n:snowflake: {}", frozen.describe()),
+        None => seen,
+    }
+}
+
+async fn look_at(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {
     let parts = &call.dispatcher.parts;
     let Some(environment) = call.config.environments.get(name) else {
         return format!("There is no environment {}.", code(name.as_str()));
@@ -363,7 +382,15 @@ pub(super) async fn locks(call: &Call<'_>) -> String {
             }
         })
         .collect();
+    for name in call.config.environments.keys() {
+        if let Some(frozen) = parts.engine.frozen([name], false).await {
+            lines.push(format!("- :snowflake: {}", frozen.describe()));
+        }
+    }
     for run in parts.engine.open_runs().await {
+        if let crate::runs::state::Phase::Frozen { why, .. } = &run.phase {
+            lines.push(format!("- {} {} waits: {why}", run.id, code(&run.plan.command)));
+        }
         if let crate::runs::state::Phase::Queued { behind } = &run.phase {
             lines.push(format!(
                 "- {} {} waits for {}",

@@ -3,6 +3,7 @@
 //!
 //! Must not: be reached without an authorization.
 
+mod freezes;
 mod look;
 mod runs;
 
@@ -34,6 +35,8 @@ pub fn acts(name: &str) -> bool {
             | "abandon"
             | "lock"
             | "unlock"
+            | "freeze"
+            | "unfreeze"
             | "reload"
     )
 }
@@ -74,6 +77,8 @@ pub async fn run(
         "lock" => Some(runs::lock(&call).await),
         "reload" => Some(crate::chat::reload::text(&dispatcher.reload(Some(&cause.by)).await)),
         "unlock" => Some(runs::unlock(&call).await),
+        "freeze" => Some(freezes::freeze(&call).await),
+        "unfreeze" => Some(freezes::unfreeze(&call).await),
         other => {
             Some(format!("This Houston has no built-in `{other}`; `houston check` says where it is used."))
         }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::Environment;
+use jiff::tz::TimeZone;
+
+use super::{Environment, Freeze};
 use crate::config::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
@@ -14,12 +16,20 @@ const RESERVED: &[&str] = &["list", "verify"];
 /// The longest name of a host, a service or an environment.
 const LONGEST: usize = 63;
 
-/// `file` gives the environment its name; `dir` is what relative paths count from.
+/// What holds where the file says nothing.
+pub(crate) struct Defaults<'a> {
+    /// What relative paths count from.
+    pub dir: &'a Path,
+    /// Of a request for consent.
+    pub expires: Duration,
+    pub time_zone: &'a TimeZone,
+}
+
+/// `file` gives the environment its name.
 pub(crate) fn read(
     node: &Node,
     file: &Path,
-    dir: &Path,
-    expires: Duration,
+    defaults: &Defaults<'_>,
     found: &mut Diagnostics,
 ) -> Option<Environment> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -33,14 +43,17 @@ pub(crate) fn read(
     }
     let mut map = node.map(found)?;
     let hosts_node = map.take("hosts");
-    let hosts = hosts_node.map(|node| super::hosts::read(node, dir, found)).unwrap_or_default();
+    let hosts = hosts_node.map(|node| super::hosts::read(node, defaults.dir, found)).unwrap_or_default();
     let swarm_node = map.take("swarm");
     let swarm = swarm_node.and_then(|node| super::hosts::swarm(node, hosts_node, found));
     let services_at = map.key_at("services");
     let services = map.take("services").map(|node| super::services::read(node, found)).unwrap_or_default();
     let variables = map.take("variables").map(|node| super::services::variables(node, found));
     let approvals = map.take("approvals");
-    let approvals = approvals.map(|node| crate::config::approvals::read(node, expires, found));
+    let approvals = approvals.map(|node| crate::config::approvals::read(node, defaults.expires, found));
+    let time_zone = map.take("time_zone").and_then(|node| crate::config::window::read_zone(node, found));
+    let time_zone = time_zone.unwrap_or_else(|| defaults.time_zone.clone());
+    let freezes = map.take("freezes").map(|node| freezes(node, &time_zone, found));
     map.finish(found);
     if !services.is_empty() && swarm_node.is_none() {
         found.push(
@@ -56,7 +69,25 @@ pub(crate) fn read(
         services,
         variables: variables.unwrap_or_default(),
         approvals: approvals.unwrap_or_default(),
+        time_zone,
+        freezes: freezes.unwrap_or_default(),
     })
+}
+
+/// `freezes: [{days, from, to, time_zone, reason}]`
+fn freezes(node: &Node, zone: &TimeZone, found: &mut Diagnostics) -> Vec<Freeze> {
+    let mut freezes = Vec::new();
+    for node in node.list(found).unwrap_or_default() {
+        let Some(mut map) = node.map(found) else { continue };
+        let window = crate::config::window::read(&mut map, node, zone, found);
+        let reason = map.need("reason", "say why: whoever is refused reads it", found);
+        let reason = reason.and_then(|node| node.text(found));
+        map.finish(found);
+        if let (Some(window), Some(reason)) = (window, reason) {
+            freezes.push(Freeze { window, reason: reason.to_owned(), at: node.at.clone() });
+        }
+    }
+    freezes
 }
 
 /// Names are typed in chat, written in templates and given to other programs.

@@ -15,6 +15,7 @@ use crate::change::Change;
 use crate::ids::RunId;
 use crate::playbook::steps::StepError;
 use crate::runs::event::Event;
+use crate::runs::freezes::Frozen;
 use crate::runs::journal::Journal;
 use crate::runs::locks::{LockProof, conflicts};
 use crate::runs::next::{Next, next};
@@ -175,8 +176,14 @@ impl Engine {
     /// Takes the locks, or says who has them; looks whether the world is still what was approved.
     async fn try_start(&self, state: &RunState) -> Turn {
         let run = state.id;
-        // A value of its own: the journal must be free again when the answer is written into it.
-        let behind = blocked_by(&*self.0.journal.lock().await, state);
+        // Values of their own: the journal must be free again when the answer is written into it.
+        let (frozen, behind) = {
+            let journal = self.0.journal.lock().await;
+            (self.frozen_run(&journal, state), blocked_by(&journal, state))
+        };
+        if let Some(frozen) = frozen {
+            return self.wait_for_thaw(state, &frozen).await;
+        }
         if let Some(behind) = behind {
             let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
             if known {
@@ -214,7 +221,7 @@ impl Engine {
         let mut journal = self.0.journal.lock().await;
         // A vote may have been withdrawn, or somebody may have been quicker.
         let as_seen = journal.state(run).is_ok_and(|now| now.next_seq == state.next_seq);
-        if !as_seen || blocked_by(&journal, state).is_some() {
+        if !as_seen || blocked_by(&journal, state).is_some() || self.frozen_run(&journal, state).is_some() {
             return Turn::Moved;
         }
         let mut notices = vec![Notice::Progress { run }];
@@ -233,6 +240,24 @@ impl Engine {
             }
         }
         Turn::Moved
+    }
+
+    /// What freezes the environments that a run changes.
+    fn frozen_run(&self, journal: &Journal, state: &RunState) -> Option<Frozen> {
+        self.frozen_in(journal, state.plan.locks.iter().map(|lock| &lock.environment), false)
+    }
+
+    /// Says so, and has the run looked at again when the freeze is over; if it is cancelled, that is sooner.
+    async fn wait_for_thaw(&self, state: &RunState, frozen: &Frozen) -> Turn {
+        let (run, until, why) = (state.id, frozen.until.timestamp(), frozen.describe());
+        self.schedule(run, Some(until));
+        if matches!(&state.phase, Phase::Frozen { until: u, why: w } if (*u, w) == (until, &why)) {
+            return Turn::Rest;
+        }
+        let events = vec![Event::Frozen { until, why }];
+        let told =
+            self.decide_and_audit(state, events, vec![Notice::Progress { run }], Batch::new(), "held up");
+        if told.await.is_some() { Turn::Rest } else { Turn::Moved }
     }
 
     /// `None`: the consent that the run was approved with still stands.

@@ -6,6 +6,7 @@
 
 mod act;
 mod drive;
+mod freeze;
 mod perform;
 mod write;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::event::{Origin, Recorded};
+use super::freezes::Frozen;
 use super::journal::{Header, Journal, JournalError, headers, read_log};
 use super::locks::{Held, ManualLock};
 use super::next::{Next, next};
@@ -31,7 +33,7 @@ use crate::approvals::{Ineligible, Tally};
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::conversation::Actor;
-use crate::ids::{MessageId, RunId};
+use crate::ids::{EnvName, MessageId, RunId};
 use crate::playbook::model::{Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
@@ -68,7 +70,12 @@ pub struct Footing {
     pub basis: Arc<dyn Fn(&Plan) -> Basis + Send + Sync>,
     /// For steps that say nothing else.
     pub step_timeout: Duration,
+    /// From the environment's file.
+    pub freezes: Arc<FreezesAt>,
 }
+
+/// The freezes of an environment that are in force at a moment.
+pub type FreezesAt = dyn Fn(&EnvName, Timestamp) -> Vec<Frozen> + Send + Sync;
 
 /// The handle; clones share one engine.
 #[derive(Clone)]

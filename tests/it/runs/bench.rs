@@ -315,6 +315,7 @@ impl Bench {
                 world: world(),
                 basis: Arc::new(|_| Basis::default()),
                 step_timeout: Duration::from_secs(600),
+                freezes: Arc::new(|_, _| Vec::new()),
             }),
         })
         .expect("the journal is read");

@@ -70,6 +70,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             7 => Event::DenialExplained { reason: "so".into() },
             8 => Event::Expired,
             9 => Event::Voided { differences: Vec::new() },
+            10 if flag => Event::Frozen { until: Timestamp::UNIX_EPOCH, why: "so".into() },
             10 => Event::Queued { behind: vec!["R-0".into()] },
             11 => Event::Started,
             12 | 13 => {

@@ -1,0 +1,74 @@
+//! Freezes, as the engine keeps and asks about them.
+//!
+//! Must not: wait. A run that is frozen is a row with a time at which it is looked at again.
+
+use std::collections::BTreeSet;
+
+use super::{ActError, Engine};
+use crate::ids::EnvName;
+use crate::runs::freezes::{Frozen, ManualFreeze, in_force};
+use crate::runs::journal::Journal;
+
+impl Engine {
+    /// Durable when it returns, in place of what stood for the environment; with its reason as it is shown.
+    pub async fn freeze(&self, mut freeze: ManualFreeze) -> Result<ManualFreeze, ActError> {
+        freeze.reason = self.clean(&freeze.reason);
+        self.0.journal.lock().await.put_freeze(freeze.clone())?;
+        self.0.parts.store.sync().await?;
+        // What was told of a shorter freeze says so now.
+        self.nudge_waiting().await;
+        Ok(freeze)
+    }
+
+    /// The freeze that was taken away, if one was in force. What waited for it starts.
+    pub async fn unfreeze(&self, environment: &EnvName) -> Result<Option<ManualFreeze>, ActError> {
+        let removed = self.0.journal.lock().await.remove_freeze(environment)?;
+        let now = self.now();
+        self.to_the_end(async move |engine| {
+            engine.0.parts.store.sync().await?;
+            engine.nudge_waiting().await;
+            Ok(removed.filter(|freeze| freeze.until.timestamp() > now))
+        })
+        .await
+    }
+
+    /// The configuration has changed, and with it perhaps what is frozen.
+    pub async fn configuration_changed(&self) {
+        self.nudge_waiting().await;
+    }
+
+    pub async fn manual_freezes(&self) -> Vec<ManualFreeze> {
+        self.0.journal.lock().await.manual_freezes(self.now()).cloned().collect()
+    }
+
+    /// What keeps a run that changes these environments from starting now.
+    pub async fn frozen<'e>(
+        &self,
+        environments: impl IntoIterator<Item = &'e EnvName>,
+        overridden: bool,
+    ) -> Option<Frozen> {
+        let journal = self.0.journal.lock().await;
+        self.frozen_in(&journal, environments, overridden)
+    }
+
+    /// The one place that decides whether a freeze holds; `overridden`: nothing is frozen for whoever asks.
+    pub(super) fn frozen_in<'e>(
+        &self,
+        journal: &Journal,
+        environments: impl IntoIterator<Item = &'e EnvName>,
+        overridden: bool,
+    ) -> Option<Frozen> {
+        if overridden {
+            return None;
+        }
+        let environments: BTreeSet<&EnvName> = environments.into_iter().collect();
+        let by_file = (self.0.parts.footing)().freezes;
+        in_force(self.now(), |at| {
+            let by_hand = journal
+                .manual_freezes(at)
+                .filter(|freeze| environments.contains(&freeze.environment))
+                .map(Frozen::by_hand);
+            by_hand.chain(environments.iter().flat_map(|name| by_file(name, at))).collect()
+        })
+    }
+}
