@@ -303,7 +303,7 @@ fn change_room(world: &mut World, body: &Value) -> Result<Value, String> {
     if changes || muted.is_some() {
         world.change_room(&rid, |room| {
             room.read_only = flag("read_only").unwrap_or(room.read_only);
-            room.archived = flag("archived").unwrap_or(room.archived);
+            room.archived = flag("archived").or(room.archived);
             room.encrypted = flag("encrypted").unwrap_or(room.encrypted);
             if let Some(muted) = muted {
                 room.muted = muted;

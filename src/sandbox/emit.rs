@@ -53,6 +53,15 @@ impl Connection {
     }
 }
 
+/// What a closed socket is told with a code.
+pub fn reason_of(code: u16) -> &'static str {
+    match code {
+        1000 => "Normal closure",
+        4000 => "TIMEOUT",
+        _ => "",
+    }
+}
+
 /// `changed` on a stream's pretended collection. `args` is JSON already.
 fn changed(stream: &str, event: &str, args: &str) -> Utf8Bytes {
     let event = Value::from(event);
@@ -138,21 +147,26 @@ impl World {
         if self.can_access(rid, uid) {
             return;
         }
-        for connection in
-            self.connections.values_mut().filter(|connection| connection.uid.as_deref() == Some(uid))
-        {
+        let mut own =
+            self.connections.values_mut().filter(|connection| connection.uid.as_deref() == Some(uid));
+        // As 6.5.3 was seen to: the socket that listened first goes on hearing.
+        if self.faults.keep_room_subs {
+            own.find(|connection| connection.subs.iter().any(|sub| sub.stream == "stream-room-messages"));
+        }
+        for connection in own {
             connection.subs.retain(|sub| !(sub.stream == "stream-room-messages" && sub.event == rid));
         }
     }
 
     /// Closes sockets with a code.
     pub fn close_where(&mut self, code: u16, which: impl Fn(&Connection) -> bool) {
-        self.connections.retain(|_, connection| {
-            let goes = which(connection);
-            if goes {
-                connection.push(Out::Close(code, if code == 4000 { "TIMEOUT" } else { "" }));
+        let gone: Vec<u64> =
+            self.connections.values().filter(|connection| which(connection)).map(|one| one.id).collect();
+        for id in gone {
+            if let Some(connection) = self.connections.get(&id) {
+                connection.push(Out::Close(code, reason_of(code)));
             }
-            !goes
-        });
+            self.disconnect(id);
+        }
     }
 }

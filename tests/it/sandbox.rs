@@ -575,7 +575,7 @@ async fn slash_words_of_rocketchat_are_its_own_and_others_are_text() {
     let run = |command: &str| json!({"command": command, "params": "hm", "roomId": "r-ops"});
     assert_eq!(alice.post("commands.run", run("deploy")).await.0, 400);
     assert_eq!(alice.post("commands.run", run("shrug")).await.0, 200);
-    alice.expect_from("alice", "hm ¯\\_(ツ)_/¯").await;
+    alice.expect_from("alice", "hm ¯\\\\_(ツ)_/¯").await;
     let (_, commands) = alice.get("commands.list").await;
     assert_eq!(commands["total"], 25);
 }

@@ -101,7 +101,7 @@ pub fn run(
             if others.is_empty() {
                 return Err(Refusal::of(name, "error-invalid-user", "Invalid user"));
             }
-            let rid = world.direct_room(uid, &others)?;
+            let rid = world.open_direct(uid, &others)?;
             let mut answer = world.direct_answer(&rid);
             if let Some(answer) = answer.as_object_mut() {
                 answer.shift_remove("_id");
@@ -178,7 +178,6 @@ pub fn run(
         "stream-user-presence" => Ok(None),
         "slashCommand" => {
             let command = first.get("cmd").and_then(Value::as_str).unwrap_or_default();
-            let rid = first["msg"]["rid"].as_str().unwrap_or_default();
             let rest = first.get("params").and_then(Value::as_str).unwrap_or_default();
             if !permissions::is_slash_command(command) {
                 return Err(Refusal::of(
@@ -187,7 +186,7 @@ pub fn run(
                     "Invalid Command Provided",
                 ));
             }
-            world.slash(uid, command, rest.trim(), rid)?;
+            world.slash(uid, command, rest.trim(), &first["msg"])?;
             Ok(None)
         }
         "setUserStatus" => {

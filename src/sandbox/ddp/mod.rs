@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_util::sync::CancellationToken;
 
 use super::Dialect;
-use super::emit::{Connection, Out, QUEUE};
+use super::emit::{Connection, Out, QUEUE, reason_of};
 use super::server::Shared;
 use session::{Next, Session};
 
@@ -63,7 +63,6 @@ async fn serve(shared: &Arc<Shared>, socket: Socket, raw: bool) {
     let (out, queue) = mpsc::channel(QUEUE);
     let gone = CancellationToken::new();
     let (sink, stream) = socket.split();
-    let writer = tokio::spawn(write(sink, queue, gone.clone()));
     let dialect = {
         let mut world = shared.world();
         let connection =
@@ -71,7 +70,10 @@ async fn serve(shared: &Arc<Shared>, socket: Socket, raw: bool) {
         world.connections.insert(id, connection);
         world.dialect
     };
-    read(shared, Session::new(id, dialect), stream, out, &gone, raw).await;
+    // The streamer speaks SockJS at any address but exactly `/websocket`.
+    let sockjs = dialect == Dialect::Streamer && !raw;
+    let writer = tokio::spawn(write(sink, queue, gone.clone(), sockjs));
+    read(shared, Session::new(id, dialect), stream, out, &gone, sockjs).await;
     shared.world().disconnect(id);
     // The writer ends by itself when it has sent what was queued: all senders are gone now.
     let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
@@ -84,15 +86,11 @@ async fn read(
     mut stream: SplitStream<Socket>,
     out: mpsc::Sender<Out>,
     gone: &CancellationToken,
-    raw: bool,
+    sockjs: bool,
 ) {
     let streamer = session.dialect == Dialect::Streamer;
     let beat = shared.heartbeat.unwrap_or(Duration::from_secs(if streamer { 30 } else { 15 }));
     if streamer {
-        // Any address but exactly `/websocket` is spoken to as SockJS.
-        if !raw {
-            let _ = out.send(Out::Text("o".into())).await;
-        }
         let _ = out.send(Out::Text(r#"{"msg":"server_id","server_id":"0"}"#.into())).await;
     }
     // The streamer's first timer is 30 ms short, so that it pings a slow client before `connected`.
@@ -110,8 +108,8 @@ async fn read(
             () = gone.cancelled() => return,
             _ = tick.tick() => {
                 if waits_for_life {
-                    let close = if streamer { Out::Close(4000, "TIMEOUT") } else { Out::Close(1000, "") };
-                    let _ = out.send(close).await;
+                    let code = if streamer { 4000 } else { 1000 };
+                    let _ = out.send(Out::Close(code, reason_of(code))).await;
                     return;
                 }
                 // The monolith only looks whether anything came since its last look, and only once connected.
@@ -129,6 +127,7 @@ async fn read(
                     tick.reset();
                 }
                 let step = match message {
+                    Message::Text(text) if sockjs => unpack(&mut session, shared, &text),
                     Message::Text(text) => session.hear(shared, &text),
                     Message::Binary(_) => session.hear_binary(),
                     Message::Close(_) => return,
@@ -136,7 +135,7 @@ async fn read(
                 };
                 shared.heard.notify_waiters();
                 if let Next::Close(code) = step {
-                    let _ = out.send(Out::Close(code, "")).await;
+                    let _ = out.send(Out::Close(code, reason_of(code))).await;
                     return;
                 }
             }
@@ -144,12 +143,29 @@ async fn read(
     }
 }
 
+/// SockJS from a client: an array of frames, each as a text.
+fn unpack(session: &mut Session, shared: &Shared, text: &str) -> Next {
+    let Ok(frames) = serde_json::from_str::<Vec<String>>(text) else { return Next::Close(1007) };
+    let heard = frames.iter().map(|frame| session.hear(shared, frame));
+    heard.into_iter().find(|next| *next != Next::Go).unwrap_or(Next::Go)
+}
+
+/// SockJS to a client.
+fn packed(frame: &str) -> String {
+    format!("a{}", serde_json::json!([frame]))
+}
+
 async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut queue: mpsc::Receiver<Out>,
     gone: CancellationToken,
+    sockjs: bool,
 ) {
     let mut batch = Vec::with_capacity(64);
+    if sockjs && sink.feed(Message::text("o")).await.is_err() {
+        gone.cancel();
+        return;
+    }
     loop {
         let count = tokio::select! {
             () = gone.cancelled() => return,
@@ -161,6 +177,7 @@ async fn write(
         }
         for out in batch.drain(..) {
             let sent = match out {
+                Out::Text(text) if sockjs => sink.feed(Message::text(packed(&text))).await,
                 Out::Text(text) => sink.feed(Message::Text(text)).await,
                 Out::Binary(bytes) => sink.feed(Message::Binary(bytes)).await,
                 Out::Drop => {

@@ -236,7 +236,8 @@ pub fn deleted(world: &mut World, call: &Call) -> Answer {
         return Err(Refusal::new("error-not-allowed", "Not allowed"));
     }
     let since = call.date("since").unwrap_or(0);
-    let gone = world.deleted_since(rid, since).into_iter().map(|doc| json!({"_id": doc["_id"]})).collect();
+    let gone =
+        world.deleted_since(rid, since).into_iter().rev().map(|doc| json!({"_id": doc["_id"]})).collect();
     Ok(call.page(world, "messages", gone))
 }
 

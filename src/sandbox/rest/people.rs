@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Answer, Call};
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::seed::SeedPerson;
-use crate::sandbox::state::{Person, World};
+use crate::sandbox::state::{Person, World, date};
 
 fn not_allowed(method: &str) -> Refusal {
     Refusal::of(method, "error-not-allowed", "Not allowed")
@@ -27,7 +27,12 @@ pub fn info(world: &mut World, call: &Call) -> Answer {
 
 pub fn list(world: &mut World, call: &Call) -> Answer {
     let full = world.may(&call.uid, "view-full-other-user-info", None);
-    let people = world.people.values().map(|person| Value::Object(person.public_doc(full))).collect();
+    let people = world.people.values().map(|person| {
+        let mut doc = person.public_doc(full);
+        doc.insert("nameInsensitive".into(), person.name.to_lowercase().into());
+        Value::Object(doc)
+    });
+    let people = people.collect();
     Ok(call.page(world, "users", people))
 }
 
@@ -52,7 +57,12 @@ pub fn status(world: &mut World, call: &Call) -> Answer {
         ["userId", "username", "user"].into_iter().map(|key| call.text(key)).find(|who| !who.is_empty());
     let person = world.find_person(who.unwrap_or(&call.uid));
     let person = person.ok_or_else(|| Refusal::plain("User not found."))?;
-    Ok(json!({"_id": person.id, "status": person.status, "message": person.status_text}))
+    let mut body = json!({"_id": person.id, "status": person.status});
+    if person.id == call.uid {
+        body["message"] = person.status_text.as_str().into();
+        body["connectionStatus"] = person.status.as_str().into();
+    }
+    Ok(body)
 }
 
 pub fn set_status(world: &mut World, call: &Call) -> Answer {
@@ -100,7 +110,7 @@ pub fn update(world: &mut World, call: &Call) -> Answer {
     if !world.may(&call.uid, "edit-other-user-info", None) {
         return Err(not_allowed("insertOrUpdateUser"));
     }
-    let uid = call.text("userId").to_owned();
+    let (now, uid) = (world.now(), call.text("userId").to_owned());
     let data = call.params.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
     let part = |key: &str| data.get(key).and_then(Value::as_str);
     world.rename_person(&uid, part("username"), part("name"))?;
@@ -111,7 +121,11 @@ pub fn update(world: &mut World, call: &Call) -> Answer {
     if let Some(roles) = data.get("roles").and_then(Value::as_array) {
         person.roles = roles.iter().filter_map(|role| role.as_str().map(str::to_owned)).collect();
     }
-    Ok(json!({"user": person.public_doc(true)}))
+    let mut doc = person.public_doc(true);
+    doc.shift_remove("utcOffset");
+    doc.insert("_updatedAt".into(), date(now));
+    doc.insert("settings".into(), json!({}));
+    Ok(json!({"user": doc}))
 }
 
 pub fn set_active(world: &mut World, call: &Call) -> Answer {

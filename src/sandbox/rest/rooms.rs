@@ -285,7 +285,7 @@ fn set_muted(world: &mut World, call: &Call, command: &str) -> Answer {
     let rid = any_room(world, call)?;
     let uid = person(world, call)?;
     let name = world.people.get(&uid).map(|person| person.username.clone()).unwrap_or_default();
-    world.slash(&call.uid, command, &name, &rid)?;
+    world.slash(&call.uid, command, &name, &json!({"rid": rid}))?;
     Ok(json!({}))
 }
 
@@ -310,7 +310,7 @@ pub fn clean_history(world: &mut World, call: &Call) -> Answer {
         world.forget(mid, false);
     }
     let args = json!([{"rid": rid, "excludePinned": call.flag("excludePinned").unwrap_or(false),
-        "ignoreDiscussion": true, "ts": {"$gt": date(oldest), "$lt": date(latest)}, "users": []}]);
+        "ignoreDiscussion": call.flag("ignoreDiscussion").unwrap_or(false), "ts": {"$gt": date(oldest), "$lt": date(latest)}, "users": []}]);
     world.emit("stream-notify-room", &format!("{rid}/deleteMessageBulk"), &args, None);
     Ok(json!({"_id": rid, "count": gone.len()}))
 }
@@ -342,13 +342,12 @@ pub fn create_discussion(world: &mut World, call: &Call) -> Answer {
     }
     // The answer is the room as it was made, before anything was said in it.
     let mut discussion = world.room_doc(&id);
-    discussion.shift_remove("customFields");
-    for (key, value) in [("rid", json!(id)), ("inserted", true.into()), ("encrypted", false.into())] {
+    for (key, value) in [("rid", json!(id)), ("inserted", true.into()), ("usersCount", 0.into())] {
         discussion.insert(key.into(), value);
     }
     let stamp = world.people.get(&call.uid).map(crate::sandbox::state::Person::stamp);
     let marker = json!({"_id": random_id(), "t": "discussion-created", "rid": parent, "ts": date(now), "msg": title,
-        "u": stamp, "drid": id, "dcount": 0, "groupable": false});
+        "u": stamp, "drid": id, "groupable": false});
     if let Value::Object(marker) = marker {
         let marker = world.store(marker);
         world.announce_message(&parent, &marker, &call.uid);
@@ -391,6 +390,6 @@ pub fn create_direct(world: &mut World, call: &Call) -> Answer {
             "The required \"username\" or \"usernames\" param was not provided",
         ));
     }
-    let rid = world.direct_room(&call.uid, &others)?;
+    let rid = world.open_direct(&call.uid, &others)?;
     Ok(json!({"room": world.direct_answer(&rid)}))
 }

@@ -37,10 +37,15 @@ pub fn users_in_role(world: &mut World, call: &Call) -> Answer {
     let people: Vec<Value> = people
         .into_iter()
         .map(|person| {
-            json!({"_id": person.id, "name": person.name, "username": person.username, "emails": person.emails()})
+            json!({"_id": person.id, "name": person.name, "username": person.username, "emails": person.emails(),
+                "createdAt": date(0), "_updatedAt": date(0)})
         })
         .collect();
-    Ok(call.page(world, "users", people))
+    let mut body = call.page(world, "users", people);
+    if let Some(body) = body.as_object_mut() {
+        body.retain(|key, _| key == "users" || key == "total");
+    }
+    Ok(body)
 }
 
 pub fn users_in_public_roles(world: &mut World, _: &Call) -> Answer {
@@ -127,7 +132,8 @@ pub fn run_command(world: &mut World, call: &Call) -> Answer {
     if !world.can_access(call.text("roomId"), &call.uid) {
         return Err(Refusal::code("unauthorized"));
     }
-    world.slash(&call.uid, call.text("command"), call.text("params").trim(), call.text("roomId"))?;
+    let said = json!({"rid": call.text("roomId")});
+    world.slash(&call.uid, call.text("command"), call.text("params").trim(), &said)?;
     Ok(json!({}))
 }
 

@@ -56,6 +56,12 @@ impl World {
                 return Err(Refusal::plain("error-message-size-exceeded"));
             }
         }
+        let attached = doc.get("attachments").and_then(Value::as_array).into_iter().flatten();
+        let long =
+            attached.filter_map(|one| one["text"].as_str()).any(|said| said.encode_utf16().count() > limit);
+        if long && via == Via::PostMessage && !self.is_old() {
+            return Err(Refusal::plain("error-message-size-exceeded"));
+        }
         if let Some(parent) = doc.get("tmid").and_then(Value::as_str).and_then(|tmid| self.messages.get(tmid))
         {
             let (rid, root) = (text(parent, "rid").to_owned(), parent.get("tmid").cloned());
@@ -95,19 +101,25 @@ impl World {
         let Some(room) = self.rooms.get(rid) else { return Err(Refusal::plain("error-invalid-room")) };
         let Some(person) = self.people.get(uid) else { return Err(Refusal::plain("error-not-allowed")) };
         let ephemeral = |said: &str| self.emit_ephemeral(uid, rid, said);
+        // What `chat.postMessage` refuses it says in its answer alone, except for mentions.
+        let explain = |said: &str| {
+            if via != Via::PostMessage {
+                ephemeral(said);
+            }
+        };
         if !self.can_access(rid, uid) {
-            ephemeral("Not allowed");
+            explain("Not allowed");
             return Err(match via {
                 Via::Ddp => Refusal::of("sendMessage", "error-not-allowed", "Not allowed"),
                 _ => Refusal::plain("error-not-allowed"),
             });
         }
         if room.muted.contains(&person.username) {
-            ephemeral("You have been muted");
+            explain("You have been muted and cannot speak in this room");
             return Err(Refusal::plain("You_have_been_muted"));
         }
         if room.read_only && !self.may(uid, "post-readonly", Some(rid)) {
-            ephemeral("You can't send messages because the room is readonly.");
+            explain("You can't send messages because the room is readonly.");
             return Err(Refusal::plain("You can't send messages because the room is readonly."));
         }
         let is_e2e = text(doc, "t") == "e2e";
@@ -116,20 +128,21 @@ impl World {
             return Err(Refusal::of("sendMessage", "error-not-allowed", reason));
         }
         let said = text(doc, "msg").to_owned();
-        for (name, permission, method, all) in [
-            ("all", "mention-all", "filterATAllTag", "Notify_all_in_this_room"),
-            ("here", "mention-here", "filterATHereTag", "Notify_active_in_this_room"),
+        for (name, permission, method, all, what) in [
+            ("all", "mention-all", "filterATAllTag", "Notify_all_in_this_room", "Notify all"),
+            ("here", "mention-here", "filterATHereTag", "Notify_active_in_this_room", "Notify active users"),
         ] {
             if mentions(&said).any(|mention| mention == name) && !self.may(uid, permission, Some(rid)) {
                 let reason = format!("Notify {name} in this room not allowed");
-                ephemeral(&reason);
+                ephemeral(&format!("{what} in this room is not allowed"));
+                explain("{{action}} is not allowed");
                 return Err(Refusal::new("error-action-not-allowed", &reason)
                     .details(json!({"method": method, "action": all})));
             }
         }
         let disguised = ["alias", "avatar", "emoji"].iter().any(|key| !text(doc, key).is_empty());
         if disguised && !self.may(uid, "message-impersonate", Some(rid)) {
-            ephemeral("Not enough permission");
+            explain("Not enough permission");
             return Err(Refusal::plain("Not enough permission"));
         }
         self.check_attachments(doc)?;
@@ -163,7 +176,8 @@ impl World {
             if hollow && !self.is_old() {
                 return Err(Refusal::plain("Invalid attachment field, title and value is required"));
             }
-            attachment.entry("ts").or_insert(date(0));
+            // A text on every wire, as the real server has it.
+            attachment.entry("ts").or_insert("1970-01-01T00:00:00.000Z".into());
         }
         Ok(())
     }
@@ -231,21 +245,27 @@ impl World {
 
     /// Everything that follows a new message: frames, unread counters, its thread's root, its discussion.
     pub fn announce_message(&mut self, rid: &str, mid: &str, uid: &str) {
-        let now = self.now();
         self.emit_message(mid);
         let mentioned: Vec<String> = self.messages.get(mid).map(mentioned_ids).unwrap_or_default();
+        let is_system = self.messages.get(mid).is_some_and(|message| message.contains_key("t"));
+        let all_count = self.settings.get("Unread_Count").is_some_and(|count| count == "all_messages")
+            || self.rooms.get(rid).is_some_and(|room| room.kind == Kind::Direct);
         for member in self.members_of(rid) {
-            if let Some(membership) = self.members.get_mut(&(rid.to_owned(), member.clone())) {
-                membership.updated = now;
-                membership.open = true;
-                if member == uid {
-                    membership.read_at = Some(now);
-                } else {
-                    membership.unread += 1;
-                    membership.mentions += u64::from(mentioned.contains(&member));
+            // A system message is nobody's to read.
+            if !is_system
+                && member != uid
+                && let Some(membership) = self.members.get_mut(&(rid.to_owned(), member.clone()))
+            {
+                let is_mentioned = mentioned.contains(&member);
+                let before = (membership.alert, membership.open, membership.unread);
+                (membership.alert, membership.open) = (true, true);
+                membership.unread += u64::from(all_count || is_mentioned);
+                membership.mentions += u64::from(is_mentioned);
+                if before != (true, true, membership.unread) {
+                    self.touch_subscription(rid, &member);
                 }
             }
-            self.announce_member(rid, &member, "updated");
+            self.announce_room(rid, &member, "updated");
         }
         let root = self.messages.get(mid).and_then(|message| message.get("tmid")).and_then(Value::as_str);
         if let Some(root) = root.map(str::to_owned) {
@@ -290,7 +310,13 @@ impl World {
 
     /// What the server itself says in a room.
     pub fn system_message(&mut self, rid: &str, kind: &str, msg: &str, uid: &str) -> String {
-        let stamp = self.people.get(uid).map(super::Person::stamp).unwrap_or_default();
+        let mut stamp = self.people.get(uid).map(super::Person::stamp).unwrap_or_default();
+        // Who has added somebody is told by user name only.
+        if kind == "au"
+            && let Some(stamp) = stamp.as_object_mut()
+        {
+            stamp.shift_remove("name");
+        }
         let now = self.now();
         let doc = json!({"_id": random_id(), "t": kind, "rid": rid, "ts": date(now), "msg": msg, "u": stamp,
             "groupable": false});

@@ -222,6 +222,7 @@ fn default_settings() -> BTreeMap<String, Value> {
         "Message_AllowEditing": true,
         "Message_AllowEditing_BlockEditInMinutes": 0,
         "Message_AllowUnrecognizedSlashCommand": false,
+        "Unread_Count": "all_messages",
         "Message_KeepHistory": false,
         "Message_MaxAllowedSize": 5000,
         "Message_ShowDeletedStatus": false,

@@ -14,6 +14,8 @@ pub struct Person {
     pub id: String,
     pub username: String,
     pub name: String,
+    /// Kept through a change of the user name.
+    pub email: String,
     pub roles: Vec<String>,
     pub password: String,
     pub active: bool,
@@ -22,6 +24,7 @@ pub struct Person {
     pub status_text: String,
     pub totp: Option<String>,
     pub tokens: Vec<Token>,
+    /// Made by the server itself. The role `bot` makes nobody one.
     pub bot_account: bool,
 }
 
@@ -51,8 +54,9 @@ impl Person {
         let roles = seed.roles.clone().unwrap_or_else(|| vec!["user".to_owned()]);
         Self {
             id: seed.id.clone().unwrap_or_else(|| format!("u-{username}")),
+            email: format!("{username}@example.com"),
             name: seed.name.clone().unwrap_or(capital),
-            bot_account: roles.iter().any(|role| role == "bot"),
+            bot_account: false,
             roles,
             password: seed.password.clone().unwrap_or_else(|| username.clone()),
             active: true,
@@ -79,6 +83,7 @@ impl Person {
             id: "rocket.cat".into(),
             username: "rocket.cat".into(),
             name: "Rocket.Cat".into(),
+            email: "rocket.cat@example.com".into(),
             roles: vec!["bot".into()],
             password: String::new(),
             active: true,
@@ -112,7 +117,9 @@ impl Person {
         doc.insert("username".into(), self.username.as_str().into());
         doc.insert("name".into(), self.name.as_str().into());
         doc.insert("status".into(), self.status.as_str().into());
-        doc.insert("statusText".into(), self.status_text.as_str().into());
+        if !self.status_text.is_empty() {
+            doc.insert("statusText".into(), self.status_text.as_str().into());
+        }
         doc.insert("utcOffset".into(), 0.into());
         doc.insert("active".into(), self.active.into());
         doc.insert("type".into(), if self.bot_account { "bot" } else { "user" }.into());
@@ -128,16 +135,20 @@ impl Person {
     /// What the account reads of itself: `me`.
     pub fn own_doc(&self, now: i64) -> Doc {
         let mut doc = self.public_doc(true);
+        for of_others in ["createdAt", "type", "utcOffset"] {
+            doc.shift_remove(of_others);
+        }
         doc.insert("_updatedAt".into(), date(now));
         doc.insert("settings".into(), json!({"profile": {}, "preferences": {"language": "en"}}));
-        doc.insert("statusDefault".into(), "online".into());
         doc.insert("services".into(), json!({"password": {"exists": true}}));
-        doc.insert("email".into(), format!("{}@example.com", self.username).into());
+        doc.insert("email".into(), self.email.as_str().into());
         doc
     }
 
+    /// Verified, except for who set the workspace up.
     pub fn emails(&self) -> Value {
-        json!([{"address": format!("{}@example.com", self.username), "verified": self.totp.is_some()}])
+        let verified = !self.roles.iter().any(|role| role == "admin");
+        json!([{"address": self.email, "verified": verified}])
     }
 }
 

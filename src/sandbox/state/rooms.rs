@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Doc, World, date};
+use super::{Doc, Person, World, date};
 use crate::ids::random_id;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::seed::SeedRoom;
@@ -40,7 +40,8 @@ pub struct Room {
     /// The room that this discussion belongs to.
     pub parent: Option<String>,
     pub read_only: bool,
-    pub archived: bool,
+    /// Said from the first time on that it was.
+    pub archived: Option<bool>,
     pub encrypted: bool,
     /// User names.
     pub muted: Vec<String>,
@@ -63,7 +64,11 @@ pub struct Membership {
     pub read_at: Option<i64>,
     pub unread: u64,
     pub mentions: u64,
+    /// Something was said that may be unread, also where only mentions are counted.
+    pub alert: bool,
     pub open: bool,
+    /// Not there from the room's beginning: such subscriptions carry the member's name.
+    pub later: bool,
 }
 
 impl Membership {
@@ -78,8 +83,19 @@ impl Membership {
             read_at: None,
             unread: 0,
             mentions: 0,
+            alert: false,
             open: true,
+            later: false,
         }
+    }
+
+    /// `u` of the subscription.
+    fn stamp(&self, person: &Person) -> Value {
+        let mut stamp = json!({"_id": person.id, "username": person.username});
+        if self.later {
+            stamp["name"] = person.name.as_str().into();
+        }
+        stamp
     }
 }
 
@@ -95,7 +111,7 @@ impl Room {
             uids: Vec::new(),
             parent: None,
             read_only: false,
-            archived: false,
+            archived: None,
             encrypted: false,
             muted: Vec::new(),
             ts: now,
@@ -112,7 +128,7 @@ impl Room {
         Self {
             topic: seed.topic.clone(),
             read_only: seed.read_only,
-            archived: seed.archived,
+            archived: seed.archived.then_some(true),
             encrypted: seed.encrypted,
             ..Self::new(seed.id.as_deref().unwrap_or(&usual), kind, &seed.name, "rocket.cat", now)
         }
@@ -173,15 +189,24 @@ impl World {
                 room.uids.iter().filter_map(|uid| Some(self.people.get(uid)?.username.as_str())).collect();
             doc.insert("uids".into(), json!(room.uids));
             doc.insert("usernames".into(), json!(names));
+            doc.insert("default".into(), false.into());
+            doc.insert("ro".into(), false.into());
+            doc.insert("sysMes".into(), true.into());
         } else {
             doc.insert("name".into(), room.name.as_str().into());
             doc.insert("fname".into(), room.fname.as_deref().unwrap_or(&room.name).into());
             doc.insert("default".into(), (room.id == "GENERAL").into());
             doc.insert("ro".into(), room.read_only.into());
             doc.insert("sysMes".into(), true.into());
-            doc.insert("customFields".into(), json!({}));
+            if room.parent.is_some() {
+                doc.insert("encrypted".into(), false.into());
+            } else {
+                doc.insert("customFields".into(), json!({}));
+            }
         }
-        if let Some(owner) = self.people.get(&room.owner) {
+        if room.kind != Kind::Direct
+            && let Some(owner) = self.people.get(&room.owner)
+        {
             doc.insert("u".into(), owner.stamp());
         }
         doc.insert("msgs".into(), room.count.into());
@@ -193,8 +218,8 @@ impl World {
                 doc.insert(key.into(), value.as_str().into());
             }
         }
-        if room.archived {
-            doc.insert("archived".into(), true.into());
+        if let Some(archived) = room.archived {
+            doc.insert("archived".into(), archived.into());
         }
         if room.encrypted {
             doc.insert("encrypted".into(), true.into());
@@ -226,7 +251,7 @@ impl World {
         let mut doc = Doc::new();
         doc.insert("_id".into(), membership.id.as_str().into());
         doc.insert("rid".into(), rid.into());
-        doc.insert("u".into(), person.stamp());
+        doc.insert("u".into(), membership.stamp(person));
         doc.insert("t".into(), room.kind.letter().into());
         let (name, fname) = match room.kind {
             Kind::Direct => {
@@ -239,7 +264,7 @@ impl World {
         doc.insert("name".into(), name.into());
         doc.insert("fname".into(), fname.into());
         doc.insert("open".into(), membership.open.into());
-        doc.insert("alert".into(), (membership.unread > 0).into());
+        doc.insert("alert".into(), membership.alert.into());
         doc.insert("unread".into(), membership.unread.into());
         doc.insert("userMentions".into(), membership.mentions.into());
         doc.insert("groupMentions".into(), 0.into());
@@ -249,14 +274,16 @@ impl World {
         if let Some(parent) = &room.parent {
             doc.insert("prid".into(), parent.as_str().into());
         }
-        if room.archived {
-            doc.insert("archived".into(), true.into());
+        if let Some(archived) = room.archived {
+            doc.insert("archived".into(), archived.into());
         }
         if let Some(at) = membership.read_at {
             doc.insert("ls".into(), date(at));
             doc.insert("lr".into(), date(at));
         }
-        doc.insert("ts".into(), date(membership.ts));
+        if room.kind != Kind::Direct {
+            doc.insert("ts".into(), date(membership.ts));
+        }
         doc.insert("_updatedAt".into(), date(membership.updated));
         Some(doc)
     }
@@ -334,7 +361,10 @@ impl World {
             return;
         }
         let now = self.now();
-        self.members.insert((rid.to_owned(), uid.to_owned()), Membership::new(rid, uid, now));
+        // Who comes later has been mentioned by that.
+        let (unread, mentions, alert, later) = (1, 1, true, true);
+        let membership = Membership { unread, mentions, alert, later, ..Membership::new(rid, uid, now) };
+        self.members.insert((rid.to_owned(), uid.to_owned()), membership);
         self.announce_member(rid, uid, "inserted");
         let username = self.people.get(uid).map(|person| person.username.clone()).unwrap_or_default();
         let kind = if by == uid { "uj" } else { "au" };
@@ -347,28 +377,52 @@ impl World {
         let Some(membership) = self.members.remove(&(rid.to_owned(), uid.to_owned())) else { return };
         let Some(person) = self.people.get(uid) else { return };
         let username = person.username.clone();
-        let gone = json!(["removed", {"_id": membership.id, "rid": rid,
-            "u": {"_id": uid, "username": username}}]);
+        let gone = json!(["removed", {"_id": membership.id, "rid": rid, "u": membership.stamp(person)}]);
         self.emit("stream-notify-user", &format!("{uid}/subscriptions-changed"), &gone, None);
-        if !self.faults.keep_room_subs {
-            self.drop_room_subs(rid, uid);
-        }
+        self.drop_room_subs(rid, uid);
         let kind = if by == uid { "ul" } else { "ru" };
         self.system_message(rid, kind, &username, by);
     }
 
-    /// Changes a room and says so to its members.
+    /// Changes a room and says so to its members; subscriptions are told where what they say has changed.
     pub fn change_room(&mut self, rid: &str, change: impl FnOnce(&mut Room)) {
         let now = self.now();
+        let members = self.members_of(rid);
+        let before: Vec<_> = members.iter().map(|uid| self.subscription_doc(rid, uid)).collect();
         let Some(room) = self.rooms.get_mut(rid) else { return };
         change(room);
         room.updated = now;
-        for uid in self.members_of(rid) {
-            if let Some(membership) = self.members.get_mut(&(rid.to_owned(), uid.clone())) {
-                membership.updated = now;
+        for (uid, before) in members.iter().zip(before) {
+            if self.subscription_doc(rid, uid) != before {
+                self.touch_subscription(rid, uid);
             }
-            self.announce_member(rid, &uid, "updated");
+            self.announce_room(rid, uid, "updated");
         }
+    }
+
+    /// The subscription has changed: dates it and says so.
+    pub fn touch_subscription(&mut self, rid: &str, uid: &str) {
+        let now = self.now();
+        let Some(membership) = self.members.get_mut(&(rid.to_owned(), uid.to_owned())) else { return };
+        membership.updated = now;
+        self.announce_subscription(rid, uid, "updated");
+    }
+
+    /// The direct room of these people, asked for by name: it opens again for all of them.
+    pub fn open_direct(&mut self, uid: &str, others: &[String]) -> Result<String, Refusal> {
+        let known: Vec<String> = self
+            .rooms
+            .values()
+            .filter(|room| room.kind == Kind::Direct)
+            .map(|room| room.id.clone())
+            .collect();
+        let rid = self.direct_room(uid, others)?;
+        if known.contains(&rid) {
+            for member in self.members_of(&rid) {
+                self.touch_subscription(&rid, &member);
+            }
+        }
+        Ok(rid)
     }
 
     /// A new name, with its system message.
@@ -387,7 +441,9 @@ impl World {
         for id in std::iter::once(rid.to_owned()).chain(discussions) {
             for uid in self.members_of(&id) {
                 let Some(membership) = self.members.remove(&(id.clone(), uid.clone())) else { continue };
-                let gone = json!(["removed", {"_id": membership.id, "rid": id, "u": {"_id": uid}}]);
+                let Some(person) = self.people.get(&uid) else { continue };
+                let gone =
+                    json!(["removed", {"_id": membership.id, "rid": id, "u": membership.stamp(person)}]);
                 self.emit("stream-notify-user", &format!("{uid}/subscriptions-changed"), &gone, None);
             }
             for message in self.timeline.remove(&id).unwrap_or_default() {
@@ -399,13 +455,28 @@ impl World {
 
     /// subscriptions-changed and rooms-changed for one member.
     pub fn announce_member(&self, rid: &str, uid: &str, what: &str) {
+        self.announce_subscription(rid, uid, what);
+        self.announce_room(rid, uid, what);
+    }
+
+    /// subscriptions-changed for one member.
+    fn announce_subscription(&self, rid: &str, uid: &str, what: &str) {
         let event = format!("{uid}/subscriptions-changed");
         if self.has_listener("stream-notify-user", &event)
-            && let Some(doc) = self.subscription_doc(rid, uid)
+            && let Some(mut doc) = self.subscription_doc(rid, uid)
         {
+            // Those of the beginning are written without a date of their own.
+            match self.members.get(&(rid.to_owned(), uid.to_owned())) {
+                Some(membership) if what == "inserted" && membership.later => {
+                    doc.insert("customFields".into(), json!({}));
+                }
+                Some(_) if what == "inserted" => {
+                    doc.shift_remove("_updatedAt");
+                }
+                _ => {}
+            }
             self.emit_ref("stream-notify-user", &event, &json!([what, doc]), None);
         }
-        self.announce_room(rid, uid, what);
     }
 
     /// rooms-changed for one member.

@@ -39,9 +39,11 @@ impl World {
         json!({"updated": updated, "deleted": self.deleted_since(rid, since)})
     }
 
+    /// Newest first.
     pub fn deleted_since(&self, rid: &str, since: i64) -> Vec<Value> {
         self.trash
             .iter()
+            .rev()
             .filter(|(room, _, at)| room == rid && *at > since)
             .map(|(_, id, at)| json!({"_id": id, "_deletedAt": date(*at)}))
             .collect()
@@ -52,9 +54,9 @@ impl World {
         let Some(membership) = self.members.get_mut(&(rid.to_owned(), uid.to_owned())) else { return };
         membership.unread = 0;
         membership.mentions = 0;
+        membership.alert = false;
         membership.read_at = Some(now);
-        membership.updated = now;
-        self.announce_member(rid, uid, "updated");
+        self.touch_subscription(rid, uid);
     }
 
     /// Online once a socket has logged in; offline when the last one is gone.
@@ -73,8 +75,10 @@ impl World {
         }
     }
 
-    /// One of Rocket.Chat's own slash commands. The caller has checked that there is one of this name.
-    pub fn slash(&mut self, uid: &str, command: &str, params: &str, rid: &str) -> Result<(), Refusal> {
+    /// One of Rocket.Chat's own slash commands, in the room and with the id (if any) of `said`. The caller has
+    /// checked that there is one of this name.
+    pub fn slash(&mut self, uid: &str, command: &str, params: &str, said: &Value) -> Result<(), Refusal> {
+        let rid = said["rid"].as_str().unwrap_or_default();
         let entry = permissions::SLASH.iter().find(|(name, ..)| *name == command);
         if let Some((.., Some(permission))) = entry
             && !self.may(uid, permission, Some(rid))
@@ -86,12 +90,15 @@ impl World {
         let who = self.id_of(first);
         let missing = || Refusal::of(command, "error-invalid-user", "Invalid user");
         let say = |world: &mut Self, msg: String, rid: &str| {
-            let Value::Object(doc) = json!({"rid": rid, "msg": msg}) else { return Ok(()) };
+            let Value::Object(mut doc) = json!({"rid": rid, "msg": msg}) else { return Ok(()) };
+            if let Some(id) = said.get("_id") {
+                doc.insert("_id".into(), id.clone());
+            }
             world.send(uid, Sending { doc, via: Via::SendMessage }).map(|_| ())
         };
         match command {
             "me" => say(self, format!("_{params}_"), rid)?,
-            "shrug" => say(self, format!("{params} ¯\\_(ツ)_/¯").trim().to_owned(), rid)?,
+            "shrug" => say(self, format!("{params} ¯\\\\_(ツ)_/¯").trim().to_owned(), rid)?,
             "tableflip" => say(self, format!("{params} (╯°□°）╯︵ ┻━┻").trim().to_owned(), rid)?,
             "unflip" => say(self, format!("{params} ┬─┬ ノ( ゜-゜ノ)").trim().to_owned(), rid)?,
             "lennyface" => say(self, format!("{params} ( ͡° ͜ʖ ͡°)").trim().to_owned(), rid)?,
@@ -147,7 +154,12 @@ impl World {
     }
 
     pub fn archive(&mut self, rid: &str, archived: bool, uid: &str) {
-        self.change_room(rid, |room| room.archived = archived);
+        for ((room, _), membership) in &mut self.members {
+            if room == rid {
+                (membership.open, membership.alert) = (!archived, false);
+            }
+        }
+        self.change_room(rid, |room| room.archived = Some(archived));
         self.system_message(rid, if archived { "room-archived" } else { "room-unarchived" }, "", uid);
     }
 }

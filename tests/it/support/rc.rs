@@ -33,6 +33,9 @@ pub struct Socket {
     /// Frames that were read while something else was waited for.
     unread: VecDeque<Value>,
     next: u32,
+    /// How the server closed the socket; 1006 when it just went away.
+    pub code: u16,
+    pub reason: String,
 }
 
 impl Socket {
@@ -40,7 +43,7 @@ impl Socket {
     pub async fn open(url: &str) -> Self {
         let address = format!("{}/websocket", url.replacen("http", "ws", 1));
         let (stream, _) = connect_async(address).await.expect("a socket");
-        Self { stream, unread: VecDeque::new(), next: 0 }
+        Self { stream, unread: VecDeque::new(), next: 0, code: 1006, reason: String::new() }
     }
 
     /// Opens a socket and waits for `connected`.
@@ -71,7 +74,11 @@ impl Socket {
                     }
                     return Some(frame);
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    (self.code, self.reason) = (frame.code.into(), frame.reason.to_string());
+                    return None;
+                }
+                Some(Ok(Message::Close(None)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             }
         }
