@@ -16,6 +16,7 @@ mod delivery;
 mod demo;
 mod deploy;
 mod detached;
+mod dialects;
 mod docs;
 mod engine;
 mod freezes;
