@@ -131,6 +131,7 @@ fn created(command: String, by: &Actor) -> Event {
         on_failure: OnFailure::Stop,
         approval: None,
         reason: None,
+        break_glass: None,
     };
     Event::Created {
         digest: plan.digest(),

@@ -111,7 +111,7 @@ impl Bench {
     /// other. And how many bytes outcome and intent took.
     async fn run(&self) -> (Vec<Duration>, [usize; 2]) {
         let by = Actor { id: "u-alice".into(), username: "alice".into() };
-        let new = NewRun { plan: plan(), by, origin: origin(), with: Batch::new() };
+        let new = NewRun { plan: plan(), by, origin: origin(), tell: Vec::new(), with: Batch::new() };
         let run = self.engine.create(new).await.expect("a run").id;
         while !self.engine.state(run).await.expect("the run").is_done() {
             sleep(Duration::from_millis(2)).await;
@@ -157,6 +157,7 @@ fn plan() -> Plan {
         on_failure: OnFailure::Stop,
         approval: None,
         reason: None,
+        break_glass: None,
     }
 }
 

@@ -20,6 +20,11 @@ pub fn and_list<T: AsRef<str>>(items: &[T]) -> String {
     list(items, "and", true)
 }
 
+/// As [`or_list`], without backticks.
+pub fn plain_or_list<T: AsRef<str>>(items: &[T]) -> String {
+    list(items, "or", false)
+}
+
 /// As [`and_list`], without backticks.
 pub fn plain_and_list<T: AsRef<str>>(items: &[T]) -> String {
     list(items, "and", false)

@@ -49,6 +49,9 @@ pub struct Bound<'s> {
     pub dry_run: bool,
     /// `--reason`, or the command's own argument of that name.
     pub reason: Option<String>,
+    /// `--break-glass`: why it has to start without the consent that it needs. Only commands with a playbook
+    /// have it.
+    pub break_glass: Option<String>,
     /// As one would type it, without prefix: arguments in the order of the schema, quotes only where they
     /// are needed, nothing that was not typed. Reads back to the same values.
     pub canonical: String,
@@ -137,6 +140,7 @@ pub fn bind<'s>(
         command,
         canonical: canonical(command, &given, &values),
         dry_run: given.dry_run,
+        break_glass: given.break_glass,
         reason: given.reason.or(own_reason).filter(|r| !r.trim().is_empty()),
         further_lines: if given.took_rest { 0 } else { line.further_lines() },
         values: Values(values.0),
@@ -147,6 +151,8 @@ pub fn bind<'s>(
 /// Names that every command with `changes` has without declaring them.
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const REASON: &str = "reason";
+/// As [`REASON`], for commands with a playbook: nothing else waits for consent.
+pub(super) const BREAK_GLASS: &str = "break-glass";
 
 /// Boxed: the good case is the common one.
 type Failure = Box<(Span, Problem)>;
@@ -191,6 +197,7 @@ struct Given {
     values: BTreeMap<String, (String, Span)>,
     dry_run: bool,
     reason: Option<String>,
+    break_glass: Option<String>,
     took_rest: bool,
 }
 
@@ -210,6 +217,7 @@ enum Slot<'s> {
     Argument(&'s Argument),
     DryRun,
     Reason,
+    BreakGlass,
     Help,
 }
 
@@ -223,8 +231,13 @@ fn slot<'s>(command: &'s CommandSpec, name: &str) -> Option<Slot<'s>> {
         "help" | "h" => Some(Slot::Help),
         DRY_RUN if command.changes => Some(Slot::DryRun),
         REASON if command.changes => Some(Slot::Reason),
+        BREAK_GLASS if may_need_consent(command) => Some(Slot::BreakGlass),
         _ => None,
     }
+}
+
+fn may_need_consent(command: &CommandSpec) -> bool {
+    command.changes && matches!(command.action, super::spec::Action::Playbook(_))
 }
 
 fn read(line: &CommandLine, command: &CommandSpec, words: usize) -> Result<Read, Failure> {
@@ -271,12 +284,13 @@ fn take_named(
     let name = match slot {
         Slot::Argument(a) => a.name.as_str(),
         Slot::DryRun => DRY_RUN,
+        Slot::BreakGlass => BREAK_GLASS,
         Slot::Reason | Slot::Help => REASON,
     };
     let is_switch = match slot {
         Slot::Argument(a) => a.kind == ArgumentKind::Switch,
         Slot::DryRun => true,
-        Slot::Reason | Slot::Help => false,
+        Slot::Reason | Slot::BreakGlass | Slot::Help => false,
     };
     let (value, span, used) = match (&named.value, next) {
         (Some(value), _) => (value.clone(), named.value_span, 0),
@@ -301,6 +315,11 @@ fn take_named(
                 )));
             }
         },
+        Slot::BreakGlass if given.break_glass.is_some() => return Err(twice),
+        Slot::BreakGlass if value.trim().is_empty() => {
+            return Err(Box::new((span, Problem::NoValue { flag: name.to_owned() })));
+        }
+        Slot::BreakGlass => given.break_glass = Some(value),
         Slot::Reason | Slot::Help if given.reason.is_some() => return Err(twice),
         Slot::Reason | Slot::Help => given.reason = Some(value),
         Slot::Argument(a) => {
@@ -339,6 +358,9 @@ fn flag_names(command: &CommandSpec) -> Vec<&str> {
     names.push("help");
     if command.changes {
         names.extend([DRY_RUN, REASON]);
+    }
+    if may_need_consent(command) {
+        names.push(BREAK_GLASS);
     }
     names
 }
@@ -412,6 +434,9 @@ fn canonical(command: &CommandSpec, given: &Given, values: &value::Checked) -> S
     }
     if let Some(reason) = &given.reason {
         parts.push(format!("--{REASON}={}", quote_if_needed(reason)));
+    }
+    if let Some(why) = &given.break_glass {
+        parts.push(format!("--{BREAK_GLASS}={}", quote_if_needed(why)));
     }
     if given.dry_run {
         parts.push(format!("--{DRY_RUN}"));

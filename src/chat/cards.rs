@@ -82,6 +82,7 @@ pub fn dry_run(plan: &Plan, already: &[String]) -> String {
         return nothing_to_do(plan, already);
     }
     let approval = match &plan.approval {
+        _ if plan.break_glass.is_some() => super::glass::of_plan(plan),
         Some(policy) => format!("It would need the approval of {}.", approvals::describe(policy)),
         None => "It would start at once: no approval is needed.".to_owned(),
     };
@@ -273,6 +274,10 @@ fn abandoned(run: &RunState) -> String {
 
 /// The message that follows a run, at any time of its life.
 pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
+    super::glass::around(run, moving(run, live, now))
+}
+
+fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, code(&run.plan.command));
     let started = run.started_at.unwrap_or(run.created_at);
     let mut out = match &run.phase {

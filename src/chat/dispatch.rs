@@ -96,6 +96,7 @@ pub struct OwnedBound {
     pub values: super::bind::Values,
     pub dry_run: bool,
     pub reason: Option<String>,
+    pub break_glass: Option<String>,
     pub canonical: String,
     pub note: Option<String>,
 }
@@ -106,6 +107,7 @@ impl OwnedBound {
             values: bound.values.clone(),
             dry_run: bound.dry_run,
             reason: bound.reason.clone(),
+            break_glass: bound.break_glass.clone(),
             canonical: bound.canonical.clone(),
             note: bound.note(),
         }
@@ -573,6 +575,7 @@ fn action_of(spec: &CommandSpec, bound: &OwnedBound, room: &Room) -> Action {
         values: bound.values.clone(),
         dry_run: bound.dry_run,
         reason: bound.reason.clone(),
+        break_glass: bound.break_glass.clone(),
         canonical: bound.canonical.clone(),
         further_lines: 0,
     };

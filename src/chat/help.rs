@@ -80,6 +80,10 @@ pub fn about(command: &CommandSpec, facts: &[String]) -> String {
         if !declared {
             rows.push(("--reason TEXT".into(), "why; stands on the card and in the audit log".into()));
         }
+        if matches!(command.action, super::spec::Action::Playbook(_)) {
+            let why = "start without consent, where that is allowed: loud, and reviewed afterwards";
+            rows.push(("--break-glass WHY".into(), why.into()));
+        }
     }
     if !rows.is_empty() {
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

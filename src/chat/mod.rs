@@ -7,6 +7,7 @@ pub mod builtin;
 pub mod cards;
 pub mod dialogue;
 pub mod dispatch;
+pub mod glass;
 pub mod help;
 pub mod offline;
 pub mod operate;

@@ -40,6 +40,13 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
         }
     }
     let owned = OwnedBound::of(&bound);
+    if let Some(name) = who {
+        let actor = Actor { id: UserId::from(name), username: name.to_owned() };
+        let roles = access(config).roles(&Person::new(&actor, [])).into_iter().collect::<Vec<_>>();
+        if let Err(why) = super::glass::may_break(config, bound.command, &owned, &roles, false) {
+            return Planning::NotAllowed(why);
+        }
+    }
     let asked = Asked { config, playbook, command: bound.command, bound: &owned, requester, store: None };
     match operate::plan(&asked, planner).await {
         Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already)),

@@ -35,6 +35,11 @@ pub async fn run(
     authorized: &Authorized<Action>,
 ) -> Option<String> {
     let parts = &dispatcher.parts;
+    if let Some(text) =
+        super::glass::refused(dispatcher, config, command, cause, bound, authorized.who()).await
+    {
+        return Some(text);
+    }
     parts.chat.typing(&cause.room.id, true);
     let asked = Asked {
         config,
@@ -46,10 +51,11 @@ pub async fn run(
     };
     let planned = plan(&asked, &dispatcher.planner(config)).await;
     parts.chat.typing(&cause.room.id, false);
-    let Planned { plan, already } = match planned {
+    let Planned { mut plan, already } = match planned {
         Ok(planned) => planned,
         Err(error) => return Some(refusal(&bound.canonical, &error)),
     };
+    super::glass::say_through_what(dispatcher, &mut plan).await;
     if bound.dry_run {
         return Some(cards::dry_run(&plan, &already));
     }
@@ -82,7 +88,7 @@ pub async fn run(
         ));
     }
     let environments = plan.locks.iter().map(|lock| &lock.environment);
-    if let Some(frozen) = parts.engine.frozen(environments, false).await {
+    if let Some(frozen) = parts.engine.frozen(environments, plan.break_glass.is_some()).await {
         let why = frozen.describe();
         let (command, target) = (&plan.command, Some(frozen.environment.to_string()));
         dispatcher.audit("refused", &cause.by, command, target, None, Some(why.clone())).await;
@@ -91,7 +97,8 @@ pub async fn run(
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
     let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
-    match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, with }).await {
+    let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by);
+    match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with }).await {
         Ok(_) => None,
         Err(error) => Some(format!("{} was not started: {error}", code(&bound.canonical))),
     }
@@ -159,10 +166,11 @@ pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanE
         environment,
         inputs,
         requester: asked.requester.to_owned(),
-        reason: bound.reason.clone(),
+        reason: bound.reason.clone().or_else(|| bound.break_glass.clone()),
         approval: environment.and_then(|environment| config.approval(&environment.name, &command.name)),
     };
     let mut planned = planner.plan(request).await?;
+    super::glass::put(&mut planned.plan, bound.break_glass.as_ref());
     planned.plan.basis = config.basis(&planned.plan);
     Ok(planned)
 }

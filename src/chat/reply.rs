@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cards;
+use super::{cards, glass};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -211,6 +211,8 @@ impl Voice {
     async fn room_of(&self, notice: &Notice) -> Option<RoomId> {
         match notice {
             Notice::Say { post } => Some(post.room.clone()),
+            // Its room is only looked up when it is said; nothing else waits for that.
+            Notice::BreakGlassTo { to, .. } => Some(RoomId::new(format!("direct/{to}"))),
             other => Some(self.engine.state(run_of(other)?).await.ok()?.origin.room.id),
         }
     }
@@ -262,6 +264,22 @@ impl Voice {
                 // Where the card is, not in a thread under it that nobody may follow.
                 let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
                 self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
+            }
+            (Notice::BreakGlass { id, .. }, Some(run)) => {
+                let (room, text) = (run.origin.room.id.clone(), glass::announcement(&run));
+                self.chat.post(Post { id: id.clone(), room, thread: None, text }, Priority::Urgent).await
+            }
+            (Notice::BreakGlassTo { id, to, .. }, Some(run)) => {
+                let (room, text) = (self.chat.direct(to).await?, glass::announcement(&run));
+                self.chat.post(Post { id: id.clone(), room, thread: None, text }, Priority::Urgent).await
+            }
+            (Notice::ReviewReminder { id, .. }, Some(run)) => {
+                // Closed before this was said: nothing to remind of any more.
+                if !run.review_open() {
+                    return Ok(());
+                }
+                let (room, text) = (run.origin.room.id.clone(), glass::open_review(&run, now));
+                self.chat.post(Post { id: id.clone(), room, thread: None, text }, Priority::Urgent).await
             }
             (Notice::AskWhyDenied { id, .. }, Some(run)) => {
                 let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision
@@ -353,6 +371,9 @@ impl Voice {
             Notice::Result { .. }
             | Notice::Reminder { .. }
             | Notice::AskWhyDenied { .. }
+            | Notice::BreakGlass { .. }
+            | Notice::BreakGlassTo { .. }
+            | Notice::ReviewReminder { .. }
             | Notice::Say { .. } => return,
         };
         let text = format!("I could not say this where you asked for it ({reason}):\n{text}");
@@ -438,6 +459,9 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Result { run, .. }
         | Notice::Question { run, .. }
         | Notice::Reminder { run, .. }
+        | Notice::BreakGlass { run, .. }
+        | Notice::BreakGlassTo { run, .. }
+        | Notice::ReviewReminder { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
         Notice::Say { .. } => None,
     }

@@ -12,7 +12,8 @@ use crate::text;
 /// The names that `builtin:` takes: the code in `chat/builtin/`.
 pub const BUILTINS: &[&str] = &[
     "help", "ping", "whoami", "can", "status", "runs", "show", "logs", "audit", "locks", "approve", "deny",
-    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock", "freeze", "unfreeze", "reload",
+    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock", "freeze", "unfreeze", "review",
+    "reload",
 ];
 
 /// Slash words that Rocket.Chat 8 answers itself or that its own apps commonly take: it never sends them on.
@@ -58,7 +59,7 @@ pub const TYPES: &[&str] = &[
 ];
 
 /// Flags that every command that changes something has: `bind` takes them, no file declares them.
-pub const AUTOMATIC_FLAGS: &[&str] = &["dry-run", "reason"];
+pub const AUTOMATIC_FLAGS: &[&str] = &["dry-run", "reason", "break-glass"];
 
 /// All commands of a file, those with mistakes left out.
 pub fn read(root: &Node, found: &mut Diagnostics) -> Vec<CommandSpec> {
@@ -360,7 +361,9 @@ fn check_names(arguments: &[Argument], flags: &[Argument], by_playbook: bool, fo
         if by_playbook && AUTOMATIC_FLAGS.contains(&argument.name.as_str()) {
             found.push(
                 Diagnostic::error(argument.at.clone(), format!("`{}` is there by itself", argument.name))
-                    .hint("commands with a playbook take --dry-run and --reason; remove it here"),
+                    .hint(
+                        "commands with a playbook take --dry-run, --reason and --break-glass; remove it here",
+                    ),
             );
         }
     }

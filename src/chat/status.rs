@@ -27,6 +27,8 @@ pub struct Seen<'a> {
     pub releases: &'a [Release],
     /// Runs under way here.
     pub runs: &'a [RunState],
+    /// Break-glass runs that nobody has reviewed yet.
+    pub reviews: &'a [RunState],
     pub locks: &'a [Held],
     /// Only this service.
     pub only: Option<&'a str>,
@@ -112,6 +114,9 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
             defuse(&run.by.username),
             run.phase.word()
         );
+    }
+    for run in seen.reviews {
+        let _ = writeln!(out, "{}", super::glass::open_review(run, now));
     }
     for lock in seen.locks {
         if matches!(lock.holder, crate::runs::locks::Holder::Person(_)) {

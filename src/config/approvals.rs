@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Config;
-use super::environment::ApprovalPolicyRule;
+use super::environment::{ApprovalPolicyRule, BreakGlassRule};
 use super::yaml::{Map, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
@@ -27,6 +27,9 @@ pub const LEAD: &str = "lead";
 
 /// Stands for all commands in `approvals`.
 pub const EVERY_COMMAND: &str = "default";
+
+/// The key of `approvals` that says who may start without consent.
+pub const BREAK_GLASS: &str = "break_glass";
 
 impl Config {
     /// What `command` needs in `environment`; `None`: nobody has to consent. Read-only commands and those
@@ -49,6 +52,34 @@ impl Config {
             None => built_in(environment, command, self.approval_expires),
         }
     }
+}
+
+impl Config {
+    /// The roles whose people may start without consent in `environment`; none: nobody may.
+    pub fn may_break_glass(&self, environment: &EnvName) -> &[RoleName] {
+        let own = self.environments.get(environment).and_then(|e| e.break_glass.as_ref());
+        own.or(self.break_glass.as_ref()).map(|rule| rule.from.as_slice()).unwrap_or_default()
+    }
+}
+
+/// `break_glass: {from: [lead]}` or `none`, of an `approvals` section.
+pub(super) fn break_glass(approvals: &Node, found: &mut Diagnostics) -> Option<BreakGlassRule> {
+    let Value::Map(entries) = &approvals.value else { return None };
+    let (key, node) = entries.iter().find(|(key, _)| &*key.name == BREAK_GLASS)?;
+    let from = match &node.value {
+        Value::Text(word) if word == "none" => Vec::new(),
+        Value::Map(_) => {
+            let mut map = node.map(found)?;
+            let from = map.need("from", "the roles whose people may: [lead]", found);
+            map.finish(found);
+            from?.one_or_more_texts(found)?.into_iter().map(|(role, _)| RoleName::from(role)).collect()
+        }
+        _ => {
+            found.push(node.expected("`none` or roles").hint("write {from: [lead]}"));
+            return None;
+        }
+    };
+    Some(BreakGlassRule { from, at: key.at.clone() })
 }
 
 pub(super) fn built_in(environment: &EnvName, command: &str, expires: Duration) -> Option<ApprovalPolicy> {
@@ -81,6 +112,9 @@ pub(super) fn read(
 ) -> BTreeMap<String, ApprovalPolicyRule> {
     let mut rules = BTreeMap::new();
     for (key, node) in node.entries(found).unwrap_or_default() {
+        if &*key.name == BREAK_GLASS {
+            continue;
+        }
         let policy = match &node.value {
             Value::Text(word) if word == "none" => Some(None),
             Value::Map(_) => policy(node, &key.at, expires, found).map(Some),

@@ -33,6 +33,10 @@ impl Config {
             policy.rule.clear();
             basis.insert(format!("approval in {}", environment.name), short(&format!("{policy:?}")));
         }
+        if plan.break_glass.is_some() {
+            let may = format!("{:?}", self.may_break_glass(&environment.name));
+            basis.insert(format!("break-glass in {}", environment.name), short(&may));
+        }
         basis.insert(format!("hosts of {}", environment.name), short(&environment.reached()));
         basis.insert(
             format!("variables of {}", environment.name),

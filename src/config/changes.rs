@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::environment::Environment;
+use super::environment::{BreakGlassRule, Environment};
 use super::{Access, Config, basis};
 use crate::text::{self, plain_and_list};
 
@@ -55,6 +55,9 @@ impl Changes {
         if old.approval_buttons != new.approval_buttons {
             let now = if new.approval_buttons { "have buttons" } else { "have no buttons any more" };
             words.push(format!("approval cards {now}"));
+        }
+        if breakers(old.break_glass.as_ref()) != breakers(new.break_glass.as_ref()) {
+            words.push("changed who may break the glass".to_owned());
         }
         Self { files, words, restart: restart(old, new) }
     }
@@ -157,6 +160,9 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
     named(&approvals(old), &approvals(new), |kind, command| {
         words.push(format!("{kind} approval of {command} in {name}"));
     });
+    if breakers(old.break_glass.as_ref()) != breakers(new.break_glass.as_ref()) {
+        words.push(format!("changed who may break the glass in {name}"));
+    }
 }
 
 fn without_places(command: &crate::chat::spec::CommandSpec) -> String {
@@ -172,6 +178,10 @@ fn without_places(command: &crate::chat::spec::CommandSpec) -> String {
         arguments,
         command.arguments.len(),
     ))
+}
+
+fn breakers(rule: Option<&BreakGlassRule>) -> Option<&[crate::ids::RoleName]> {
+    rule.map(|rule| rule.from.as_slice())
 }
 
 fn shown(value: &impl Debug) -> String {

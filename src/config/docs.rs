@@ -102,6 +102,13 @@ pub fn config() -> String {
                  the name of who clicks. Rocket.Chat shows them in browsers; its mobile apps do not. Default no."
                     .to_owned(),
             ),
+            (
+                "approvals.break_glass",
+                "`none` or {from: [ROLE…]}",
+                "Whose people may start without consent, with `--break-glass \"why\"`; it is said to the room and to \
+                 the leads, and has to be reviewed. Default `none`."
+                    .to_owned(),
+            ),
         ],
     );
     table(
@@ -143,6 +150,11 @@ pub fn config() -> String {
                 "`none` or policy",
                 "`{count, from}`, `{all_of: […]}` or `{any_of: […]}`, with `not_requester` (default true), \
                  `expires` and `reason: required`. `default` stands for all commands that have no line.",
+            ),
+            row(
+                "approvals.break_glass",
+                "`none` or {from: [ROLE…]}",
+                "Here instead of what `houston.yaml` says.",
             ),
         ],
     );
@@ -241,7 +253,7 @@ pub fn commands(commands: &[CommandSpec]) -> String {
         }
         let run = match &command.action {
             Action::Playbook(name) => format!(
-                "Runs the playbook `{name}`; shows its plan first. Takes `--dry-run` and `--reason TEXT`."
+                "Runs the playbook `{name}`; shows its plan first. Takes `--dry-run`, `--reason TEXT` and `--break-glass WHY`."
             ),
             Action::Builtin(_) if command.changes => "Changes something. Takes `--dry-run`.".to_owned(),
             Action::Builtin(_) => "Reads only, or is guarded by the approval policy.".to_owned(),

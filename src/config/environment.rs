@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::window::Window;
 use crate::diagnostic::Location;
-use crate::ids::{EnvName, ServiceName};
+use crate::ids::{EnvName, RoleName, ServiceName};
 use crate::playbook::model::ApprovalPolicy;
 
 /// One environment, checked.
@@ -36,6 +36,16 @@ pub struct Environment {
     /// Of times that people name here. Default: the configuration's.
     pub time_zone: TimeZone,
     pub freezes: Vec<Freeze>,
+    /// Absent: [`super::Config::break_glass`].
+    pub break_glass: Option<BreakGlassRule>,
+}
+
+/// Who may start without consent.
+#[derive(Clone, Debug)]
+pub struct BreakGlassRule {
+    /// Empty: nobody.
+    pub from: Vec<RoleName>,
+    pub at: Location,
 }
 
 impl Environment {

@@ -131,6 +131,7 @@ struct Main {
     approval_expires: Option<Duration>,
     approval_buttons: bool,
     time_zone: Option<TimeZone>,
+    break_glass: Option<environment::BreakGlassRule>,
 }
 
 fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
@@ -196,6 +197,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
     commands.sort_by(|a: &CommandSpec, b| a.name.cmp(&b.name).then_with(|| a.at.cmp(&b.at)));
     let everything = super::whole::Everything {
         access: main.access.as_ref(),
+        break_glass: main.break_glass.as_ref(),
         environments: &environments,
         commands: &commands,
         commands_complete,
@@ -215,6 +217,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         approval_expires: expires,
         approval_buttons: main.approval_buttons,
         time_zone,
+        break_glass: main.break_glass,
         environments,
         commands,
         playbooks,
@@ -245,15 +248,17 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     };
     let limits = map.take("limits").map(|node| super::limits::read(node, found)).unwrap_or_default();
-    let (approval_expires, approval_buttons) = map
+    let (approval_expires, approval_buttons, break_glass) = map
         .take("approvals")
         .and_then(|node| {
             let mut map = node.map(found)?;
             let expires = map.take("expires");
             let expires = expires.and_then(|node| node.duration(super::approvals::EXPIRES_RANGE, found));
             let buttons = map.take("buttons").and_then(|node| node.boolean(found));
+            map.take(super::approvals::BREAK_GLASS);
             map.finish(found);
-            Some((expires, buttons.unwrap_or_default()))
+            let break_glass = super::approvals::break_glass(node, found);
+            Some((expires, buttons.unwrap_or_default(), break_glass))
         })
         .unwrap_or_default();
     let time_zone = map.take("time_zone").and_then(|node| super::window::read_zone(node, found));
@@ -267,5 +272,14 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     }
     map.finish(found);
-    Main { rocketchat, http, access: Some(access), limits, approval_expires, approval_buttons, time_zone }
+    Main {
+        rocketchat,
+        http,
+        access: Some(access),
+        limits,
+        approval_expires,
+        approval_buttons,
+        time_zone,
+        break_glass,
+    }
 }

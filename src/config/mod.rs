@@ -56,6 +56,8 @@ pub struct Config {
     pub approval_buttons: bool,
     /// In which people's times are meant and shown where an environment says nothing else. Default UTC.
     pub time_zone: TimeZone,
+    /// Who may start without consent where an environment's file says nothing; absent: nobody.
+    pub break_glass: Option<environment::BreakGlassRule>,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::chat::spec::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, built_in};
-use super::environment::Environment;
+use super::environment::{BreakGlassRule, Environment};
 use super::{Access, Config};
 use crate::chat::spec::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -30,7 +30,17 @@ pub(super) fn check(
             satisfiable(policy, access, &what, Some(&rule.at), found);
         }
     }
+    if let Some(rule) = &environment.break_glass {
+        breakers_exist(rule, access, found);
+    }
     defaults(environment, access, commands.unwrap_or_default(), found);
+}
+
+/// A role that is not there would let nobody break the glass, on the one day on which it matters.
+pub(super) fn breakers_exist(rule: &BreakGlassRule, access: &Access, found: &mut Diagnostics) {
+    for role in rule.from.iter().filter(|role| !access.roles.contains_key(*role)) {
+        found.push(unknown_role(role, access, &rule.at));
+    }
 }
 
 fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &mut Diagnostics) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::environment::Environment;
+use super::environment::{BreakGlassRule, Environment};
 use super::{Access, Rule};
 use crate::assets::BUILT_IN;
 use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
@@ -19,6 +19,7 @@ use crate::text;
 /// All of it, as far as it could be read. `None`: a file was not readable, so that absence means nothing.
 pub(super) struct Everything<'a> {
     pub access: Option<&'a Access>,
+    pub break_glass: Option<&'a BreakGlassRule>,
     pub environments: &'a BTreeMap<EnvName, Environment>,
     pub commands: &'a [CommandSpec],
     pub commands_complete: bool,
@@ -36,6 +37,9 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
         default_environment(command, all, found);
     }
     unused_playbooks(all, found);
+    if let (Some(rule), Some(access)) = (all.break_glass, all.access) {
+        super::policies::breakers_exist(rule, access, found);
+    }
     for environment in all.environments.values() {
         second_words(environment, all, found);
         if let Some(access) = all.access {

@@ -157,6 +157,21 @@ pub struct Plan {
     pub approval: Option<ApprovalPolicy>,
     /// The requester's reason, where given.
     pub reason: Option<String>,
+    /// Present: it starts without the consent that it would need, and is reviewed afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
+}
+
+/// Why a plan goes past consent, and who looks at it afterwards. Pinned with the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakGlass {
+    pub reason: String,
+    /// The consent that it goes without; absent: none would have been needed.
+    pub without: Option<ApprovalPolicy>,
+    /// The freeze that it goes through, in words.
+    pub through: Option<String>,
+    /// The roles whose people may review it; the requester never may.
+    pub reviewers: Vec<RoleName>,
 }
 
 impl Plan {

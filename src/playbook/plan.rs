@@ -118,6 +118,8 @@ impl Planner {
             on_failure: request.playbook.on_failure,
             approval: request.approval,
             reason: request.reason,
+            // The caller knows who may.
+            break_glass: None,
         };
         Ok(Planned { plan, already })
     }

@@ -181,6 +181,13 @@ pub enum Event {
         by: Actor,
         reason: String,
     },
+    /// A day has passed over an open review, and the room was told.
+    ReviewReminded,
+    /// Somebody looked at what a break-glass run did; that closes the review.
+    Reviewed {
+        by: Actor,
+        findings: String,
+    },
 }
 
 /// What a person says about a step whose outcome is unknown.

@@ -3,7 +3,7 @@
 //!
 //! Must not: act. Whoever acts does so after [`Journal::append`] has returned *and* the store has synced.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct Header {
     pub done: bool,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// It broke the glass, and nobody has said yet what was found.
+    #[serde(default)]
+    pub review_open: bool,
 }
 
 impl Header {
@@ -42,6 +45,7 @@ impl Header {
             done: state.is_done(),
             created_at: state.created_at,
             ended_at: state.ended_at,
+            review_open: state.review_open(),
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Journal {
     store: Store,
     /// Those that are not done.
     open: HashMap<RunId, RunState>,
+    /// Those that are done and have to be reviewed.
+    reviews: BTreeMap<RunId, RunState>,
     next_run: u64,
     next_notice: u64,
     manual: Vec<ManualLock>,
@@ -99,20 +105,28 @@ impl Journal {
     /// Reads headers, and the logs of runs that are not done.
     pub fn load(store: Store) -> Result<Self, StoreError> {
         let mut open = HashMap::new();
+        let mut reviews = BTreeMap::new();
         let mut unreadable = Vec::new();
         let mut last_run = 0;
         for entry in store.scan::<Header>(Tree::Runs, &[]) {
             let (_, header) = entry?;
             last_run = last_run.max(header.run.0);
-            if header.done {
+            if header.done && !header.review_open {
                 continue;
             }
             match read_log(&store, header.run)
                 .map_err(|e| e.to_string())
                 .and_then(|log| RunState::fold(&log).map_err(|e| e.to_string()))
             {
+                Ok(Some(state)) if header.done => {
+                    reviews.insert(header.run, state);
+                }
                 Ok(Some(state)) => {
                     open.insert(header.run, state);
+                }
+                // It is in nobody's way, and `show` says what is wrong with it.
+                Err(why) if header.done => {
+                    tracing::error!(run.id = %header.run, "the open review of {} cannot be read: {why}", header.run);
                 }
                 Ok(None) => unreadable.push(Unreadable { header, why: "its log is empty".to_owned() }),
                 Err(why) => unreadable.push(Unreadable { header, why }),
@@ -131,6 +145,7 @@ impl Journal {
         Ok(Self {
             store,
             open,
+            reviews,
             next_run: last_run + 1,
             next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
             manual,
@@ -141,6 +156,11 @@ impl Journal {
 
     pub fn open_runs(&self) -> impl Iterator<Item = &RunState> {
         self.open.values()
+    }
+
+    /// Runs that are done and have to be reviewed, oldest first.
+    pub fn open_reviews(&self) -> impl Iterator<Item = &RunState> {
+        self.reviews.values()
     }
 
     pub fn unreadable(&self) -> &[Unreadable] {
@@ -215,10 +235,15 @@ impl Journal {
             batch.put(Tree::Events, &event_key(run, record.seq), &record);
         }
         let last = self.write(&state, notices, batch)?;
-        if state.is_done() {
-            self.open.remove(&run);
-        } else {
+        if !state.is_done() {
             self.open.insert(run, state.clone());
+            return Ok((state, last));
+        }
+        self.open.remove(&run);
+        if state.review_open() {
+            self.reviews.insert(run, state.clone());
+        } else {
+            self.reviews.remove(&run);
         }
         Ok((state, last))
     }

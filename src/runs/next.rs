@@ -26,6 +26,8 @@ pub enum Next {
     Expire,
     /// Half of it is over: append `reminded`.
     Remind,
+    /// A day has passed over an open review: append `review_reminded`.
+    RemindOfReview,
     /// Nothing until then.
     Sleep(Timestamp),
     /// Append `step_started`, perform, append the outcome.
@@ -68,9 +70,12 @@ pub fn next(run: &RunState, now: Timestamp) -> Next {
             None => Next::Sleep(*expires_at),
         },
         Phase::Frozen { until, .. } => Next::Sleep(*until),
-        Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck | Phase::Done { .. } => {
-            Next::Rest
-        }
+        Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck => Next::Rest,
+        Phase::Done { .. } => match run.remind_of_review_at() {
+            Some(at) if at <= now => Next::RemindOfReview,
+            Some(at) => Next::Sleep(at),
+            None => Next::Rest,
+        },
         Phase::Paused { .. } => {
             if run.cancel.is_some() {
                 after_failure(run, Outcome::Cancelled)

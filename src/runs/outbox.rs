@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Post;
-use crate::ids::{MessageId, RunId, derived_id};
+use crate::ids::{MessageId, RunId, UserId, derived_id};
 use crate::store::{Batch, Store, StoreError, Tree};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub enum Notice {
     AskWhyDenied { run: RunId, id: MessageId },
     /// Half of the time for the decision is over, beside the card.
     Reminder { run: RunId, id: MessageId },
+    /// A run begins without consent: to the room, outside of threads.
+    BreakGlass { run: RunId, id: MessageId },
+    /// The same to one person, in a direct message.
+    BreakGlassTo { run: RunId, id: MessageId, to: UserId },
+    /// A break-glass run has still to be reviewed.
+    ReviewReminder { run: RunId, id: MessageId },
     /// A sentence of its own.
     Say { post: Post },
 }
@@ -45,6 +51,16 @@ impl Notice {
     }
     pub fn reminder(run: RunId) -> Self {
         Self::Reminder { run, id: derived_id(&format!("{run}/reminder")).into() }
+    }
+    pub fn break_glass(run: RunId) -> Self {
+        Self::BreakGlass { run, id: derived_id(&format!("{run}/break-glass")).into() }
+    }
+    pub fn break_glass_to(run: RunId, to: UserId) -> Self {
+        Self::BreakGlassTo { run, id: derived_id(&format!("{run}/break-glass/{to}")).into(), to }
+    }
+    /// `seq` of the event, so that each day's reminder is a message of its own.
+    pub fn review_reminder(run: RunId, seq: u32) -> Self {
+        Self::ReviewReminder { run, id: derived_id(&format!("{run}/review/{seq}")).into() }
     }
     pub fn ask_why_denied(run: RunId) -> Self {
         Self::AskWhyDenied { run, id: derived_id(&format!("{run}/why")).into() }

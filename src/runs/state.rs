@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub const WAITS_FOR_APPROVAL: &str = "waits for approval";
 pub const ABOUT_TO_START: &str = "about to start";
 pub const QUEUED: &str = "queued";
 pub const FROZEN: &str = "about to start, frozen";
+
+/// Between two reminders of an open review.
+const REVIEW_REMINDER: Duration = Duration::from_secs(86_400);
 
 const NEWER: &str = "a newer Houston wrote it";
 
@@ -163,6 +167,14 @@ pub enum Decision {
     Voided { differences: Vec<Change>, at: Timestamp },
 }
 
+/// What somebody found who looked at a break-glass run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Review {
+    pub by: Actor,
+    pub findings: String,
+    pub at: Timestamp,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState {
     pub id: RunId,
@@ -191,6 +203,9 @@ pub struct RunState {
     pub steps: Vec<StepRecord>,
     pub cancel: Option<Actor>,
     pub abandoned: Option<(Actor, String)>,
+    pub review: Option<Review>,
+    /// When the room was last reminded of the open review.
+    pub review_reminded: Option<Timestamp>,
     pub created_at: Timestamp,
     /// Since when it may start: its place in the queue.
     pub ready_at: Timestamp,
@@ -272,6 +287,8 @@ impl RunState {
             plan: Arc::new((**plan).clone()),
             cancel: None,
             abandoned: None,
+            review: None,
+            review_reminded: None,
             created_at: record.at,
             ready_at: record.at,
             started_at: None,
@@ -291,6 +308,18 @@ impl RunState {
         let Phase::Deciding { expires_at } = self.phase else { return None };
         let half = expires_at.as_second().midpoint(self.created_at.as_second());
         Timestamp::from_second(half).ok().filter(|_| !self.reminded)
+    }
+
+    /// Whether it broke the glass and nobody has closed its review; one that never started is not reviewed.
+    pub fn review_open(&self) -> bool {
+        self.plan.break_glass.is_some() && self.started_at.is_some() && self.review.is_none()
+    }
+
+    /// When the room is to be reminded of the open review; `None`: there is none, or the run still moves.
+    pub fn remind_of_review_at(&self) -> Option<Timestamp> {
+        let since =
+            self.review_reminded.or(self.ended_at).filter(|_| self.is_done() && self.review_open())?;
+        Some(since.checked_add(REVIEW_REMINDER).unwrap_or(Timestamp::MAX))
     }
 
     pub fn is_done(&self) -> bool {
@@ -354,7 +383,11 @@ impl RunState {
         if record.v > EVENT_VERSION {
             return Err(refuse(NEWER));
         }
-        if self.is_done() && !matches!(record.event, Event::DenialExplained { .. }) {
+        let afterwards = matches!(
+            record.event,
+            Event::DenialExplained { .. } | Event::ReviewReminded | Event::Reviewed { .. }
+        );
+        if self.is_done() && !afterwards {
             return Err(refuse("the run has ended"));
         }
         let before_start = matches!(self.phase, Phase::Deciding { .. }) || self.wants_locks();
@@ -393,8 +426,7 @@ impl RunState {
                     && !tally.met
                 {
                     // The deadline of a decision that fell back is what is left of the policy's time.
-                    let expires =
-                        self.plan.approval.as_ref().map_or(std::time::Duration::ZERO, |p| p.expires);
+                    let expires = self.plan.approval.as_ref().map_or(Duration::ZERO, |p| p.expires);
                     let expires_at = self.created_at.checked_add(expires).unwrap_or(Timestamp::MAX);
                     self.phase = Phase::Deciding { expires_at };
                     self.decision = None;
@@ -665,6 +697,16 @@ impl RunState {
                 self.abandoned = Some((by.clone(), reason.clone()));
                 self.end(Outcome::Abandoned, at);
             }
+            Event::ReviewReminded => {
+                if self.remind_of_review_at().is_none() {
+                    return Err(refuse("there is no review to remind of"));
+                }
+                self.review_reminded = Some(at);
+            }
+            Event::Reviewed { by, findings } => {
+                self.may_review(by).map_err(refuse)?;
+                self.review = Some(Review { by: by.clone(), findings: findings.clone(), at });
+            }
         }
         self.next_seq += 1;
         Ok(())
@@ -673,6 +715,19 @@ impl RunState {
     /// Everything before the step has succeeded.
     fn is_turn_of(&self, step: usize) -> bool {
         self.steps.iter().take(step).all(|before| matches!(before.state, StepState::Succeeded { .. }))
+    }
+
+    fn may_review(&self, by: &Actor) -> Result<(), &'static str> {
+        if !self.review_open() {
+            return Err("it has no open review");
+        }
+        if !self.is_done() {
+            return Err("it is reviewed when it has ended");
+        }
+        if by.id == self.by.id {
+            return Err("who asked for it cannot review it");
+        }
+        Ok(())
     }
 
     fn may_finish(&self, outcome: Outcome, before_start: bool) -> Result<(), &'static str> {

@@ -41,8 +41,8 @@ fn the_defaults_and_the_sample_load_without_a_word() {
         names,
         [
             "abandon", "approve", "audit", "can", "cancel", "deny", "deploy", "freeze", "help", "lock",
-            "locks", "logs", "ping", "reload", "resolve", "retry", "rollback", "runs", "scale", "show",
-            "status", "unfreeze", "unlock", "whoami", "withdraw"
+            "locks", "logs", "ping", "reload", "resolve", "retry", "review", "rollback", "runs", "scale",
+            "show", "status", "unfreeze", "unlock", "whoami", "withdraw"
         ]
     );
     let (again, _) = Config::sample(&kinds());
@@ -54,7 +54,7 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let report = check(&dir, &kinds());
     assert_eq!(lines(&report.diagnostics), Vec::<String>::new());
-    assert_eq!(report.summary(), "2 environments, 5 services, 25 commands and 3 playbooks: no problems");
+    assert_eq!(report.summary(), "2 environments, 5 services, 26 commands and 3 playbooks: no problems");
     let (embedded, _) = Config::sample(&kinds());
     assert_eq!(report.config.expect("a configuration").revision, embedded.expect("one").revision);
 }
@@ -383,7 +383,7 @@ fn the_reference_names_every_command_step_and_key() {
     let (config, _) = Config::sample(&kinds());
     let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
     assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
-    assert!(commands.contains("Takes `--dry-run` and `--reason TEXT`."), "{commands}");
+    assert!(commands.contains("Takes `--dry-run`, `--reason TEXT` and `--break-glass WHY`."), "{commands}");
     assert!(commands.contains("| `outcome` | `happened`, `did-not-happen` or `undo` |"), "{commands}");
     let steps = houston::config::docs::steps(&kinds());
     assert!(
@@ -391,7 +391,14 @@ fn the_reference_names_every_command_step_and_key() {
         "{steps}"
     );
     let config = houston::config::docs::config();
-    for key in ["rocketchat.url", "limits.stale_after", "approvals.COMMAND", "depends_on", "endpoint_mode"] {
+    for key in [
+        "rocketchat.url",
+        "limits.stale_after",
+        "approvals.break_glass",
+        "approvals.COMMAND",
+        "depends_on",
+        "endpoint_mode",
+    ] {
         assert!(config.contains(&format!("| `{key}` |")), "{key}");
     }
     assert!(config.contains("Default 2m."), "{config}");

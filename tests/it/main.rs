@@ -6,6 +6,7 @@
 mod access;
 mod approvals;
 mod architecture;
+mod break_glass;
 mod cli;
 mod clients;
 mod clock_jumps;

@@ -508,6 +508,7 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
         approvals: BTreeMap::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         freezes: Vec::new(),
+        break_glass: None,
     };
     let status = status(&bench.swarm, &environment, &Clock::system()).await.unwrap();
     assert!(status.nodes.iter().any(|n| n.is_well() && n.node.leader && n.tasks >= 2), "{:?}", status.nodes);
@@ -567,6 +568,7 @@ async fn managers_are_reached_over_ssh_in_their_order() {
         approvals: BTreeMap::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         freezes: Vec::new(),
+        break_glass: None,
     };
     let dir = tempfile::tempdir().unwrap();
     let pool = SshPool::new(dir.path(), SshOptions::default(), Redactor::new()).unwrap();

@@ -22,7 +22,7 @@ fn command(name: &str, changes: bool, arguments: Vec<Argument>, flags: Vec<Argum
         details: None,
         examples: Vec::new(),
         changes,
-        action: Action::Builtin(name.into()),
+        action: if name == "deploy" { Action::Playbook(name.into()) } else { Action::Builtin(name.into()) },
         arguments,
         flags,
         at: at(),

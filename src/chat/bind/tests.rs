@@ -37,6 +37,10 @@ fn lines_are_bound_and_said_again_canonically() {
             "deploy --dry-run --reason “new  logo” prod web",
             "deploy prod web --reason=\"new  logo\" --dry-run",
         ),
+        (
+            "deploy prod web --break-glass “shop  down” --dry-run",
+            "deploy prod web --break-glass=\"shop  down\" --dry-run",
+        ),
         ("deploy prod version=1.8", "deploy prod version=1.8"),
         ("deploy service=web prod 1.8", "deploy prod web 1.8"),
         ("deploy --service web --environment=prod", "deploy prod web"),

@@ -6,7 +6,7 @@ use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::spec::{Action as SpecAction, CommandSpec};
-use crate::chat::{cards, help as help_text, parse, status as status_text};
+use crate::chat::{cards, glass, help as help_text, parse, status as status_text};
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
@@ -165,11 +165,14 @@ async fn look_at(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String 
         parts.engine.open_runs().await.into_iter().filter(|run| here(&run.plan.environment)).collect();
     let locks: Vec<_> =
         parts.engine.held().await.into_iter().filter(|held| held.name.environment == *name).collect();
+    let reviews: Vec<_> =
+        parts.engine.open_reviews().await.into_iter().filter(|run| here(&run.plan.environment)).collect();
     let seen = status_text::Seen {
         name: name.as_str(),
         world: &world,
         releases: &releases,
         runs: &runs,
+        reviews: &reviews,
         locks: &locks,
         only,
         whole: call.bound.values.text("environment").is_some(),
@@ -177,7 +180,7 @@ async fn look_at(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String 
     status_text::render(&seen, parts.clock.now())
 }
 
-pub(super) fn runs(call: &Call<'_>) -> String {
+pub(super) async fn runs(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let limit = usize::try_from(call.bound.values.integer("limit").unwrap_or(10)).unwrap_or(10);
     let environment = call.bound.values.text("environment");
@@ -197,7 +200,13 @@ pub(super) fn runs(call: &Call<'_>) -> String {
         .collect();
     let Some([newest, ..]) = rows.first() else { return "No runs yet.".to_owned() };
     let table = status_text::columns(["run", "state", "command", "asked"], &rows);
-    format!("{}\n`!show {newest}` shows one.", text::fence(&table))
+    let mut out = format!("{}\n`!show {newest}` shows one.", text::fence(&table));
+    for run in parts.engine.open_reviews().await {
+        if environment.is_none_or(|name| run.plan.environment.as_ref().is_some_and(|e| e.as_str() == name)) {
+            let _ = write!(out, "\n{}", glass::open_review(&run, now));
+        }
+    }
+    out
 }
 
 pub(super) async fn show(call: &Call<'_>) -> String {

@@ -37,6 +37,7 @@ pub fn acts(name: &str) -> bool {
             | "unlock"
             | "freeze"
             | "unfreeze"
+            | "review"
             | "reload"
     )
 }
@@ -62,7 +63,7 @@ pub async fn run(
         "whoami" => Some(look::whoami(&call).await),
         "can" => Some(look::can(&call).await),
         "status" => Some(look::status(&call).await),
-        "runs" => Some(look::runs(&call)),
+        "runs" => Some(look::runs(&call).await),
         "show" => Some(look::show(&call).await),
         "logs" => look::logs(&call).await,
         "audit" => Some(look::audit(&call).await),
@@ -74,6 +75,7 @@ pub async fn run(
         "retry" => Some(runs::retry(&call).await),
         "resolve" => Some(runs::resolve(&call).await),
         "abandon" => Some(runs::abandon(&call).await),
+        "review" => Some(runs::review(&call).await),
         "lock" => Some(runs::lock(&call).await),
         "reload" => Some(crate::chat::reload::text(&dispatcher.reload(Some(&cause.by)).await)),
         "unlock" => Some(runs::unlock(&call).await),

@@ -148,6 +148,21 @@ pub(super) async fn abandon(call: &Call<'_>) -> String {
     }
 }
 
+/// Who may is for the engine to say: the plan has it pinned.
+pub(super) async fn review(call: &Call<'_>) -> String {
+    let run = match run_of(call) {
+        Ok(run) => run,
+        Err(text) => return text,
+    };
+    let people = &call.dispatcher.people;
+    let roles = people.roles(&people.person(&call.cause.by).await);
+    let findings = call.bound.values.text("findings").unwrap_or_default().to_owned();
+    match call.dispatcher.parts.engine.review(run, &call.cause.by, &roles, findings).await {
+        Ok(()) => format!("The review of {run} is closed."),
+        Err(error) => error.to_string(),
+    }
+}
+
 pub(super) async fn lock(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let name =

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
 use crate::approvals::{self, Choice, Ineligible, Via, Vote};
+use crate::chat::glass;
 use crate::gateway::events::{Actor, Post, Reaction, SendError};
 use crate::ids::{MessageId, RoleName, RunId, derived_id};
 use crate::runs::state::{Phase, RunState};
@@ -80,7 +81,9 @@ impl Dispatcher {
     /// What of a run's consent stands no more: a reaction that is gone, a person who left or lost a role,
     /// a requester who may not ask for this any more.
     async fn consent_of(&self, run: &RunState) -> Result<Vec<Objection>, String> {
-        let Some(policy) = &run.plan.approval else { return Ok(Vec::new()) };
+        if run.plan.approval.is_none() && run.plan.break_glass.is_none() {
+            return Ok(Vec::new());
+        }
         let chat = &self.parts.chat;
         let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
         let standing = if run.votes.values().any(|vote| by_reaction(&vote)) {
@@ -101,7 +104,8 @@ impl Dispatcher {
                         && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
                 });
             let roles = self.roles_now(&vote.by).await?;
-            if vanished || approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_err() {
+            let may = |policy| approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_ok();
+            if vanished || !run.plan.approval.as_ref().is_some_and(may) {
                 objections.push(Objection::Vote { by: vote.by.clone(), vanished });
             }
         }
@@ -114,7 +118,11 @@ impl Dispatcher {
             room: run.origin.room.clone(),
         };
         match authorize_for(&self.people.access(), &person, action, &run.plan.locks) {
-            Ok(_) if !gone => {}
+            Ok(_) if !gone => {
+                let roles = self.people.roles(&person);
+                let still = glass::may_still_break(&self.config(), &run.plan, &roles);
+                objections.extend(still.err().map(Objection::Requester));
+            }
             Ok(_) => objections.push(Objection::Requester("the account is not active".to_owned())),
             Err(denied) => objections.push(Objection::Requester(denied.rule.clone())),
         }

@@ -50,6 +50,7 @@ pub(crate) fn read(
     let services = map.take("services").map(|node| super::services::read(node, found)).unwrap_or_default();
     let variables = map.take("variables").map(|node| super::services::variables(node, found));
     let approvals = map.take("approvals");
+    let break_glass = approvals.and_then(|node| crate::config::approvals::break_glass(node, found));
     let approvals = approvals.map(|node| crate::config::approvals::read(node, defaults.expires, found));
     let time_zone = map.take("time_zone").and_then(|node| crate::config::window::read_zone(node, found));
     let time_zone = time_zone.unwrap_or_else(|| defaults.time_zone.clone());
@@ -71,6 +72,7 @@ pub(crate) fn read(
         approvals: approvals.unwrap_or_default(),
         time_zone,
         freezes: freezes.unwrap_or_default(),
+        break_glass,
     })
 }
 

@@ -6,12 +6,12 @@
 use jiff::Timestamp;
 
 use super::write::owed;
-use super::write::who;
+use super::write::{BREAK_GLASS, REVIEWED, who};
 use super::{ActError, Engine, NewRun, Voted, own_messages};
 use crate::approvals::{self, Choice, Via, Vote};
 use crate::audit;
 use crate::conversation::{Actor, Post};
-use crate::ids::{RunId, random_id};
+use crate::ids::{RoleName, RunId, random_id};
 use crate::playbook::model::LockName;
 use crate::playbook::steps::Pause;
 use crate::runs::event::{Event, Outcome, Resolution};
@@ -25,6 +25,10 @@ impl Engine {
     pub async fn create(&self, mut new: NewRun) -> Result<RunState, ActError> {
         new.plan.command = self.clean(&new.plan.command);
         new.plan.reason = new.plan.reason.map(|reason| self.clean(&reason));
+        if let Some(glass) = &mut new.plan.break_glass {
+            glass.reason = self.clean(&glass.reason);
+        }
+        let broken = new.plan.break_glass.is_some();
         let now = self.now();
         let digest = new.plan.digest();
         let expires_at = new
@@ -44,8 +48,12 @@ impl Engine {
         };
         let mut journal = self.0.journal.lock().await;
         let run = journal.next_run();
-        let notices = if expires_at.is_some() { vec![Notice::Card { run }] } else { Vec::new() };
-        let (mut with, audited) = (new.with, ("requested", None));
+        let mut notices = if expires_at.is_some() { vec![Notice::Card { run }] } else { Vec::new() };
+        if broken {
+            notices.push(Notice::break_glass(run));
+            notices.extend(new.tell.into_iter().map(|to| Notice::break_glass_to(run, to)));
+        }
+        let (mut with, audited) = (new.with, (if broken { BREAK_GLASS } else { "requested" }, None));
         owed(run, 0, &audited).put(&mut with);
         let (state, last) = journal.create(event, notices, with, now)?;
         drop(journal);
@@ -217,6 +225,40 @@ impl Engine {
         let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
         let audited = Some(("abandoned", Some(by.clone())));
         self.act(journal, run, vec![event], own_messages(&state), audited).await?;
+        Ok(())
+    }
+
+    /// Closes the review of a break-glass run. The roles are those that `by` has now.
+    pub async fn review(
+        &self,
+        run: RunId,
+        by: &Actor,
+        roles: &[RoleName],
+        findings: String,
+    ) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let state = journal.state(run)?;
+        let not_now = |why: String| Err(ActError::NotNow { run, why });
+        if let Some(review) = &state.review {
+            return not_now(format!("was reviewed by {} already", review.by.username));
+        }
+        if !state.review_open() {
+            return not_now("has no open review".to_owned());
+        }
+        if !state.is_done() {
+            return not_now("is reviewed when it has ended".to_owned());
+        }
+        if by.id == state.by.id {
+            return not_now("is not reviewed by the one who asked for it".to_owned());
+        }
+        let reviewers = state.plan.break_glass.iter().flat_map(|glass| &glass.reviewers);
+        if !reviewers.clone().any(|role| roles.contains(role)) {
+            let reviewers: Vec<&str> = reviewers.map(RoleName::as_str).collect();
+            return not_now(format!("takes a review by {}", crate::text::or_list(&reviewers)));
+        }
+        let event = Event::Reviewed { by: by.clone(), findings: self.clean(&findings) };
+        let audited = Some((REVIEWED, Some(by.clone())));
+        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
         Ok(())
     }
 

@@ -136,6 +136,10 @@ impl Engine {
                 let notices = vec![Notice::Card { run }, Notice::reminder(run)];
                 self.decide_and_audit(&state, vec![Event::Reminded], notices, Batch::new(), "reminded").await;
             }
+            Next::RemindOfReview => {
+                let notices = vec![Notice::review_reminder(run, state.next_seq)];
+                self.decide(&state, vec![Event::ReviewReminded], notices).await;
+            }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
                 // Decided only for runs that hold their locks.
                 let Some(locks) = LockProof::of(&state) else { return Turn::Rest };
@@ -244,7 +248,11 @@ impl Engine {
 
     /// What freezes the environments that a run changes.
     fn frozen_run(&self, journal: &Journal, state: &RunState) -> Option<Frozen> {
-        self.frozen_in(journal, state.plan.locks.iter().map(|lock| &lock.environment), false)
+        self.frozen_in(
+            journal,
+            state.plan.locks.iter().map(|lock| &lock.environment),
+            state.plan.break_glass.is_some(),
+        )
     }
 
     /// Says so, and has the run looked at again when the freeze is over; if it is cancelled, that is sooner.
@@ -263,7 +271,9 @@ impl Engine {
     /// `None`: the consent that the run was approved with still stands.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         let run = state.id;
-        state.plan.approval.as_ref()?;
+        if state.plan.approval.is_none() && state.plan.break_glass.is_none() {
+            return None;
+        }
         let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
         let objections = match consent.look_again(state).await {
             Ok(objections) => objections,

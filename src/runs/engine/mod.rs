@@ -33,7 +33,7 @@ use crate::approvals::{Ineligible, Tally};
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::conversation::Actor;
-use crate::ids::{EnvName, MessageId, RunId};
+use crate::ids::{EnvName, MessageId, RunId, UserId};
 use crate::playbook::model::{Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
@@ -153,6 +153,8 @@ pub struct NewRun {
     pub plan: Plan,
     pub by: Actor,
     pub origin: Origin,
+    /// Who is told in a direct message that the glass was broken, where it was.
+    pub tell: Vec<UserId>,
     /// Goes into the same batch: the mark that the command's message was obeyed.
     pub with: Batch,
 }
@@ -244,7 +246,7 @@ impl Engine {
     pub async fn start(&self) -> Vec<RunId> {
         let journal = self.0.journal.lock().await;
         let mut found = Vec::new();
-        for run in journal.open_runs() {
+        for run in journal.open_runs().chain(journal.open_reviews()) {
             if let Next::Sleep(at) = next(run, Timestamp::MIN) {
                 self.schedule(run.id, Some(at));
             }
@@ -293,6 +295,11 @@ impl Engine {
         let mut open: Vec<RunState> = self.0.journal.lock().await.open_runs().cloned().collect();
         open.sort_by_key(|run| run.id);
         open
+    }
+
+    /// Break-glass runs that are done and have to be reviewed, oldest first.
+    pub async fn open_reviews(&self) -> Vec<RunState> {
+        self.0.journal.lock().await.open_reviews().cloned().collect()
     }
 
     /// Newest first.

@@ -21,6 +21,11 @@ use crate::store::{Batch, StoreError};
 /// Entries at the end of the audit log among which what is owed may stand already.
 const LATELY_TOLD: usize = 10_000;
 
+/// What the audit log calls a request that goes past consent, and the closing of its review.
+pub(super) const BREAK_GLASS: &str = "break-glass";
+/// See [`BREAK_GLASS`].
+pub(super) const REVIEWED: &str = "reviewed";
+
 /// A line for the audit log: what was done, and by whom when it was not the requester.
 pub(super) type Audited = (&'static str, Option<Actor>);
 
@@ -292,6 +297,11 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
         Some(why) => format!("{}: {why}", outcome.word()),
         None => outcome.word().to_owned(),
     });
+    let result = match what {
+        BREAK_GLASS => state.plan.break_glass.as_ref().map(|glass| glass.reason.clone()),
+        REVIEWED => state.review.as_ref().map(|review| review.findings.clone()),
+        _ => result,
+    };
     audit::Event {
         who: who(by.unwrap_or(&state.by)),
         action: what.to_owned(),

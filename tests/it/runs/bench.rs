@@ -351,7 +351,7 @@ impl Bench {
             message: "message".into(),
         };
         self.engine
-            .create(NewRun { plan, by: actor("alice"), origin, with: Batch::new() })
+            .create(NewRun { plan, by: actor("alice"), origin, tell: Vec::new(), with: Batch::new() })
             .await
             .expect("creates")
     }
@@ -430,6 +430,10 @@ impl Bench {
                 Notice::Question { id, .. } => ("question", id.clone()),
                 Notice::Reminder { id, .. } => ("reminder", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
+                Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
+                    ("break-glass", id.clone())
+                }
+                Notice::ReviewReminder { id, .. } => ("review", id.clone()),
                 Notice::Say { post } => ("post", post.id.clone()),
             };
             *self.site.facts().said.entry((kind.to_owned(), id.to_string())).or_default() += 1;
@@ -535,6 +539,7 @@ pub fn plan(steps: Vec<PlannedStep>) -> Plan {
         on_failure: OnFailure::Undo,
         approval: None,
         reason: None,
+        break_glass: None,
     }
 }
 

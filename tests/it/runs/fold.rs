@@ -3,6 +3,7 @@
 
 use houston::approvals::Choice;
 use houston::ids::{EffectToken, RunId};
+use houston::playbook::model::BreakGlass;
 use houston::playbook::steps::{Pause, StepError};
 use houston::runs::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
 use houston::runs::next::{Next, next};
@@ -24,10 +25,24 @@ fn recorded(seq: u32, event: Event) -> Recorded {
 }
 
 fn created(approval: bool) -> Recorded {
+    begun(approval, false)
+}
+
+fn begun(approval: bool, glass: bool) -> Recorded {
     let mut plan = plan(vec![step("idem", "a"), step("once", "b"), wait_step(5)]);
     if approval {
         plan = approved_by(1, plan);
     }
+    if glass {
+        let without = plan.approval.take();
+        plan.break_glass = Some(BreakGlass {
+            reason: "burning".into(),
+            without,
+            through: None,
+            reviewers: vec!["lead".into()],
+        });
+    }
+    let approval = plan.approval.is_some();
     let origin = Origin {
         room: houston::gateway::events::Room {
             id: "room".into(),
@@ -53,7 +68,7 @@ fn created(approval: bool) -> Recorded {
 /// Every kind of event, legal or not at the place where it comes.
 fn any_event() -> impl Strategy<Value = Event> {
     let RunState { digest, .. } = RunState::begin(&created(true)).unwrap();
-    (0..28_u8, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(move |(which, step, attempt, flag)| {
+    (0..30_u8, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(move |(which, step, attempt, flag)| {
         let by = actor(if flag { "bob" } else { "carol" });
         let error = if flag { StepError::new("no").transient() } else { StepError::new("no").with_effects() };
         match which {
@@ -94,7 +109,12 @@ fn any_event() -> impl Strategy<Value = Event> {
             25 => Event::UndoStarted { step, attempt },
             26 if flag => Event::UndoSucceeded { step },
             26 => Event::UndoFailed { step, error },
-            _ if flag => Event::Stuck,
+            27 if flag => Event::Stuck,
+            28 => Event::ReviewReminded,
+            29 => {
+                let by = if attempt == 1 { actor("alice") } else { by };
+                Event::Reviewed { by, findings: "well".into() }
+            }
             _ => {
                 let all = [Outcome::Succeeded, Outcome::Failed, Outcome::Cancelled, Outcome::Void];
                 Event::Finished { outcome: all[step] }
@@ -110,10 +130,10 @@ proptest! {
     /// where and leaves everything as it was, and there is always a decision.
     #[test]
     fn any_sequence_of_events_is_folded_or_refused(
-        approval in any::<bool>(),
+        (approval, glass) in any::<(bool, bool)>(),
         events in prop::collection::vec(any_event(), 0..120),
     ) {
-        let first = created(approval);
+        let first = begun(approval, glass);
         let mut state = RunState::begin(&first).unwrap();
         let mut log = vec![first];
         for event in events {
@@ -135,6 +155,12 @@ proptest! {
             let running = state.steps.iter().filter(|s| matches!(s.state, StepState::Running { .. })).count();
             prop_assert!(running <= 1);
             prop_assert!(!(state.holds_locks() && state.wants_locks()));
+            prop_assert!(!state.review_open() || (glass && state.started_at.is_some()));
+            if let Some(review) = &state.review {
+                prop_assert!(glass && state.is_done() && state.started_at.is_some());
+                prop_assert!(review.by.id != state.by.id && !state.review_open());
+                prop_assert_eq!(state.remind_of_review_at(), None);
+            }
             if state.outcome() == Some(Outcome::Succeeded) {
                 let all = state.steps.iter().all(|s| matches!(s.state, StepState::Succeeded { .. }));
                 prop_assert!(all);
@@ -155,11 +181,11 @@ proptest! {
     /// What `next` decides, the fold takes: else the engine would decide it again for ever.
     #[test]
     fn every_decision_can_be_recorded(
-        approval in any::<bool>(),
+        (approval, glass) in any::<(bool, bool)>(),
         events in prop::collection::vec(any_event(), 0..120),
-        later in 0..4000_i64,
+        later in 0..400_000_i64,
     ) {
-        let mut state = RunState::begin(&created(approval)).unwrap();
+        let mut state = RunState::begin(&begun(approval, glass)).unwrap();
         for event in events {
             let record = recorded(state.next_seq, event);
             let _ = state.apply(&record);
@@ -169,6 +195,7 @@ proptest! {
             Next::Rest | Next::Sleep(_) => return Ok(()),
             Next::Expire => Event::Expired,
             Next::Remind => Event::Reminded,
+            Next::RemindOfReview => Event::ReviewReminded,
             Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) },
             Next::Recover { step, attempt } => {
                 Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), &"card".into(), step) }
@@ -183,6 +210,39 @@ proptest! {
         let said = format!("{event:?} to {:?} {:?}", state.phase, state.steps);
         prop_assert!(state.apply(&recorded(seq, event)).is_ok(), "{}", said);
     }
+}
+
+#[test]
+fn a_broken_glass_leaves_a_review_that_another_closes_once() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let by = |who: &str| Event::Reviewed { by: actor(who), findings: "was needed".into() };
+    let waiting = RunState::begin(&begun(true, true)).unwrap();
+    assert!(waiting.wants_locks(), "nobody is asked");
+    let cancelled = waiting.after(Event::Finished { outcome: Outcome::Cancelled }, at(1)).unwrap();
+    assert!(!cancelled.review_open(), "nothing was done");
+    let started = waiting.after(Event::Started, at(1)).unwrap();
+    assert_eq!(started.after(by("bob"), at(2)).unwrap_err().why, "it is reviewed when it has ended");
+    let ended = started.after(Event::Finished { outcome: Outcome::Failed }, at(10)).unwrap();
+    assert!(ended.review_open());
+    let day = 86_400;
+    assert_eq!(next(&ended, at(10)), Next::Sleep(at(day + 10)));
+    assert_eq!(next(&ended, at(day + 10)), Next::RemindOfReview);
+    let reminded = ended.after(Event::ReviewReminded, at(3 * day)).unwrap();
+    assert_eq!(next(&reminded, at(3 * day)), Next::Sleep(at(4 * day)), "one, however long nobody looked");
+    assert_eq!(reminded.after(by("alice"), at(11)).unwrap_err().why, "who asked for it cannot review it");
+    let reviewed = reminded.after(by("bob"), at(11)).unwrap();
+    assert_eq!(next(&reviewed, at(9 * day)), Next::Rest);
+    for again in [by("carol"), Event::ReviewReminded] {
+        assert!(reviewed.after(again, at(12)).is_err());
+    }
+    let consented = state_of_a_run_with_consent();
+    assert_eq!(consented.after(by("bob"), at(2)).unwrap_err().why, "it has no open review");
+}
+
+fn state_of_a_run_with_consent() -> RunState {
+    let begun = RunState::begin(&created(false)).unwrap();
+    let started = begun.after(Event::Started, Timestamp::UNIX_EPOCH).unwrap();
+    started.after(Event::Finished { outcome: Outcome::Failed }, Timestamp::UNIX_EPOCH).unwrap()
 }
 
 #[test]
