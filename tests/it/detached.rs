@@ -246,6 +246,37 @@ async fn what_was_cancelled_before_it_began_never_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_begin_in_time_is_said_not_to_have_begun_and_never_begins() {
+    let Some(job) = Job::new("true") else { return };
+    let ssh = job.part.ssh();
+    // The host stalls where the wrapper has the name and not yet told its number.
+    let stalled = job.folder().join("pid.new");
+    let folder = job.folder().display().to_string();
+    tail(&ssh, &format!("mkdir -p {folder} && mkfifo {}", stalled.display())).await;
+    let ended = job.follow(&ssh, 0, false).await;
+    let Err(ExecError::NotStarted { reason, .. }) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("did not begin within 10 s"), "{reason}");
+    // It goes on.
+    let told = tail(&ssh, &format!("cat {}", stalled.display())).await;
+    let wrapper = told.split_whitespace().next().expect("a number").parse().expect("a number");
+    eventually("the wrapper has ended", || is_gone(wrapper)).await;
+    assert!(job.starts().is_empty(), "nobody may start what was said not to have begun");
+    ssh.clear(&job.name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_host_has_forgotten_is_not_started_again() {
+    let Some(job) = Job::new("echo begun; exit 0") else { return };
+    let ssh = job.part.ssh();
+    job.follow(&ssh, 0, false).await.expect("it ended by itself");
+    ssh.clear(&job.name).await;
+    let ended = job.follow(&ssh, 6, true).await;
+    let Err(ExecError::Vanished { reason, .. }) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("knows nothing of it any more"), "{reason}");
+    job.over(&ssh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_somebody_killed_and_one_that_went_with_its_host_are_told_from_one_that_ended() {
     let Some(job) = Job::new("echo began; sleep 600") else { return };
     let ssh = job.part.ssh();
@@ -409,6 +440,37 @@ async fn houston_is_killed_while_a_command_runs_and_the_same_message_goes_on() {
         transcript.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
     assert!((1..=100).all(|n| whole.contains(&format!("{n}\n"))), "every line is kept: {whole}");
     eventually("nothing is left on the host", || jobs_with(marks.path()).is_empty()).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn what_its_host_has_forgotten_while_houston_was_away_is_asked_about() {
+    let Some(hosts) = hosts() else { return };
+    let marks = tempfile::tempdir().expect("a folder");
+    let script = "until [ -e $M/go ]; do echo tick; sleep 0.05; done; touch $M/over";
+    let mut t = house(&step(script, marks.path()), Clock::system(), &hosts).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let progress = t.progress("R-1").await;
+    // Long enough that how far it was read has been noted.
+    let ticks = || {
+        let transcript = std::fs::read_to_string(t.state().join("transcripts/R-1.log"));
+        transcript.unwrap_or_default().matches("tick").count()
+    };
+    eventually("much is read", || ticks() > 30).await;
+    t.kill().await;
+    std::fs::write(marks.path().join("go"), "").expect("writes");
+    eventually("it is over", || marks.path().join("over").exists()).await;
+    for job in jobs_with(marks.path()) {
+        std::fs::remove_dir_all(job).expect("removes");
+    }
+    t.start_again().await;
+    t.expect("ops", &["R-1", "its host knows nothing of it any more"]).await;
+    t.say("alice", "ops", "!resolve R-1 happened").await;
+    t.expect("ops", &["R-1 goes on"]).await;
+    t.until(&progress, &[":white_check_mark: *R-1*", "done in"]).await;
+    t.expect("ops", &["@alice", "done in"]).await;
+    let starts = std::fs::read_to_string(marks.path().join("starts")).expect("reads");
+    assert_eq!(starts.lines().count(), 1, "it ran once");
     t.end().await;
 }
 

@@ -25,6 +25,11 @@ const WRAP: &str = include_str!("detached/wrap.sh");
 const FOLLOW: &str = include_str!("detached/follow.sh");
 const STOP: &str = include_str!("detached/stop.sh");
 
+/// With which `start.sh` ends when the command has not begun, and never will.
+const NEVER: i32 = 3;
+
+const ABSENT: &str = "the host knows nothing of it any more: its folder was removed";
+
 /// For a small script of ours, beside what it waits for itself.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -133,7 +138,9 @@ impl Job<'_> {
     async fn start(&self, deadline: Option<Instant>) -> Result<Instant, ExecError> {
         let mark = mark();
         let command = quoted(&self.job.command.program, &self.job.command.args);
-        let arguments = [mark.as_str(), self.job.name, WRAP, &command];
+        // What wrote something has begun.
+        let known = if self.job.resumed && self.job.seen > 0 { "known" } else { "" };
+        let arguments = [mark.as_str(), self.job.name, WRAP, &command, known];
         let input = self.job.command.stdin.as_deref().unwrap_or_default();
         // Whether it may have been started by an earlier process, or by a request whose answer was lost.
         let mut sent = self.job.resumed;
@@ -146,14 +153,21 @@ impl Job<'_> {
                 Err(error) => error.to_string(),
                 Ok(session) => match ask(&session, START, &arguments, Some(input)).await {
                     Ok(Said { code: Some(0), out, .. }) if out.starts_with(&mark) => {
-                        let age = out[mark.len()..].trim().parse().unwrap_or(0);
+                        let told = out[mark.len()..].trim();
+                        if told == "absent" {
+                            return Err(ExecError::Vanished {
+                                what: self.what.clone(),
+                                reason: ABSENT.into(),
+                            });
+                        }
+                        let age = told.parse().unwrap_or(0);
                         let now = Instant::now();
                         return Ok(now.checked_sub(Duration::from_secs(age)).unwrap_or(now));
                     }
-                    Ok(Said { code: Some(_), err, .. }) => {
+                    Ok(Said { code: Some(code), err, .. }) => {
                         let reason = crate::text::ellipsis(err.trim(), 500).into_owned();
                         let what = self.what.clone();
-                        return Err(if sent {
+                        return Err(if sent && code != NEVER {
                             ExecError::Lost { what, reason }
                         } else {
                             ExecError::NotStarted { what, reason, hint: None, transient: false }
@@ -236,9 +250,7 @@ impl Job<'_> {
                     "it was killed before it ended: there is no process of it any more, and no exit status",
                 )),
                 "rebooted" => Some(Heard::Gone("the host was restarted while it ran, and it went with it")),
-                "absent" => {
-                    Some(Heard::Gone("the host knows nothing of it any more: its folder was removed"))
-                }
+                "absent" => Some(Heard::Gone(ABSENT)),
                 _ => None,
             },
         };

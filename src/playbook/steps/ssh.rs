@@ -148,6 +148,10 @@ impl StepKind for Ssh {
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async move {
             match host(context, given)?.standing(&job_name(context)).await {
+                Ok(Standing::Absent) if context.earlier.followed > 0 => Ok(Probed::Unknown(
+                    "it has begun, since it wrote something, and its host knows nothing of it any more"
+                        .to_owned(),
+                )),
                 Ok(Standing::Absent) => Ok(Probed::DidNotHappen),
                 Ok(Standing::Running | Standing::Ended) => Ok(Probed::UnderWay),
                 Err(error) => Err(StepError::new(defuse(&error.to_string()).into_owned()).transient()),

@@ -1,10 +1,16 @@
 # Starts a command once under a name, apart from the connection, and tells that it has begun. Run again under
-# the same name it starts nothing. Must not: wait for the command.
-# $1 mark of our lines · $2 name · $3 text of wrap.sh · $4 text of the command · standard input: the command's
-mark=$1 name=$2
+# the same name it starts nothing. Must not: wait for the command, or give up what may still begin.
+# $1 mark of our lines · $2 name · $3 text of wrap.sh · $4 text of the command · $5 `known`: it wrote something
+# already · standard input: the command's. Ends with 3 when it has not begun, and never will.
+mark=$1 name=$2 known=$5
 umask 077
 jobs=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs
 job=$jobs/$name
+# Not again: what it has done was seen, and what the host knew of it is gone.
+if [ "$known" = known ] && [ ! -d "$job/claim" ]; then
+  echo "$mark absent"
+  exit 0
+fi
 mkdir -p "$job" || exit 1
 # What nobody came back for.
 find "$jobs" -mindepth 2 -maxdepth 2 -name status -mtime +30 2>/dev/null | while read -r old; do
@@ -29,7 +35,16 @@ n=0
 while [ ! -s "$job/pid" ]; do
   n=$((n + 1))
   if [ $n -gt 100 ]; then
-    echo "it did not begin within 10 s; in $job: $(df -P "$job" | tail -n 1)" >&2
+    # Whoever makes one of these before the wrapper does decides that it never begins.
+    late="it did not begin within 10 s" disk=$(df -P "$job" | tail -n 1)
+    if mkdir "$job/claim" 2>/dev/null || mkdir "$job/begun" 2>/dev/null; then
+      echo "$late, and will not any more; in $job: $disk" >&2
+      exit 3
+    fi
+    [ -s "$job/pid" ] && break
+    # The number stands before `begun` does.
+    [ -d "$job/begun" ] && { echo "it was given up before it began" >&2; exit 3; }
+    echo "$late, and cannot be given up; in $job: $disk" >&2
     exit 1
   fi
   sleep 0.1 2>/dev/null || { sleep 1; n=$((n + 9)); }

@@ -4,13 +4,11 @@ job=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs/$1
 # Not begun: now it never will.
 mkdir "$job/claim" 2>/dev/null && exit 0
 [ -d "$job/claim" ] || exit 0
+mkdir "$job/begun" 2>/dev/null && exit 0
 [ -f "$job/status" ] && exit 0
-n=0
-until [ -s "$job/pid" ]; do
-  n=$((n + 1))
-  [ $n -gt 5 ] && exit 0
-  sleep 1
-done
+[ -d "$job/begun" ] || { echo "it cannot be given up; in $job: $(df -P "$job" | tail -n 1)" >&2; exit 1; }
+# It was given up before it began.
+[ -s "$job/pid" ] || exit 0
 read -r pid begun boot <"$job/pid"
 now=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 [ "$boot" != - ] && [ "${now:--}" != "$boot" ] && exit 0
