@@ -109,6 +109,26 @@ async fn a_question_in_the_thread_of_another_run_that_is_under_way_is_answered_t
 }
 
 #[tokio::test]
+async fn an_answer_where_two_runs_ask_is_taken_for_neither_until_it_names_one() {
+    let steps = "  - id: sure\n    ask: {question: \"Wipe {{ colour }}?\", choices: [\"yes\", \"no\"], stop: [\"no\"]}\n";
+    let t = house(steps, Clock::system(), "").await;
+    t.say("alice", "ops", "!tour prod red").await;
+    t.expect("ops", &[":raising_hand: *R-1* Wipe red?"]).await;
+    let first = t.progress("R-1").await;
+    t.reply("bob", "ops", &first.id, "!tour staging blue").await;
+    t.expect("ops", &[":raising_hand: *R-2* Wipe blue?"]).await;
+    t.reply("bob", "ops", &first.id, "yes").await;
+    t.expect("ops", &["R-1 and R-2 ask here, so I took that for none of them", "`R-1 yes`"]).await;
+    t.reply("bob", "ops", &first.id, "r-2 yes").await;
+    t.expect("ops", &["@bob `tour staging blue` done in"]).await;
+    t.expect("ops", &[":white_check_mark: *R-2*", "ask: Wipe blue?"]).await;
+    t.reply("alice", "ops", &first.id, "no").await;
+    t.until(&first, &["alice answered `no`"]).await;
+    t.expect("ops", &["@alice `tour prod red`"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn a_check_that_fails_says_what_it_saw_and_undoes_what_was_done() {
     let check =
         "  - id: check\n    http_check: {url: \"SANDBOX/api/info\", expect_body: nowhere, within: 300ms}\n";

@@ -10,7 +10,6 @@ use crate::access::Action;
 use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
-use crate::runs::RunMessage;
 use crate::runs::journal::Header;
 use crate::runs::state::{Decision, Phase, RunState};
 use crate::text;
@@ -29,39 +28,57 @@ impl Dispatcher {
         if let Some(thread) = &message.thread
             && crate::secret::looks_like_a_secret(&message.text).is_none()
         {
-            match self.run_that_asks_in(thread).await {
-                Some(run) => self.answer_run(run, message).await,
-                None => self.explain_denial(thread, message).await,
+            let asking = self.runs_that_ask_in(thread).await;
+            let (named, said) = answer_to(message.text.trim());
+            match asking.as_slice() {
+                [] => self.explain_denial(thread, message).await,
+                [one] if named != Some(*one) => self.answer_run(*one, message, message.text.trim()).await,
+                several => match named.filter(|run| several.contains(run)) {
+                    Some(run) => self.answer_run(run, message, said).await,
+                    None => self.ask_which(several, message).await,
+                },
             }
         }
         self.dealt_with(&message.id);
     }
 
-    async fn run_that_asks_in(&self, thread: &MessageId) -> Option<RunId> {
-        let engine = &self.parts.engine;
-        let waits = |run: &RunState| matches!(run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. });
-        if let Some((run, RunMessage::Progress)) = engine.run_of_message(thread).await
-            && engine.state(run).await.is_ok_and(|state| waits(&state))
-        {
-            return Some(run);
-        }
-        // A run that was asked for in a thread asks there, since Rocket.Chat has no threads within threads;
-        // also in the thread of an earlier run.
-        let asks = |run: &RunState| waits(run) && run.origin.thread.as_ref() == Some(thread);
-        engine.open_runs().await.iter().find(|run| asks(run)).map(|run| run.id)
+    /// A run asks in the thread of its progress. One that was asked for in a thread asks there, since Rocket.Chat
+    /// has no threads within threads; also in the thread of an earlier run.
+    async fn runs_that_ask_in(&self, thread: &MessageId) -> Vec<RunId> {
+        let asks = |run: &RunState| {
+            matches!(run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. })
+                && (run.progress == *thread || run.origin.thread.as_ref() == Some(thread))
+        };
+        self.parts.engine.open_runs().await.iter().filter(|run| asks(run)).map(|run| run.id).collect()
     }
 
-    async fn answer_run(&self, run: RunId, message: &Inbound) {
+    /// Whoever answers has one of the questions in mind, and nobody knows which.
+    async fn ask_which(&self, several: &[RunId], message: &Inbound) {
+        let mut fits = false;
+        for run in several {
+            let state = self.parts.engine.state(*run).await;
+            fits |= state.is_ok_and(|state| choice_of(&state, message.text.trim()).is_some());
+        }
+        if fits && !self.too_fast(message) {
+            let runs: Vec<String> = several.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "{} ask here, so I took that for none of them. Put the run before your answer: {}.",
+                text::plain_and_list(&runs),
+                text::code(&format!("{} {}", runs[0], text::ellipsis(message.text.trim(), 40)))
+            );
+            self.say(message, message.thread.clone(), text).await;
+        }
+    }
+
+    async fn answer_run(&self, run: RunId, message: &Inbound, said: &str) {
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return };
         let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else {
             return;
         };
-        let said = message.text.trim();
-        let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(said));
-        let none = !choices.is_empty() && choice.is_none();
+        let answer = choice_of(&state, said);
         // A sentence is talk about the question; a word is a slip of the answer, and is told so.
-        if none && said.split_whitespace().nth(1).is_some() {
+        if answer.is_none() && (choices.is_empty() || said.split_whitespace().nth(1).is_some()) {
             return;
         }
         let person = self.people.person(&message.by).await;
@@ -77,8 +94,8 @@ impl Dispatcher {
             let roles = self.people.roles(&person);
             from.iter().any(|role| roles.contains(role))
         };
-        if may && none {
-            if !self.too_fast(message) {
+        let Some(answer) = answer else {
+            if may && !self.too_fast(message) {
                 let near = text::did_you_mean(said, choices.iter().map(String::as_str));
                 let near =
                     near.map(|near| format!(" Did you mean {}?", text::code(near))).unwrap_or_default();
@@ -90,12 +107,13 @@ impl Dispatcher {
                 );
                 self.say(message, message.thread.clone(), told).await;
             }
-        } else if may {
-            let answer = choice.cloned().unwrap_or_else(|| said.to_owned());
+            return;
+        };
+        if may {
             if let Err(error) = engine.answer(run, &message.by, answer).await {
                 self.say(message, message.thread.clone(), error.to_string()).await;
             }
-        } else if !none && !self.too_fast(message) {
+        } else if !self.too_fast(message) {
             let who: Vec<&str> = from.iter().map(RoleName::as_str).collect();
             let who = if who.is_empty() { "an operator or lead".to_owned() } else { who.join(" or ") };
             self.say(message, message.thread.clone(), format!("That question is for {who}.")).await;
@@ -136,4 +154,20 @@ impl Dispatcher {
         }
         kept.is_ok()
     }
+}
+
+/// `R-7 yes`: the run that is named, and the answer.
+fn answer_to(said: &str) -> (Option<RunId>, &str) {
+    let (first, rest) = said.split_once(char::is_whitespace).unwrap_or((said, ""));
+    let named = first.starts_with(['R', 'r']).then(|| first.parse().ok()).flatten();
+    (named, rest.trim())
+}
+
+/// What this says to the question that the run waits with; `None` when it is no answer to it.
+fn choice_of(run: &RunState, said: &str) -> Option<String> {
+    let Phase::Waiting { pause: Pause::Answer { choices, .. }, .. } = &run.phase else { return None };
+    if choices.is_empty() {
+        return (!said.is_empty()).then(|| said.to_owned());
+    }
+    choices.iter().find(|choice| choice.eq_ignore_ascii_case(said)).cloned()
 }
