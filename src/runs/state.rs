@@ -441,7 +441,13 @@ impl RunState {
                 }
                 self.reminded = true;
             }
-            Event::CardReplaced { card } => self.card = card.clone(),
+            Event::CardReplaced { card } => {
+                // What its steps leave outside is found again by a name that the card is in.
+                if !before_start {
+                    return Err(refuse("it has started"));
+                }
+                self.card = card.clone();
+            }
             Event::Approved => {
                 let Phase::Deciding { .. } = self.phase else {
                     return Err(refuse("it waits for no approval"));

@@ -1,7 +1,10 @@
 //! Two things at once: side by side where they may be, in a queue that shows itself where not, and locks that
 //! people hold.
 
+use serde_json::json;
+
 use crate::support::house::{House, Setup};
+use crate::support::rc::Person;
 
 /// No approval in prod, so that the conversations are about locks alone.
 async fn house(services: &[(&'static str, u64)]) -> House {
@@ -48,6 +51,23 @@ async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
     t.until(&second, &["scaled in"]).await;
     t.expect("ops", &["@bob", "scaled in"]).await;
     assert_eq!((t.tasks_wanted("web").await, t.image("web").await), (2, "demo/web:1.8-slow".to_owned()));
+    t.end().await;
+}
+
+#[tokio::test]
+async fn who_has_left_while_their_run_was_queued_starts_nothing() {
+    let t = house(&[("web", 1)]).await;
+    t.say("alice", "ops", "!deploy prod web 1.8-slow").await;
+    t.wait_for_image("web", "demo/web:1.8-slow").await;
+    t.say("bob", "ops", "!scale prod web 2").await;
+    let second = t.progress("R-2").await;
+    t.until(&second, &["is queued", "behind R-1"]).await;
+    let carol = Person::login(&t.sandbox.url(), "carol").await;
+    let left = json!({"userId": "u-bob", "activeStatus": false, "confirmRelinquish": true});
+    assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
+    t.ended("R-1", &["deployed in"]).await;
+    t.until(&second, &["*void*", "the requester's right to do this", "the account is not active"]).await;
+    assert_eq!(t.tasks_wanted("web").await, 1);
     t.end().await;
 }
 

@@ -81,9 +81,6 @@ impl Dispatcher {
     /// What of a run's consent stands no more: a reaction that is gone, a person who left or lost a role,
     /// a requester who may not ask for this any more.
     async fn consent_of(&self, run: &RunState) -> Result<Vec<Objection>, String> {
-        if run.plan.approval.is_none() && run.plan.break_glass.is_none() {
-            return Ok(Vec::new());
-        }
         let chat = &self.parts.chat;
         let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
         let standing = if run.votes.values().any(|vote| by_reaction(&vote)) {

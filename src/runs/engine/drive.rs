@@ -29,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often, before the approval is void because nobody can tell whether it still fits.
 const MOST_LOOKS: u32 = 24;
 
+/// For so long nobody looks again whether the requester of what needs no approval may do it.
+const JUST_NOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+
 /// Where one turn of a run's task has led.
 enum Turn {
     /// Nothing to do until something comes from outside.
@@ -268,10 +271,13 @@ impl Engine {
         if told.await.is_some() { Turn::Rest } else { Turn::Moved }
     }
 
-    /// `None`: the consent that the run was approved with still stands.
+    /// `None`: the consent that the run was approved with still stands, and its requester may still do it.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         let run = state.id;
-        if state.plan.approval.is_none() && state.plan.break_glass.is_none() {
+        // What starts as soon as it was asked for was looked at when it was.
+        let just_now = self.now().duration_since(state.created_at) < JUST_NOW;
+        let asked_only = state.plan.approval.is_none() && state.plan.break_glass.is_none();
+        if asked_only && just_now && !state.was_queued {
             return None;
         }
         let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
