@@ -8,12 +8,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
@@ -130,15 +133,25 @@ async fn show(
 async fn logs(
     State(admin): State<Admin>,
     UrlPath(run): UrlPath<String>,
-) -> Result<String, (StatusCode, String)> {
+) -> Result<Body, (StatusCode, String)> {
     let path = admin.engine.transcripts().path(run_id(&run)?);
-    match tokio::fs::read(&path).await {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    match tokio::fs::File::open(&path).await {
+        // Piece by piece: it may be large.
+        Ok(file) => Ok(Body::from_stream(pieces(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err((StatusCode::NOT_FOUND, format!("`{run}` has written nothing")))
         }
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
+}
+
+fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
+    stream::try_unfold(file, async |mut file| {
+        let mut piece = vec![0; 64 * 1024];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        Ok((read > 0).then_some((piece, file)))
+    })
 }
 
 #[derive(Debug, Serialize, Deserialize)]

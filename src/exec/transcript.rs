@@ -16,12 +16,23 @@ use crate::text;
 /// Bytes of a line in [`head_and_tail`]; longer ones say how many more there are.
 const LONGEST_SHOWN: usize = 4 * 1024;
 
+/// Bytes of one output that are kept. Whoever prints without end must not fill the disk that the store and the
+/// audit log stand on.
+const MOST_KEPT: u64 = 256 * 1024 * 1024;
+
 /// Takes the lines of one output. Clones write to the same file.
 #[derive(Clone, Debug)]
 pub struct Transcript {
     path: PathBuf,
-    file: Arc<Mutex<File>>,
+    file: Arc<Mutex<Kept>>,
     redactor: Redactor,
+    most: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    file: File,
+    bytes: u64,
 }
 
 impl Transcript {
@@ -36,7 +47,8 @@ impl Transcript {
         std::fs::create_dir_all(dir)?;
         let path = path(dir, name);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        Ok(Self { path, file: Arc::new(Mutex::new(file)), redactor })
+        let bytes = file.metadata()?.len();
+        Ok(Self { path, file: Arc::new(Mutex::new(Kept { file, bytes })), redactor, most: MOST_KEPT })
     }
 
     pub fn path(&self) -> &Path {
@@ -45,16 +57,27 @@ impl Transcript {
 
     /// Appends one line in one write, so that lines of several writers do not mix. Line ends in it are
     /// kept. It is in the kernel's hands when this returns; it survives a crash of Houston, and a loss of
-    /// power once [`Transcript::sync`] was called.
+    /// power once [`Transcript::sync`] was called. When enough is kept the file says so, and nothing more
+    /// goes into it.
     pub fn line(&self, line: &str) -> io::Result<()> {
+        let mut kept = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.bytes >= self.most {
+            return Ok(());
+        }
         let mut bytes = self.redactor.redact(line).into_owned().into_bytes();
         bytes.push(b'\n');
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)
+        if kept.bytes + bytes.len() as u64 >= self.most {
+            kept.bytes = self.most;
+            let said = format!("── more than {} bytes: nothing after this is kept\n", self.most);
+            return kept.file.write_all(said.as_bytes());
+        }
+        kept.bytes += bytes.len() as u64;
+        kept.file.write_all(&bytes)
     }
 
     /// Waits for the device.
     pub async fn sync(&self) -> io::Result<()> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?;
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).file.try_clone()?;
         tokio::task::spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?
     }
 }
@@ -186,6 +209,28 @@ mod tests {
         assert_eq!(text, "token [redacted]\nmore\n");
         let mode = std::fs::metadata(again.path()).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn output_without_end_does_not_fill_the_disk() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = || {
+            let opened = Transcript::open(dir.path(), "R-41", Redactor::new()).expect("opens");
+            Transcript { most: 1000, ..opened }
+        };
+        let transcript = open();
+        for _ in 0..1000 {
+            transcript.line("0123456789").expect("writes");
+        }
+        let text = std::fs::read_to_string(transcript.path()).expect("reads");
+        assert!(text.len() < 1100 && text.ends_with("── more than 1000 bytes: nothing after this is kept\n"));
+        drop(transcript);
+        open().line("x").expect("is not kept");
+        assert_eq!(
+            std::fs::read_to_string(open().path()).expect("reads"),
+            text,
+            "also by who opens it again"
+        );
     }
 
     #[test]
