@@ -458,6 +458,8 @@ mod tests {
             assert_eq!(written_duration(read), text);
         }
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        let longest = parse_duration("36500d").expect("a hundred years");
+        assert!(tokio::time::Instant::now().checked_add(longest).is_some(), "a deadline can be that far");
         for text in [
             "",
             "30",
@@ -467,6 +469,9 @@ mod tests {
             "10 parsecs",
             "99999999999999999999s",
             "9999999999999999999d",
+            "36501d",
+            "200000000000000d",
+            "36500d 1ms",
             "1é",
         ] {
             assert_eq!(parse_duration(text), None, "{text}");

@@ -326,7 +326,10 @@ impl<'n> Map<'n> {
     }
 }
 
-/// `500ms`, `30s`, `10m`, `2h`, `1d`, and sums of them: `1h30m`.
+/// A hundred years. A longer one leaves what a clock can count to when it is added to now, and that is a panic.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+
+/// `500ms`, `30s`, `10m`, `2h`, `1d`, and sums of them: `1h30m`; up to a hundred years.
 pub fn parse_duration(written: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = written.trim();
@@ -349,7 +352,7 @@ pub fn parse_duration(written: &str) -> Option<Duration> {
         total = total.checked_add(part)?;
         rest = rest[unit_end..].trim_start();
     }
-    Some(total)
+    (total <= LONGEST).then_some(total)
 }
 
 /// As it is written in a file: `1h30m`.
