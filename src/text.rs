@@ -146,38 +146,32 @@ pub fn chat_len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
 }
 
+/// As much of `text` as fits into `max` UTF-16 units.
+fn beginning(text: &str, max: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.len_utf16();
+        used > max
+    });
+    end.map_or(text, |(at, _)| &text[..at])
+}
+
 /// `text`, cut to at most `max` UTF-16 units with `…` as its last character when anything was cut.
 pub fn ellipsis(text: &str, max: usize) -> Cow<'_, str> {
     if chat_len(text) <= max {
         return Cow::Borrowed(text);
     }
-    let mut used = 1;
-    let kept: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.len_utf16();
-            used <= max
-        })
-        .collect();
-    Cow::Owned(kept + "…")
+    Cow::Owned(format!("{}…", beginning(text, max.saturating_sub(1))))
 }
 
 /// The beginning of `text` and how much more there is, when it is longer than `max` UTF-16 units. For a line
 /// of something that is kept whole elsewhere.
 pub fn shorten(text: &str, max: usize) -> Cow<'_, str> {
-    let units = chat_len(text);
-    if units <= max {
+    let kept = beginning(text, max);
+    if kept.len() == text.len() {
         return Cow::Borrowed(text);
     }
-    let mut used = 0;
-    let kept: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.len_utf16();
-            used <= max
-        })
-        .collect();
-    let more = count(text.chars().count() - kept.chars().count(), "character");
+    let more = count(text[kept.len()..].chars().count(), "character");
     Cow::Owned(format!("{kept} … {more} left out"))
 }
 

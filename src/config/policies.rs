@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use super::Access;
 use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, built_in};
 use super::environment::{BreakGlassRule, Environment};
-use super::{Access, Config};
 use crate::chat::spec::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
@@ -206,11 +206,4 @@ fn looks_like_production(name: &EnvName) -> bool {
     let name = name.as_str();
     name != "prod"
         && name.split(['-', '_', '.']).any(|part| matches!(part, "prod" | "production" | "live" | "prd"))
-}
-
-impl Config {
-    /// Whether `name` is an environment in which mistakes cost most, by its name.
-    pub fn is_production(name: &EnvName) -> bool {
-        name.as_str() == "prod" || looks_like_production(name)
-    }
 }

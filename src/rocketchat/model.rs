@@ -89,11 +89,6 @@ impl Message {
         })
     }
 
-    /// Whether it was encrypted end to end: its text cannot be read.
-    pub fn is_encrypted(&self) -> bool {
-        self.kind.as_deref() == Some("e2e")
-    }
-
     /// Whether it is what is left of a deleted message.
     pub fn is_tombstone(&self) -> bool {
         self.kind.as_deref() == Some("rm")

@@ -84,14 +84,6 @@ impl Seed {
         Ok(seed)
     }
 
-    /// The account `username` gets the personal access token `token`.
-    pub fn with_token(mut self, username: &str, token: impl Into<String>) -> Self {
-        if let Some(person) = self.people.iter_mut().find(|person| person.username == username) {
-            person.token = Some(token.into());
-        }
-        self
-    }
-
     fn check(&self) -> Result<(), SeedError> {
         let mut people = std::collections::BTreeSet::new();
         for person in &self.people {

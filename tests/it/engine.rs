@@ -89,7 +89,7 @@ impl Bench {
     }
 }
 
-/// Looks again every 20 ms, for at most 20 s.
+/// Looks again every 20 ms, for at most a minute.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds().await {

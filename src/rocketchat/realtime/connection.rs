@@ -392,7 +392,7 @@ fn note(wanted: &mut Subscriptions, command: Option<Command>) -> Flow {
     Flow::Continue(())
 }
 
-/// How many of [`core`] we cannot do without.
+/// How many of [`core()`] we cannot do without.
 const ESSENTIAL: usize = 2;
 
 /// What we subscribe to as soon as we are logged in.

@@ -33,14 +33,6 @@ pub enum Sent {
     AlreadySent(Message),
 }
 
-impl Sent {
-    pub fn into_message(self) -> Message {
-        match self {
-            Self::Now(message) | Self::AlreadySent(message) => message,
-        }
-    }
-}
-
 /// Which changes of a room to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {

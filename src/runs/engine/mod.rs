@@ -215,7 +215,7 @@ pub struct LiveStatus {
 }
 
 impl Engine {
-    /// Reads the journal. Nothing moves before [`Engine::run`].
+    /// Reads the journal. Nothing moves before [`Engine::start`].
     pub fn open(parts: Parts) -> Result<Self, StoreError> {
         let journal = Journal::load(parts.store.clone())?;
         let engine = Self(Arc::new(Inner {
