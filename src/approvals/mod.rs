@@ -186,19 +186,17 @@ fn place(
 
 /// `1 operator or lead who is not the requester`, for cards and `can`.
 pub fn describe(policy: &ApprovalPolicy) -> String {
-    let alternatives: Vec<String> = policy
-        .any_of
-        .iter()
-        .map(|groups| {
-            let groups: Vec<String> = groups.iter().map(describe_group).collect();
-            crate::text::plain_and_list(&groups)
-        })
-        .collect();
+    let alternatives: Vec<String> = policy.any_of.iter().map(|groups| all_of(groups)).collect();
     let mut text = alternatives.join(", or ");
     if policy.not_requester {
         text.push_str(", not the requester");
     }
     text
+}
+
+/// `1 operator and 1 lead`.
+pub fn all_of(groups: &[ApprovalGroup]) -> String {
+    crate::text::plain_and_list(&groups.iter().map(describe_group).collect::<Vec<_>>())
 }
 
 fn describe_group(group: &ApprovalGroup) -> String {
@@ -220,6 +218,7 @@ mod tests {
     }
     fn policy(any_of: Vec<Vec<ApprovalGroup>>) -> ApprovalPolicy {
         ApprovalPolicy {
+            escalate: None,
             any_of,
             not_requester: true,
             expires: std::time::Duration::from_secs(1800),

@@ -117,7 +117,7 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
 }
 
 fn undecided(run: &RunState, now: Timestamp) -> String {
-    let Some(policy) = &run.plan.approval else { return String::new() };
+    let Some(policy) = run.policy() else { return String::new() };
     if let Phase::Done { outcome: Outcome::Cancelled } = run.phase {
         let by = run.cancel.as_ref().map(name).unwrap_or_default();
         return format!(":no_entry_sign: *cancelled* by {by} before it was decided. Nothing was changed.");
@@ -140,7 +140,7 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
         .collect();
     let mut out = format!(
         "*needs* {} · *has* {}",
-        approvals::describe(policy),
+        approvals::describe(&policy),
         if have.is_empty() { "nobody yet".to_owned() } else { text::plain_and_list(&have) },
     );
     if !have.is_empty() && !missing.is_empty() {
@@ -148,6 +148,10 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     }
     if let Phase::Deciding { expires_at } = run.phase {
         let _ = write!(out, " · *until* {} ({})", clock_time(expires_at), left(now, expires_at));
+    }
+    if let (Some(at), Some(escalation)) = (run.escalate_at(), &policy.escalate) {
+        let _ =
+            write!(out, " · from {} on {} can decide too", clock_time(at), approvals::all_of(&escalation.to));
     }
     out.push('\n');
     for who in &run.vanished {
@@ -181,6 +185,22 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
         );
     }
     out
+}
+
+/// Others may decide now, while the run still waits for consent.
+pub fn escalation(run: &RunState, now: Timestamp) -> Option<String> {
+    let Phase::Deciding { expires_at } = run.phase else { return None };
+    let escalation = run.plan.approval.as_ref()?.escalate.as_ref()?;
+    Some(format!(
+        ":arrow_up: *{id}* {} of {}: nobody decided within {}, so {} can decide now too, {} (until {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
+        code(&run.plan.command),
+        name(&run.by),
+        text::duration(escalation.after),
+        approvals::all_of(&escalation.to),
+        left(now, expires_at),
+        clock_time(expires_at),
+        id = run.id,
+    ))
 }
 
 /// Half of the time is over, while the run still waits for consent.

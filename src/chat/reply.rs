@@ -258,6 +258,11 @@ impl Voice {
             (Notice::Question { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, cards::question(&run)).await
             }
+            (Notice::Escalation { id, .. }, Some(run)) => {
+                let Some(text) = cards::escalation(&run, now) else { return Ok(()) };
+                let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
+                self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
+            }
             (Notice::Reminder { id, .. }, Some(run)) => {
                 // Decided before this was said: nothing to remind of any more.
                 let Some(text) = cards::reminder(&run, now) else { return Ok(()) };
@@ -370,6 +375,7 @@ impl Voice {
             Notice::Question { .. } => cards::question(&run),
             Notice::Result { .. }
             | Notice::Reminder { .. }
+            | Notice::Escalation { .. }
             | Notice::AskWhyDenied { .. }
             | Notice::BreakGlass { .. }
             | Notice::BreakGlassTo { .. }
@@ -462,6 +468,7 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::BreakGlass { run, .. }
         | Notice::BreakGlassTo { run, .. }
         | Notice::ReviewReminder { run, .. }
+        | Notice::Escalation { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
         Notice::Say { .. } => None,
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::Config;
 use super::environment::{ApprovalPolicyRule, BreakGlassRule};
-use super::yaml::{Map, Node, Value};
+use super::yaml::{Map, Node, Value, written_duration};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
-use crate::playbook::model::{ApprovalGroup, ApprovalPolicy};
+use crate::playbook::model::{ApprovalGroup, ApprovalPolicy, Escalation};
 
 /// How long a request waits for consent when nothing else is said.
 pub const EXPIRES: Duration = Duration::from_secs(30 * 60);
@@ -19,6 +19,9 @@ pub const EXPIRES: Duration = Duration::from_secs(30 * 60);
 /// What `expires` may be.
 pub(super) const EXPIRES_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
+
+/// What `after` of an escalation may be.
+const ESCALATES_RANGE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
 
 /// The roles of [`Config::approval`]'s defaults.
 pub const OPERATOR: &str = "operator";
@@ -100,6 +103,7 @@ pub(super) fn built_in(environment: &EnvName, command: &str, expires: Duration) 
         not_requester: true,
         expires,
         reason_required: false,
+        escalate: None,
         rule: "built-in".into(),
     })
 }
@@ -140,14 +144,46 @@ fn policy(node: &Node, at: &Location, expires: Duration, found: &mut Diagnostics
     let reason = map.take("reason");
     let reason_required =
         reason.and_then(|n| n.choice(&[("required", true), ("optional", false)], found)).unwrap_or(false);
+    let escalate = map.take("escalate").map(|node| escalation(node, expires, found));
     map.finish(found);
     Some(ApprovalPolicy {
+        escalate: match escalate {
+            None => None,
+            Some(escalation) => Some(escalation?),
+        },
         any_of: groups?,
         not_requester,
         expires,
         reason_required,
         rule: format!("{}:{}", at.file.display(), at.line),
     })
+}
+
+/// `{after: 10m, to: {count: 1, from: [lead]}}`; `to` may be a list, of which all are needed.
+fn escalation(node: &Node, expires: Duration, found: &mut Diagnostics) -> Option<Escalation> {
+    let mut map = node.map(found)?;
+    let after = map.need("after", "how long the first ones have: 10m", found);
+    let after_at = after.map(|node| node.at.clone());
+    let after = after.and_then(|node| node.duration(ESCALATES_RANGE, found));
+    let to = map.need("to", "who may consent then: {count: 1, from: [lead]}", found);
+    map.finish(found);
+    if let (Some(after), Some(at)) = (after, after_at)
+        && after >= expires
+    {
+        found.push(
+            Diagnostic::error(
+                at,
+                format!("the request expires after {}, before it escalates", written_duration(expires)),
+            )
+            .hint("escalate earlier, or let it wait longer with `expires`"),
+        );
+    }
+    let to = to?;
+    let to = match &to.value {
+        Value::List(list) => list.iter().map(|node| one_group(node, found)).collect::<Option<Vec<_>>>()?,
+        _ => vec![one_group(to, found)?],
+    };
+    Some(Escalation { after: after?, to })
 }
 
 /// `count` and `from`; or `all_of: [group…]`; or `any_of: [group or {all_of: […]}…]`.

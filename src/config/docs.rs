@@ -149,7 +149,8 @@ pub fn config() -> String {
                 "approvals.COMMAND",
                 "`none` or policy",
                 "`{count, from}`, `{all_of: […]}` or `{any_of: […]}`, with `not_requester` (default true), \
-                 `expires` and `reason: required`. `default` stands for all commands that have no line.",
+                 `expires`, `reason: required` and `escalate: {after, to}`, where `to` is a group, or a list of which all \
+                 are needed. `default` stands for all commands that have no line.",
             ),
             row(
                 "approvals.break_glass",

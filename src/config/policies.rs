@@ -71,7 +71,7 @@ fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &m
 }
 
 fn groups(policy: &ApprovalPolicy) -> impl Iterator<Item = &ApprovalGroup> {
-    policy.any_of.iter().flatten()
+    policy.any_of.iter().flatten().chain(policy.escalate.iter().flat_map(|escalation| &escalation.to))
 }
 
 fn roles_exist(policy: &ApprovalPolicy, access: &Access, at: &Location, found: &mut Diagnostics) -> bool {

@@ -258,8 +258,19 @@ pub struct ApprovalPolicy {
     pub expires: Duration,
     /// Whether the requester has to say why.
     pub reason_required: bool,
+    /// Who may consent instead when nobody has decided for some time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<Escalation>,
     /// The rule in the configuration, for `can` and for refusals; `built-in` where the default applies.
     pub rule: String,
+}
+
+/// A second way to consent, that opens later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    pub after: Duration,
+    /// All of them.
+    pub to: Vec<ApprovalGroup>,
 }
 
 /// `count` different people of any of the roles `from`.

@@ -79,6 +79,8 @@ pub enum Event {
     },
     /// Half of the time for the decision is over, and the room was told; not again.
     Reminded,
+    /// Nobody has decided in time: others may now too.
+    Escalated,
     Approved,
     Denied {
         by: Actor,

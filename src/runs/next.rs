@@ -28,6 +28,8 @@ pub enum Next {
     Remind,
     /// A day has passed over an open review: append `review_reminded`.
     RemindOfReview,
+    /// Nobody has decided in time: append `escalated`.
+    Escalate,
     /// Nothing until then.
     Sleep(Timestamp),
     /// Append `step_started`, perform, append the outcome.
@@ -64,10 +66,13 @@ pub enum Next {
 pub fn next(run: &RunState, now: Timestamp) -> Next {
     match &run.phase {
         Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
-        Phase::Deciding { expires_at } => match run.remind_at() {
-            Some(at) if at <= now => Next::Remind,
-            Some(at) => Next::Sleep(at),
-            None => Next::Sleep(*expires_at),
+        Phase::Deciding { expires_at } => match (run.escalate_at(), run.remind_at()) {
+            // First, so that a reminder names everybody who may decide.
+            (Some(at), _) if at <= now => Next::Escalate,
+            (_, Some(at)) if at <= now => Next::Remind,
+            (escalate, remind) => {
+                Next::Sleep([escalate, remind].into_iter().flatten().fold(*expires_at, Timestamp::min))
+            }
         },
         Phase::Frozen { until, .. } => Next::Sleep(*until),
         Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck => Next::Rest,

@@ -37,6 +37,8 @@ pub enum Notice {
     BreakGlassTo { run: RunId, id: MessageId, to: UserId },
     /// A break-glass run has still to be reviewed.
     ReviewReminder { run: RunId, id: MessageId },
+    /// Others may decide now, beside the card.
+    Escalation { run: RunId, id: MessageId },
     /// A sentence of its own.
     Say { post: Post },
 }
@@ -48,6 +50,9 @@ impl Notice {
     /// `seq` of the event that asks, so that each question is a message of its own.
     pub fn question(run: RunId, seq: u32) -> Self {
         Self::Question { run, id: derived_id(&format!("{run}/question/{seq}")).into() }
+    }
+    pub fn escalation(run: RunId) -> Self {
+        Self::Escalation { run, id: derived_id(&format!("{run}/escalation")).into() }
     }
     pub fn reminder(run: RunId) -> Self {
         Self::Reminder { run, id: derived_id(&format!("{run}/reminder")).into() }

@@ -3,6 +3,7 @@
 //!
 //! Must not: read the clock, the store or the world.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::change::Change;
 use crate::conversation::Actor;
 use crate::digest::Digest;
 use crate::ids::{MessageId, RunId, UserId};
-use crate::playbook::model::Plan;
+use crate::playbook::model::{ApprovalPolicy, Plan};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::text;
 
@@ -199,6 +200,8 @@ pub struct RunState {
     pub told: BTreeSet<UserId>,
     /// The room was told that half of the time is over.
     pub reminded: bool,
+    /// Those to whom the request escalates may decide too.
+    pub escalated: bool,
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
     pub cancel: Option<Actor>,
@@ -282,6 +285,7 @@ impl RunState {
             withdrawn: BTreeSet::new(),
             told: BTreeSet::new(),
             reminded: false,
+            escalated: false,
             decision: None,
             steps: vec![blank; plan.steps.len()],
             plan: Arc::new((**plan).clone()),
@@ -297,9 +301,28 @@ impl RunState {
         })
     }
 
-    pub fn tally(&self) -> Option<Tally> {
+    /// Who has to consent, as it is now: an escalation has opened a further way.
+    pub fn policy(&self) -> Option<Cow<'_, ApprovalPolicy>> {
         let policy = self.plan.approval.as_ref()?;
-        Some(approvals::tally(policy, &self.by.id, self.votes.values()))
+        match &policy.escalate {
+            Some(escalation) if self.escalated => {
+                let mut policy = policy.clone();
+                policy.any_of.push(escalation.to.clone());
+                Some(Cow::Owned(policy))
+            }
+            _ => Some(Cow::Borrowed(policy)),
+        }
+    }
+
+    pub fn tally(&self) -> Option<Tally> {
+        Some(approvals::tally(&*self.policy()?, &self.by.id, self.votes.values()))
+    }
+
+    /// When others may decide too; `None`: they may already, or there are none.
+    pub fn escalate_at(&self) -> Option<Timestamp> {
+        let Phase::Deciding { .. } = self.phase else { return None };
+        let after = self.plan.approval.as_ref()?.escalate.as_ref()?.after;
+        self.created_at.checked_add(after).ok().filter(|_| !self.escalated)
     }
 
     /// When the room is to be told that half of the time for the decision is over; `None`: it was, or there
@@ -440,6 +463,14 @@ impl RunState {
                     return Err(refuse("there is nothing to remind of"));
                 }
                 self.reminded = true;
+            }
+            Event::Escalated => {
+                if self.escalate_at().is_none() {
+                    return Err(refuse("there is nobody to whom it could escalate"));
+                }
+                self.escalated = true;
+                // They were told that they may not.
+                self.told.clear();
             }
             Event::CardReplaced { card } => {
                 // What its steps leave outside is found again by a name that the card is in.

@@ -244,6 +244,37 @@ async fn one_lead_or_two_operators_whoever_is_there_first() {
 }
 
 #[tokio::test]
+async fn what_nobody_decides_escalates_once_and_not_before() {
+    let clock = Clock::manual(Clock::system().now());
+    let prod = "approvals:\n  deploy: {count: 2, from: [operator], not_requester: false, expires: 1h, escalate: {after: 10m, to: {count: 1, from: [lead]}}}\n";
+    let mut t = House::with(Setup { clock: clock.clone(), prod: prod.to_owned(), ..Setup::default() }).await;
+    let card = asked(&t).await;
+    assert!(
+        card.text.contains("*needs* 2 operator") && card.text.contains("1 lead can decide too"),
+        "{}",
+        card.text
+    );
+    t.react("carol", &card, ":+1:").await;
+    t.expect("ops", &["@carol", "operator"]).await;
+    clock.advance(Duration::from_secs(599));
+    t.silence("ops").await;
+    // While Houston is away; it is made up for.
+    t.stop().await;
+    clock.advance(Duration::from_secs(2));
+    t.start_again().await;
+    t.expect("ops", &[":arrow_up: *R-1*", "1 lead can decide now too"]).await;
+    t.until(&card, &["*needs* 2 operator, or 1 lead"]).await;
+    t.restart().await;
+    t.silence("ops").await;
+    t.say("carol", "ops", "!approve R-1").await;
+    t.until(&card, &["*approved* by carol"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    assert!(t.audited().iter().any(|entry| entry.event.action == "escalated"));
+    t.silence_but("ops", &[]).await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn a_reason_that_is_required_is_asked_for_and_stands_on_the_card() {
     let t = House::prod("approvals:\n  deploy: {count: 1, from: [operator, lead], reason: required}\n").await;
     t.say("alice", "ops", "!deploy prod web 1.8").await;

@@ -11,6 +11,7 @@ use crate::approvals::{self, Choice, Ineligible, Via, Vote};
 use crate::chat::glass;
 use crate::gateway::events::{Actor, Post, Reaction, SendError};
 use crate::ids::{MessageId, RoleName, RunId, derived_id};
+use crate::playbook::model::ApprovalPolicy;
 use crate::runs::state::{Phase, RunState};
 use crate::runs::{Consent, Objection, RunMessage, Voted};
 use crate::text;
@@ -101,8 +102,10 @@ impl Dispatcher {
                         && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
                 });
             let roles = self.roles_now(&vote.by).await?;
-            let may = |policy| approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_ok();
-            if vanished || !run.plan.approval.as_ref().is_some_and(may) {
+            let may = |policy: &ApprovalPolicy| {
+                approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_ok()
+            };
+            if vanished || !run.policy().is_some_and(|policy| may(&policy)) {
                 objections.push(Objection::Vote { by: vote.by.clone(), vanished });
             }
         }
@@ -144,12 +147,12 @@ impl Dispatcher {
     /// it is looked at again.
     pub async fn look_at_votes_again(&self, run: RunId) {
         let Ok(state) = self.parts.engine.state(run).await else { return };
-        let Some(policy) = &state.plan.approval else { return };
+        let Some(policy) = state.policy() else { return };
         for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
             // Who cannot be looked up now keeps the vote that was checked when it was given; it is looked at
             // again before the start.
             let Ok(roles) = self.roles_now(&vote.by).await else { continue };
-            if approvals::may_vote(policy, &state.by.id, &vote.by.id, &roles).is_err()
+            if approvals::may_vote(&policy, &state.by.id, &vote.by.id, &roles).is_err()
                 && let Err(error) = self.parts.engine.lose_vote(run, &vote.by).await
             {
                 tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");

@@ -69,7 +69,7 @@ impl Engine {
         let state = journal.state(run)?;
         let open = matches!(state.phase, Phase::Deciding { .. })
             || (vote.choice == Choice::Deny && state.wants_locks() && state.plan.approval.is_some());
-        let Some(policy) = state.plan.approval.as_ref().filter(|_| open) else {
+        let Some(policy) = state.policy().filter(|_| open) else {
             return Ok(Voted::Closed(if state.plan.approval.is_none() && !state.is_done() {
                 "needs no approval"
             } else {
@@ -82,7 +82,8 @@ impl Engine {
         }
         // The requester may always deny: that is a cancel.
         let own_denial = vote.choice == Choice::Deny && vote.by.id == state.by.id;
-        if !own_denial && let Err(why) = approvals::may_vote(policy, &state.by.id, &vote.by.id, &vote.roles) {
+        if !own_denial && let Err(why) = approvals::may_vote(&policy, &state.by.id, &vote.by.id, &vote.roles)
+        {
             let first = !state.told.contains(&vote.by.id);
             if first {
                 let told = Event::Told { who: vote.by.id.clone() };
@@ -96,7 +97,7 @@ impl Engine {
         let mut notices = own_messages(&state);
         let mut ahead = state.votes.clone();
         ahead.insert(by.id.clone(), vote);
-        let tally = approvals::tally(policy, &state.by.id, ahead.values());
+        let tally = approvals::tally(&policy, &state.by.id, ahead.values());
         match choice {
             Choice::Deny => {
                 if reason.is_none() && !own_denial {

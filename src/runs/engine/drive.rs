@@ -143,6 +143,11 @@ impl Engine {
                 let notices = vec![Notice::review_reminder(run, state.next_seq)];
                 self.decide(&state, vec![Event::ReviewReminded], notices).await;
             }
+            Next::Escalate => {
+                let notices = vec![Notice::Card { run }, Notice::escalation(run)];
+                self.decide_and_audit(&state, vec![Event::Escalated], notices, Batch::new(), "escalated")
+                    .await;
+            }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
                 // Decided only for runs that hold their locks.
                 let Some(locks) = LockProof::of(&state) else { return Turn::Rest };

@@ -429,6 +429,7 @@ impl Bench {
                 Notice::Result { id, .. } => ("result", id.clone()),
                 Notice::Question { id, .. } => ("question", id.clone()),
                 Notice::Reminder { id, .. } => ("reminder", id.clone()),
+                Notice::Escalation { id, .. } => ("escalation", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
                     ("break-glass", id.clone())
@@ -545,6 +546,7 @@ pub fn plan(steps: Vec<PlannedStep>) -> Plan {
 
 pub fn approved_by(count: u32, mut plan: Plan) -> Plan {
     plan.approval = Some(ApprovalPolicy {
+        escalate: None,
         any_of: vec![vec![ApprovalGroup { count, from: vec!["lead".into()] }]],
         not_requester: true,
         expires: Duration::from_secs(1800),

@@ -196,6 +196,7 @@ proptest! {
             Next::Expire => Event::Expired,
             Next::Remind => Event::Reminded,
             Next::RemindOfReview => Event::ReviewReminded,
+            Next::Escalate => Event::Escalated,
             Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) },
             Next::Recover { step, attempt } => {
                 Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), &"card".into(), step) }
