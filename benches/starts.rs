@@ -6,6 +6,7 @@ use std::time::Duration;
 use houston::digest::Digest;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{RunId, random_id};
+use houston::metrics::Metrics;
 use houston::playbook::model::{Basis, OnFailure, Plan};
 use houston::runs::event::{Event, Origin, Outcome};
 use houston::runs::journal::Journal;
@@ -105,7 +106,7 @@ async fn caught_up(sandbox: &Sandbox, observer: &mut Client, home: &Home, name: 
 
 fn old_runs(journal: &Path) {
     let store = Store::open(journal).expect("opens");
-    let mut runs = Journal::load(store).expect("loads");
+    let mut runs = Journal::load(store, Metrics::new(0.0)).expect("loads");
     let by = Actor { id: "u-alice".into(), username: "alice".into() };
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     for n in 0..OLD_RUNS {

@@ -17,6 +17,7 @@ use houston::digest::Digest;
 use houston::exec::Host;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, ServiceName, StepId};
+use houston::metrics::Metrics;
 use houston::playbook::model::{Basis, OnFailure, Plan, PlannedStep, PlannedUndo, Preview, Retry};
 use houston::playbook::steps::{Kinds, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, World};
 use houston::providers::swarm::Swarm;
@@ -90,6 +91,7 @@ impl Bench {
         let audit = Audit::open(dir, &clock, redactor.clone()).expect("opens");
         let world: Arc<dyn World> = Arc::new(NoWorld(reqwest::Client::new()));
         let engine = Engine::open(Parts {
+            metrics: Metrics::new(0.0),
             store,
             clock,
             kinds,

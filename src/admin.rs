@@ -1,8 +1,10 @@
 //! Ways in beside chat: a unix socket for the command line (sled locks its folder, so a second process
-//! cannot look into it), and HTTP for health.
+//! cannot look into it), and HTTP for health and metrics.
 //!
 //! Must not: change anything but by having the configuration folder read again. Whoever may read the state
 //! folder may ask here; nobody else.
+
+mod scrape;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -80,7 +82,7 @@ struct Most {
 /// Until `stop`.
 pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: CancellationToken) {
     let parts = &dispatcher.parts;
-    let (engine, store, chat) = (parts.engine.clone(), parts.store.clone(), parts.chat.clone());
+    let (engine, store, health) = (parts.engine.clone(), parts.store.clone(), health(dispatcher.clone()));
     let router = Router::new()
         .route("/runs", get(list))
         .route("/runs/{run}", get(show))
@@ -88,7 +90,7 @@ pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: Cancella
         .route("/store", get(stat))
         .route("/reload", post(reload))
         .with_state(Admin { engine, dispatcher, store })
-        .merge(health(chat));
+        .merge(health);
     let Socket { listener, file } = socket;
     let served =
         axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
@@ -175,17 +177,20 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
 }
 
 /// The same over HTTP and over the socket.
-fn health(chat: Chat) -> Router {
+fn health(dispatcher: Dispatcher) -> Router {
+    let chat = dispatcher.parts.chat.clone();
+    let metrics = Router::new().route("/metrics", get(scrape::metrics)).with_state(dispatcher);
     Router::new()
         .route("/livez", get(livez))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(chat)
+        .merge(metrics)
 }
 
-/// `GET /livez`, `GET /healthz` and `GET /readyz`, until `stop`.
-pub async fn serve_http(listener: TcpListener, chat: Chat, stop: CancellationToken) {
-    let served = axum::serve(listener, health(chat))
+/// `GET /livez`, `/healthz`, `/readyz` and `/metrics`, until `stop`.
+pub async fn serve_http(listener: TcpListener, dispatcher: Dispatcher, stop: CancellationToken) {
+    let served = axum::serve(listener, health(dispatcher))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {

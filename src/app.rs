@@ -6,12 +6,14 @@
 mod watch;
 mod world;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,13 +28,14 @@ use crate::exec::secret;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::ids::EnvName;
+use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::freezes::{Declared, Frozen};
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::Redactor;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, SyncPoint};
 
 pub use world::{AppWorld, Outside};
 
@@ -172,9 +175,10 @@ impl Houston {
         let current = Current::new(config);
         let config = current.get();
         private_folder(&state)?;
+        let metrics = Metrics::new(clock.now().as_duration().as_secs_f64());
         let store = {
-            let dir = state.join("journal");
-            tokio::task::spawn_blocking(move || Store::open(&dir))
+            let (dir, watch) = (state.join("journal"), watch_syncs(metrics.clone()));
+            tokio::task::spawn_blocking(move || Store::open_watched(&dir, watch))
                 .await
                 .map_err(|_| StartError::new("opening the state folder failed unexpectedly"))??
         };
@@ -194,6 +198,7 @@ impl Houston {
             store: store.clone(),
             clock: clock.clone(),
             redactor: redactor.clone(),
+            metrics: metrics.clone(),
             kinds: kinds(),
             audit: audit.clone(),
             transcripts,
@@ -229,6 +234,7 @@ impl Houston {
             audit: audit.clone(),
             clock: clock.clone(),
             redactor,
+            metrics,
         })?;
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);
@@ -242,7 +248,7 @@ impl Houston {
         tasks.spawn(dispatcher.clone().run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));
         if let Some(listener) = http {
-            tasks.spawn(admin::serve_http(listener, chat.clone(), stop.clone()));
+            tasks.spawn(admin::serve_http(listener, dispatcher.clone(), stop.clone()));
         }
         let found = engine.start().await;
         if !found.is_empty() {
@@ -272,6 +278,15 @@ impl Houston {
         if let Err(error) = self.store.sync().await {
             tracing::error!("the store cannot be synced: {error}");
         }
+    }
+}
+
+/// Takes the time of each sync, on the thread that makes it.
+fn watch_syncs(metrics: Metrics) -> impl Fn(SyncPoint) + Send + 'static {
+    let began = Cell::new(Instant::now());
+    move |point| match point {
+        SyncPoint::Before => began.set(Instant::now()),
+        SyncPoint::After => metrics.synced(began.get().elapsed()),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod digest;
 pub mod exec;
 pub mod gateway;
 pub mod ids;
+pub mod metrics;
 pub mod playbook;
 pub mod providers;
 pub mod rocketchat;

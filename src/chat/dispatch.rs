@@ -13,6 +13,7 @@ mod votes;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,7 @@ use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind};
 use crate::gateway::{Chat, Ledger, Priority};
 use crate::ids::{MessageId, RunId, derived_id};
+use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World};
@@ -59,6 +61,7 @@ pub struct DispatcherParts {
     pub audit: Audit,
     pub clock: Clock,
     pub redactor: Redactor,
+    pub metrics: Metrics,
 }
 
 /// Clones share everything.
@@ -88,6 +91,8 @@ struct Work {
     line: String,
     spec: usize,
     bound: OwnedBound,
+    /// When it was understood.
+    since: Instant,
 }
 
 /// [`Bound`] without its borrow of the schema.
@@ -243,7 +248,14 @@ impl Dispatcher {
             return;
         }
         let Some(me) = self.parts.chat.me() else { return };
-        match addressed(&message.text, &me.username, message.room.kind, &self.config().commands) {
+        let addressed = addressed(&message.text, &me.username, message.room.kind, &self.config().commands);
+        self.parts.metrics.heard(match &addressed {
+            None => "others",
+            Some(Addressed::Command(_)) => "command",
+            Some(Addressed::Unknown(_)) => "unknown",
+            Some(Addressed::Question(_)) => "question",
+        });
+        match addressed {
             None => {
                 // In a run's thread it may be the answer that the run waits for.
                 if message.thread.is_some() {
@@ -323,7 +335,14 @@ impl Dispatcher {
         let Some(spec) = config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command)) else {
             return;
         };
-        let work = Work { config: Arc::clone(config), cause, line, spec, bound: OwnedBound::of(bound) };
+        let work = Work {
+            config: Arc::clone(config),
+            cause,
+            line,
+            spec,
+            bound: OwnedBound::of(bound),
+            since: Instant::now(),
+        };
         let in_order = match &bound.command.action {
             SpecAction::Builtin(name) => builtin::acts(name),
             SpecAction::Playbook(_) => false,
@@ -337,11 +356,15 @@ impl Dispatcher {
     }
 
     async fn carry_out(&self, work: Work) {
-        let Work { config, cause, line, spec, bound } = work;
+        let Work { config, cause, line, spec, bound, since } = work;
         let spec = &config.commands[spec];
         let note = bound.note.clone();
+        let mut outcome = "answered";
         let reply = match self.authorize(&config, &cause, spec, &bound).await {
-            Err(denied) => Some(denied),
+            Err(denied) => {
+                outcome = "refused";
+                Some(denied)
+            }
             Ok(authorized) => match &spec.action {
                 SpecAction::Builtin(name) => {
                     if builtin::acts(name) {
@@ -362,6 +385,7 @@ impl Dispatcher {
             self.say(&cause, cause.thread.clone(), text).await;
         }
         self.dealt_with(&cause.id);
+        self.parts.metrics.command(&spec.name, outcome, since.elapsed());
         // Last, since somebody waits for the answer.
         tracing::info!(
             message.id = %cause.id, room.id = %cause.room.id, user.id = %cause.by.id,
@@ -534,6 +558,7 @@ impl Dispatcher {
             happened_at: None,
         };
         if let Err(error) = self.parts.audit.append(&self.parts.clock, event).await {
+            self.parts.metrics.audit_failed();
             tracing::error!("the audit log cannot be written: {error}");
         }
     }

@@ -22,6 +22,8 @@ enum About {
     Steps,
     /// Environment variables
     Env,
+    /// What `/metrics` tells
+    Metrics,
 }
 
 impl Docs {
@@ -41,6 +43,7 @@ impl Docs {
                 let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
                 crate::config::docs::steps(&kinds)
             }
+            About::Metrics => crate::metrics::table::reference(),
             About::Env => crate::config::env::VARIABLES
                 .iter()
                 .map(|variable| format!("- `{}`: {}", variable.name, variable.doc))

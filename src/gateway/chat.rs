@@ -11,7 +11,7 @@ use super::doc::{Doc, kind};
 use super::events::{Actor, Post, Reaction, RoomKind, SendError};
 use super::shared::Shared;
 use super::split::{cut, part_id, split};
-use super::{Health, Priority, UserInfo, Who};
+use super::{Health, Load, Priority, UserInfo, Who};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::rocketchat::rest::{Outgoing, Upload, UserQuery};
 use crate::rocketchat::{Rest, RestError, budget};
@@ -281,6 +281,10 @@ impl Chat {
 
     pub fn health(&self) -> Health {
         self.0.health()
+    }
+
+    pub fn load(&self) -> Load {
+        self.0.load()
     }
 
     /// In UTF-16 units, as the server said last; 5000 before.

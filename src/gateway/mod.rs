@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::ids::UserId;
 use crate::rocketchat::realtime::{self, RealtimeOptions};
 use crate::rocketchat::rest::RestOptions;
+use crate::rocketchat::waits::Waited;
 use crate::rocketchat::{Credentials, Realtime, Rest, RestError};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
@@ -42,7 +43,7 @@ use crate::store::{Store, StoreError};
 use cursor::Cursors;
 use events::Event;
 use listen::Listener;
-use shared::Shared;
+use shared::{Fixed, Shared};
 
 pub use chat::{Button, Chat};
 pub use ledger::Ledger;
@@ -142,6 +143,18 @@ pub struct Health {
     pub silence: Duration,
 }
 
+/// What came and went since the start, for whoever counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub traffic: realtime::Traffic,
+    /// By priority.
+    pub waits: [(Priority, Waited); 3],
+    /// Calls that the server refused for their rate.
+    pub rate_refusals: u64,
+    /// Events that the receiver has not taken yet.
+    pub waiting: usize,
+}
+
 /// How many events may wait for the receiver before the connection is read more slowly.
 const EVENTS: usize = 1024;
 
@@ -184,7 +197,16 @@ impl Gateway {
         options.timings = config.timings.realtime.clone();
         let (realtime, frames) = Realtime::start(options, rest.clone());
         let (events, receiver) = mpsc::channel(EVENTS);
-        let shared = Arc::new(Shared::new(rest, realtime, redactor, store, clock, ledger, config.timings));
+        let shared = Arc::new(Shared::new(Fixed {
+            rest,
+            realtime,
+            redactor,
+            store,
+            clock,
+            ledger,
+            timings: config.timings,
+            events: events.downgrade(),
+        }));
         tokio::spawn(watcher::run(Arc::clone(&shared), events.clone()));
         tokio::spawn(prune(Arc::clone(&shared)));
         tokio::spawn(Listener::new(Arc::clone(&shared), events, cursors).run(frames));

@@ -8,18 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::doc::Names;
-use super::events::{Actor, Room};
+use super::events::{Actor, Event, Room};
 use super::people::People;
 use super::reactions::{Difference, Known, Watched};
 use super::recent::Recent;
 use super::watcher::Due;
-use super::{Health, Ledger, Timings};
+use super::{Health, Ledger, Load, Priority, Timings};
 use crate::clock::Clock;
 use crate::ids::{MessageId, RoomId, UserId};
-use crate::rocketchat::{Realtime, Rest};
+use crate::rocketchat::{Realtime, Rest, budget};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, Tree};
 
@@ -29,7 +30,8 @@ const EDITS: usize = 4096;
 /// The server's clock is told in whole seconds; a smaller difference is none.
 const CLOCKS_AGREE: i64 = 1500;
 
-pub struct Shared {
+/// What it is made of.
+pub struct Fixed {
     pub rest: Rest,
     pub realtime: Realtime,
     pub redactor: Redactor,
@@ -37,6 +39,12 @@ pub struct Shared {
     pub clock: Clock,
     pub ledger: Ledger,
     pub timings: Timings,
+    /// Only looked at: it keeps no receiver waiting.
+    pub events: mpsc::WeakSender<Event>,
+}
+
+pub struct Shared {
+    fixed: Fixed,
     pub people: People,
     /// Asks everything to end.
     pub stop: CancellationToken,
@@ -66,24 +74,17 @@ pub struct Status {
     pub caught_up: bool,
 }
 
+impl std::ops::Deref for Shared {
+    type Target = Fixed;
+    fn deref(&self) -> &Fixed {
+        &self.fixed
+    }
+}
+
 impl Shared {
-    pub fn new(
-        rest: Rest,
-        realtime: Realtime,
-        redactor: Redactor,
-        store: Store,
-        clock: Clock,
-        ledger: Ledger,
-        timings: Timings,
-    ) -> Self {
+    pub fn new(fixed: Fixed) -> Self {
         Self {
-            rest,
-            realtime,
-            redactor,
-            store,
-            clock,
-            ledger,
-            timings,
+            fixed,
             people: People::default(),
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -110,6 +111,21 @@ impl Shared {
             caught_up: status.caught_up,
             last_frame_age: self.realtime.last_frame_age(),
             silence: self.timings.silence,
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        let waits = self.rest.waits();
+        let events = self.events.upgrade();
+        Load {
+            traffic: self.realtime.traffic(),
+            waits: [
+                (Priority::Urgent, waits.so_far(budget::Priority::High)),
+                (Priority::Normal, waits.so_far(budget::Priority::Normal)),
+                (Priority::Progress, waits.so_far(budget::Priority::Low)),
+            ],
+            rate_refusals: waits.refusals(),
+            waiting: events.map_or(0, |events| events.max_capacity() - events.capacity()),
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::waits::Waits;
+
 /// Which of the calls that wait goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
@@ -232,6 +234,7 @@ pub struct Limiter {
     routes: Arc<Mutex<Routes>>,
     /// The end of a window became known, or another: whoever waits looks again when that is.
     changed: Arc<Notify>,
+    waits: Waits,
     start: Instant,
 }
 
@@ -240,7 +243,12 @@ type Routes = HashMap<Key, Route<oneshot::Sender<Permit>>>;
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { routes: Arc::default(), changed: Arc::default(), start: Instant::now() }
+        Self {
+            routes: Arc::default(),
+            changed: Arc::default(),
+            waits: Waits::default(),
+            start: Instant::now(),
+        }
     }
 }
 
@@ -250,6 +258,23 @@ impl Limiter {
         let (sender, mut turn) = oneshot::channel();
         let ticket = self.lock().entry(key.clone()).or_default().enqueue(priority, sender);
         let place = Place { limiter: self, key, ticket };
+        self.pump(key);
+        if let Ok(permit) = turn.try_recv() {
+            return Ok(permit);
+        }
+        let began = Instant::now();
+        let admitted = self.queue(key, place, turn, max_wait).await;
+        self.waits.waited(priority, began.elapsed());
+        admitted
+    }
+
+    async fn queue(
+        &self,
+        key: &Key,
+        place: Place<'_>,
+        mut turn: oneshot::Receiver<Permit>,
+        max_wait: Duration,
+    ) -> Result<Permit, Duration> {
         let deadline = Instant::now() + max_wait;
         loop {
             let changed = self.changed.notified();
@@ -277,9 +302,14 @@ impl Limiter {
     /// The server refused a call of this route for its rate; how long its calls wait now.
     pub fn refused(&self, key: &Key, told: Duration) -> Duration {
         let now = self.now();
+        self.waits.refused();
         let wait = self.lock().entry(key.clone()).or_default().refused(now, told);
         self.changed.notify_waiters();
         wait
+    }
+
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// Lets go all whose turn it is; when to come back if others still wait.
@@ -567,6 +597,9 @@ mod tests {
             limiter.admit(&KEY, Priority::High, Duration::from_secs(10)).await.err().expect("too long");
         assert_eq!(wait, Duration::from_secs(40));
         assert!(limiter.admit(&KEY, Priority::High, Duration::from_secs(41)).await.is_ok());
+        let waited = limiter.waits().so_far(Priority::High);
+        assert_eq!((waited.calls, waited.time.as_secs(), limiter.waits().refusals()), (2, 50, 1));
+        assert_eq!(limiter.waits().so_far(Priority::Low).calls, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ pub mod realtime;
 pub mod rest;
 pub mod session;
 pub mod subscriptions;
+pub mod waits;
 
 pub use error::{DdpError, RestError};
 pub use login::Credentials;

@@ -120,6 +120,14 @@ impl Realtime {
         self.pulse.age()
     }
 
+    /// Since the start.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            frames: self.pulse.counts.frames.load(Ordering::Relaxed),
+            connections: self.pulse.counts.connections.load(Ordering::Relaxed),
+        }
+    }
+
     /// Ends the connection and waits until it is closed.
     pub async fn shutdown(&self) {
         self.send(Command::Shutdown);
@@ -132,12 +140,27 @@ impl Realtime {
     }
 }
 
-/// When the last frame arrived.
+/// What came over the socket, over all connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub frames: u64,
+    /// Those that came online.
+    pub connections: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    frames: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// When the last frame arrived, and how many did.
 #[derive(Clone, Debug)]
 struct Pulse {
     start: Instant,
     /// Milliseconds since `start`, or [`Pulse::NONE`].
     at: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Pulse {
@@ -150,6 +173,14 @@ impl Pulse {
 
     fn heard(&self, now: Duration) {
         self.at.store(u64::try_from(now.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn frame(&self) {
+        self.counts.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn online(&self) {
+        self.counts.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// We ended it ourselves: nothing is awaited. A lost connection is no reason to forget.
@@ -167,7 +198,7 @@ impl Pulse {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { start: Instant::now(), at: Arc::new(AtomicU64::new(Self::NONE)) }
+        Self { start: Instant::now(), at: Arc::new(AtomicU64::new(Self::NONE)), counts: Arc::default() }
     }
 }
 

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::counted;
 use super::event::{EVENT_VERSION, Event, Outcome, Recorded};
 use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
 use super::outbox::{Notice, OutboxEntry};
 use super::state::{ABOUT_TO_START, FROZEN, Illegal, QUEUED, RunState, WAITS_FOR_APPROVAL};
 use crate::ids::{EnvName, RunId};
+use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::store::{Batch, Store, StoreError, Tree};
 
@@ -63,6 +65,7 @@ pub enum JournalError {
 /// Unfinished runs in memory, everything in the store.
 pub struct Journal {
     store: Store,
+    metrics: Metrics,
     /// Those that are not done.
     open: HashMap<RunId, RunState>,
     /// Those that are done and have to be reviewed.
@@ -103,7 +106,7 @@ impl Unreadable {
 
 impl Journal {
     /// Reads headers, and the logs of runs that are not done.
-    pub fn load(store: Store) -> Result<Self, StoreError> {
+    pub fn load(store: Store, metrics: Metrics) -> Result<Self, StoreError> {
         let mut open = HashMap::new();
         let mut reviews = BTreeMap::new();
         let mut unreadable = Vec::new();
@@ -144,6 +147,7 @@ impl Journal {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             store,
+            metrics,
             open,
             reviews,
             next_run: last_run + 1,
@@ -211,7 +215,8 @@ impl Journal {
         let state = RunState::begin(&record)?;
         let mut batch = with;
         batch.put(Tree::Events, &event_key(run, 0), &record);
-        let last = self.write(&state, notices, batch)?;
+        let last = self.write(&state, notices, batch, now)?;
+        counted::count(&self.metrics, &state, false, &[record]);
         self.next_run += 1;
         self.open.insert(run, state.clone());
         Ok((state, last))
@@ -228,13 +233,17 @@ impl Journal {
         now: Timestamp,
     ) -> Result<(RunState, u64), JournalError> {
         let mut state = self.state(run)?;
+        let was_done = state.is_done();
+        let mut records = Vec::with_capacity(events.len());
         let mut batch = with;
         for event in events {
             let record = Recorded { v: EVENT_VERSION, run, seq: state.next_seq, at: now, event };
             state.apply(&record)?;
             batch.put(Tree::Events, &event_key(run, record.seq), &record);
+            records.push(record);
         }
-        let last = self.write(&state, notices, batch)?;
+        let last = self.write(&state, notices, batch, now)?;
+        counted::count(&self.metrics, &state, was_done, &records);
         if !state.is_done() {
             self.open.insert(run, state.clone());
             return Ok((state, last));
@@ -248,11 +257,17 @@ impl Journal {
         Ok((state, last))
     }
 
-    fn write(&mut self, state: &RunState, notices: Vec<Notice>, mut batch: Batch) -> Result<u64, StoreError> {
+    fn write(
+        &mut self,
+        state: &RunState,
+        notices: Vec<Notice>,
+        mut batch: Batch,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         batch.put(Tree::Runs, &state.id.0.to_be_bytes(), &Header::of(state));
         let mut next = self.next_notice;
         for notice in notices {
-            batch.put(Tree::Outbox, &next.to_be_bytes(), &OutboxEntry { id: next, notice });
+            batch.put(Tree::Outbox, &next.to_be_bytes(), &OutboxEntry { id: next, at: Some(now), notice });
             next += 1;
         }
         batch.put(Tree::Meta, b"next_notice", &next);
@@ -262,10 +277,10 @@ impl Journal {
     }
 
     /// A message that belongs to no run.
-    pub fn say(&mut self, notice: Notice, with: Batch) -> Result<u64, StoreError> {
+    pub fn say(&mut self, notice: Notice, with: Batch, now: Timestamp) -> Result<u64, StoreError> {
         let mut batch = with;
         let id = self.next_notice;
-        batch.put(Tree::Outbox, &id.to_be_bytes(), &OutboxEntry { id, notice });
+        batch.put(Tree::Outbox, &id.to_be_bytes(), &OutboxEntry { id, at: Some(now), notice });
         batch.put(Tree::Meta, b"next_notice", &(id + 1));
         self.store.apply(batch)?;
         self.next_notice = id + 1;

@@ -3,6 +3,7 @@
 //!
 //! Must not: hold texts of runs. They are rendered at delivery, from what is true then.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Post;
@@ -13,6 +14,9 @@ use crate::store::{Batch, Store, StoreError, Tree};
 pub struct OutboxEntry {
     /// Counts up; the order of delivery.
     pub id: u64,
+    /// When it was written; entries of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     pub notice: Notice,
 }
 

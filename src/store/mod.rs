@@ -168,8 +168,8 @@ impl Store {
         Self::open_watched(dir, |_| {})
     }
 
-    /// [`Store::open`], with somebody who is told of every sync on the thread that makes it: where a test
-    /// pulls the plug.
+    /// [`Store::open`], with somebody who is told of every sync on the thread that makes it: who takes the time,
+    /// or a test that pulls the plug.
     pub fn open_watched(dir: &Path, watch: impl Fn(SyncPoint) + Send + 'static) -> Result<Self, StoreError> {
         let io = |what| move |source| StoreError::Io { what, path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io("create the state folder"))?;

@@ -284,7 +284,7 @@ fn a_reader_that_goes_early_is_no_error() {
     let mut error = String::new();
     docs.stderr.take().unwrap().read_to_string(&mut error).unwrap();
     assert_eq!((docs.wait().unwrap().code(), error.as_str()), (Some(0), ""));
-    for about in ["config", "commands", "steps", "env"] {
+    for about in ["config", "commands", "steps", "env", "metrics"] {
         let (code, said, _) = run(&["docs", about]);
         assert!(code == 0 && said.len() > 100, "{about}: {said}");
     }

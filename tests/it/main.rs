@@ -26,6 +26,7 @@ mod gateway;
 mod health;
 mod image;
 mod locks;
+mod metrics;
 mod output;
 mod page;
 mod policies;

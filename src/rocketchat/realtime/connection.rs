@@ -236,6 +236,9 @@ impl Supervisor {
             frame = line.socket.next() => {
                 let now = self.pulse.now();
                 self.pulse.heard(now);
+                if matches!(frame, Some(Ok(_))) {
+                    self.pulse.frame();
+                }
                 match frame {
                     Some(Ok(Frame::Text(text))) => line.session.text(now, text.as_str()),
                     Some(Ok(Frame::Close(close))) => line.session.closed(close.map(|close| close.code.into())),
@@ -282,6 +285,7 @@ impl Supervisor {
                 self.wanted.ready(&id);
                 if line.online.is_none() && self.has_essentials() {
                     line.online = Some(self.pulse.now());
+                    self.pulse.online();
                     self.told = Told::Online;
                     let user_id = self.login.user_id().unwrap_or_default();
                     let username = line.username.clone();

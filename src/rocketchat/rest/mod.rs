@@ -24,6 +24,7 @@ pub use users::{Login, Presence, UserQuery};
 
 use super::budget::{Limiter, Priority, RateHeaders};
 use super::error::RestError;
+use super::waits::Waits;
 
 /// An answer larger than this is given up: `chat.syncMessages` with `lastUpdate` is unbounded.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -173,6 +174,11 @@ impl Rest {
         let (date_ms, when) = heard?;
         let date = jiff::Timestamp::from_millisecond(i64::try_from(date_ms).ok()?).ok()?;
         date.checked_add(when.elapsed()).ok()
+    }
+
+    /// How calls waited for the rate limit.
+    pub fn waits(&self) -> &Waits {
+        self.shared.limiter.waits()
     }
 
     /// The workspace's address, ending in `/`.

@@ -302,7 +302,7 @@ impl Engine {
 
     /// Says something of its own, once, in order with what runs say.
     pub async fn say(&self, post: Post) -> Result<(), ActError> {
-        let last = self.0.journal.lock().await.say(Notice::Say { post }, Batch::new())?;
+        let last = self.0.journal.lock().await.say(Notice::Say { post }, Batch::new(), self.now())?;
         self.to_the_end(async move |engine| {
             engine.0.parts.store.sync().await?;
             engine.announce(last);

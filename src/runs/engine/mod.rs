@@ -34,6 +34,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::conversation::Actor;
 use crate::ids::{EnvName, MessageId, RunId, UserId};
+use crate::metrics::Metrics;
 use crate::playbook::model::{Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
@@ -53,6 +54,7 @@ pub struct Parts {
     pub store: Store,
     pub clock: Clock,
     pub redactor: Redactor,
+    pub metrics: Metrics,
     pub kinds: Kinds,
     pub audit: Audit,
     pub transcripts: Transcripts,
@@ -217,7 +219,7 @@ pub struct LiveStatus {
 impl Engine {
     /// Reads the journal. Nothing moves before [`Engine::start`].
     pub fn open(parts: Parts) -> Result<Self, StoreError> {
-        let journal = Journal::load(parts.store.clone())?;
+        let journal = Journal::load(parts.store.clone(), parts.metrics.clone())?;
         let engine = Self(Arc::new(Inner {
             journal: tokio::sync::Mutex::new(journal),
             live: Mutex::default(),

@@ -265,6 +265,7 @@ impl Engine {
         match self.0.parts.audit.append(&self.0.parts.clock, event).await {
             Ok(_) => true,
             Err(error) => {
+                self.0.parts.metrics.audit_failed();
                 tracing::error!(run.id = ?run, "the audit log cannot be written: {error}");
                 false
             }

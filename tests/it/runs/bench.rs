@@ -16,6 +16,7 @@ use houston::clock::Clock;
 use houston::digest::Digest;
 use houston::gateway::events::{Actor, Room, RoomKind};
 use houston::ids::{EffectToken, EnvName, RoleName, RunId, ServiceName};
+use houston::metrics::Metrics;
 use houston::playbook::model::{
     AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, LockName, OnFailure, Plan, PlannedStep, PlannedUndo,
     Preview, Retry,
@@ -305,6 +306,7 @@ impl Bench {
         let store = Store::open_watched(&dir.join("journal"), move |point| hook(point)).expect("opens");
         let redactor = Redactor::new();
         let engine = Engine::open(Parts {
+            metrics: Metrics::new(0.0),
             store: store.clone(),
             clock: clock.clone(),
             redactor: redactor.clone(),

@@ -1,4 +1,5 @@
 //! What several topics of the integration tests share.
 
+pub mod exposition;
 pub mod house;
 pub mod rc;
