@@ -256,6 +256,7 @@ async fn what_nobody_decides_escalates_once_and_not_before() {
     );
     t.react("carol", &card, ":+1:").await;
     t.expect("ops", &["@carol", "operator"]).await;
+    t.unreact("carol", &card, ":+1:").await;
     clock.advance(Duration::from_secs(599));
     t.silence("ops").await;
     // While Houston is away; it is made up for.
