@@ -63,8 +63,8 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Every state of a run that is not done, and how many are in it.
 pub fn open(runs: &[RunState]) -> Vec<(&'static str, usize)> {
-    const STATES: [&str; 9] =
-        ["deciding", "ready", "queued", "running", "waiting", "paused", "unknown", "undoing", "stuck"];
+    const STATES: [&str; 10] =
+        ["deciding", "ready", "queued", "frozen", "running", "waiting", "paused", "unknown", "undoing", "stuck"];
     STATES.map(|state| (state, runs.iter().filter(|run| state_word(&run.phase) == state).count())).to_vec()
 }
 
@@ -73,6 +73,7 @@ fn state_word(phase: &Phase) -> &'static str {
         Phase::Deciding { .. } => "deciding",
         Phase::Ready => "ready",
         Phase::Queued { .. } => "queued",
+        Phase::Frozen { .. } => "frozen",
         Phase::Running => "running",
         Phase::Waiting { .. } => "waiting",
         Phase::Paused { .. } => "paused",
