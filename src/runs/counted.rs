@@ -63,8 +63,10 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Every state of a run that is not done, and how many are in it.
 pub fn open(runs: &[RunState]) -> Vec<(&'static str, usize)> {
-    const STATES: [&str; 10] =
-        ["deciding", "ready", "queued", "frozen", "running", "waiting", "paused", "unknown", "undoing", "stuck"];
+    const STATES: [&str; 10] = [
+        "deciding", "ready", "queued", "frozen", "running", "waiting", "paused", "unknown", "undoing",
+        "stuck",
+    ];
     STATES.map(|state| (state, runs.iter().filter(|run| state_word(&run.phase) == state).count())).to_vec()
 }
 
