@@ -7,6 +7,7 @@
 //! Must not: be obeyed by anything but a message that the gateway hands out, once.
 
 mod answers;
+mod begun;
 mod dialogues;
 mod votes;
 
@@ -73,6 +74,8 @@ pub struct Shared {
     pub people: People,
     rate: Mutex<RateLimit>,
     pub(super) reloads: Reloads,
+    /// Acts of earlier processes that nobody was told the outcome of.
+    left: Mutex<Vec<begun::Begun>>,
     tasks: TaskTracker,
 }
 
@@ -130,11 +133,13 @@ impl Dispatcher {
             config.names_revision(),
         )?;
         let rate = Mutex::new(RateLimit::new(config.limits.commands_per_minute));
+        let left = Mutex::new(begun::left(&parts.store)?);
         Ok(Self(Arc::new(Shared {
             parts,
             people,
             rate,
             reloads: Reloads::default(),
+            left,
             tasks: TaskTracker::new(),
         })))
     }
@@ -223,7 +228,11 @@ impl Dispatcher {
                     dispatcher.tell_leads().await;
                 });
             }
-            Event::CaughtUp => tracing::info!("caught up"),
+            Event::CaughtUp => {
+                tracing::info!("caught up");
+                let dispatcher = self.clone();
+                self.tasks.spawn(async move { dispatcher.tell_of_the_begun().await });
+            }
             Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
@@ -360,6 +369,7 @@ impl Dispatcher {
         let spec = &config.commands[spec];
         let note = bound.note.clone();
         let mut outcome = "answered";
+        let mut acts = false;
         let reply = match self.authorize(&config, &cause, spec, &bound).await {
             Err(denied) => {
                 outcome = "refused";
@@ -367,11 +377,12 @@ impl Dispatcher {
             }
             Ok(authorized) => match &spec.action {
                 SpecAction::Builtin(name) => {
-                    if builtin::acts(name) {
-                        // Before the act, whose own sync makes both durable: after a crash it is not done twice.
-                        self.dealt_with(&cause.id);
+                    acts = builtin::acts(name) && !bound.dry_run;
+                    // Before the act: after a crash it is not done twice, and not left without a word.
+                    match if acts { self.begin(&cause, &bound).await } else { Ok(()) } {
+                        Ok(()) => builtin::run(self, &config, name, &cause, &bound, &authorized).await,
+                        Err(not_begun) => Some(not_begun),
                     }
-                    builtin::run(self, &config, name, &cause, &bound, &authorized).await
                 }
                 SpecAction::Playbook(playbook) => {
                     super::operate::run(self, &config, playbook, spec, &cause, &bound, &authorized).await
@@ -383,6 +394,9 @@ impl Dispatcher {
                 text = format!("{text}\n_{note}_");
             }
             self.say(&cause, cause.thread.clone(), text).await;
+        }
+        if acts {
+            self.answered(&cause.id);
         }
         self.dealt_with(&cause.id);
         self.parts.metrics.command(&spec.name, outcome, since.elapsed());

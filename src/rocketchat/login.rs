@@ -128,7 +128,7 @@ impl Authenticator {
         match error {
             RestError::Unauthorized { reason, .. } => LoginError::Rejected(match &self.credentials {
                 Credentials::Token { user_id, .. } => format!(
-                    "Rocket.Chat does not accept the token of user id `{user_id}`: {}; create a personal access token for the bot's account and configure it",
+                    "Rocket.Chat does not accept the token of user id `{user_id}`: {}; create a personal access token for the bot's account, configure it and start Houston again",
                     reason.trim_end_matches('.')
                 ),
                 Credentials::Password { username, .. } => {

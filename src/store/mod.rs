@@ -56,10 +56,12 @@ pub enum Tree {
     Followed = 13,
     /// environment → until when nothing begins in it, and who says so
     Freezes = 14,
+    /// message id → an act that has no answer yet
+    Begun = 15,
 }
 
 impl Tree {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -75,6 +77,7 @@ impl Tree {
         Self::Owed,
         Self::Followed,
         Self::Freezes,
+        Self::Begun,
     ];
 
     fn key(self, key: &[u8]) -> Vec<u8> {

@@ -162,3 +162,24 @@ async fn no_run_begins_on_a_disk_that_is_nearly_full() {
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_kill_between_an_act_and_its_answer_leaves_nobody_without_one() {
+    let mut t = House::talk().await;
+    t.control("rate_limit", json!({"method": "chat.sendMessage", "count": 1000})).await;
+    t.say("alice", "ops", "!lock prod database maintenance").await;
+    // Done, and the answer is on its way.
+    let locked = || t.audited().iter().any(|entry| entry.event.action == "locked").then_some(());
+    t.wait("the lock in the audit log", locked).await;
+    t.kill().await;
+    t.control("clear", json!({})).await;
+    t.start_again().await;
+    t.expect("ops", &["I was stopped while I did `lock prod database maintenance`", "`!locks` tells"]).await;
+    t.say("alice", "ops", "!locks").await;
+    t.expect("ops", &["`prod` is locked by alice", "database maintenance"]).await;
+    // Once.
+    t.restart().await;
+    t.say("alice", "ops", "!unlock prod").await;
+    t.expect("ops", &["`prod` is free"]).await;
+    t.end().await;
+}

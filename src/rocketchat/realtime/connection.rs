@@ -278,7 +278,7 @@ impl Supervisor {
                     return lost(reason);
                 }
                 return Flow::Break(End::Rejected(format!(
-                    "{reason}; create a personal access token for the bot's account and configure it"
+                    "{reason}; create a personal access token for the bot's account, configure it and start Houston again"
                 )));
             }
             SessionEvent::SubReady { id } => {
