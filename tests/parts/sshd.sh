@@ -33,11 +33,10 @@ start)
     port=$((20000 + RANDOM % 12000))
     rm -f "$base/pid"
     # MaxStartups: every test connects, and all at once.
-    # SHLVL: a bash that sshd starts would read the .bashrc of whoever runs the tests.
     "$sshd" -f /dev/null -h "$base/host" -E "$base/log" -o "ListenAddress=127.0.0.1:$port" \
       -o "PidFile=$base/pid" -o "AuthorizedKeysFile=$base/authorized_keys" -o PasswordAuthentication=no \
       -o KbdInteractiveAuthentication=no -o PermitRootLogin=prohibit-password -o UsePAM=no \
-      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 -o "SetEnv=XDG_STATE_HOME=$base/state SHLVL=2" || continue
+      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 -o "SetEnv=XDG_STATE_HOME=$base/state" || continue
     for _ in $(seq 50); do running && break; sleep .1; done
     if running; then
       echo "$port" >"$base/port"
