@@ -52,7 +52,7 @@ pub(super) struct Job<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// Why following it was over, for now.
+/// How a connection's part in following it ended.
 enum Heard {
     Ended(i32),
     /// It is not there any more, and left no exit status.
