@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -56,6 +56,8 @@ pub struct Sandbox {
     pub url: String,
     pub http: reqwest::Client,
     _process: Process,
+    /// It may have more to say, and ends when nobody can hear it.
+    _out: BufReader<ChildStdout>,
 }
 
 impl Sandbox {
@@ -66,11 +68,11 @@ impl Sandbox {
         command.args(["sandbox", "--port", "0", "--seed"]).arg(&seed).stdout(Stdio::piped());
         let mut process = Process::start(&mut command);
         let mut line = String::new();
-        let out = process.0.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut line).expect("it says where it listens");
+        let mut out = BufReader::new(process.0.stdout.take().expect("it is piped"));
+        out.read_line(&mut line).expect("it says where it listens");
         let url = line.trim().trim_start_matches("sandbox: ").to_owned();
         let http = reqwest::Client::builder().tcp_nodelay(true).build().expect("an HTTP client");
-        let sandbox = Self { url, http, _process: process };
+        let sandbox = Self { url, http, _process: process, _out: out };
         let many = json!({"permission": "send-many-messages", "roles": ["user", "bot"]});
         sandbox.control("grant", &many).await;
         sandbox
