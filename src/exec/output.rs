@@ -27,6 +27,9 @@ const HELD_BACK: usize = 4 * 1024;
 /// until that is not waited for any more.
 const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(2);
 
+/// How long what it left behind is listened to when it is not silent.
+const LONGEST_AFTER_EXIT: Duration = Duration::from_secs(10);
+
 /// Where both streams of a running command go: line by line to the caller, and into the tail.
 pub(super) struct Sink<'a> {
     on_line: &'a (dyn Fn(Stream, &str) + Send + Sync),
@@ -67,15 +70,23 @@ impl<'a> Sink<'a> {
     }
 
     /// Waits for the streams to end after the command did, as long as they are not silent.
-    pub(super) async fn drain<F: Future>(&self, mut streams: Pin<&mut F>) {
-        loop {
-            let before = self.bytes.load(Ordering::Relaxed);
-            if tokio::time::timeout(SILENCE_AFTER_EXIT, streams.as_mut()).await.is_ok()
-                || self.bytes.load(Ordering::Relaxed) == before
-            {
-                return;
+    pub(super) async fn drain<F: Future>(&self, streams: Pin<&mut F>) {
+        let silence = std::pin::pin!(self.silence());
+        futures_util::future::select(streams, silence).await;
+    }
+
+    /// Returns when nothing more has come for a while, or when what comes does not come to an end.
+    pub(super) async fn silence(&self) {
+        let listen = async {
+            loop {
+                let before = self.bytes.load(Ordering::Relaxed);
+                tokio::time::sleep(SILENCE_AFTER_EXIT).await;
+                if self.bytes.load(Ordering::Relaxed) == before {
+                    return;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(LONGEST_AFTER_EXIT, listen).await;
     }
 
     pub(super) fn into_tail(self) -> String {

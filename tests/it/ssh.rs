@@ -328,6 +328,40 @@ async fn more_commands_than_channels_wait_for_their_turn() {
     }
 }
 
+/// sshd often tells that a command has ended before it has sent what the command wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_comes_after_the_end_is_not_lost() {
+    let Some(part) = part() else { return };
+    let ssh = part.ssh();
+    let size = 300_000;
+    let commands: Vec<_> = (0..64).map(|_| sh(&format!("head -c {size} /dev/zero | tr '\\0' x"))).collect();
+    let bytes = std::sync::atomic::AtomicUsize::new(0);
+    for commands in commands.chunks(8) {
+        let count = |_: Stream, line: &str| {
+            bytes.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
+        };
+        let cancel = CancellationToken::new();
+        for result in
+            futures_util::future::join_all(commands.iter().map(|c| ssh.run(c, &count, &cancel))).await
+        {
+            assert_eq!(result.expect("runs").code, Some(0));
+        }
+    }
+    assert_eq!(bytes.into_inner(), size * commands.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_leaves_something_behind_has_ended() {
+    let Some(part) = part() else { return };
+    for chatter in ["sleep 47", "while :; do echo again; sleep 0.5; done"] {
+        let started = Instant::now();
+        let left = run(&part.ssh(), &sh(&format!("({chatter}) & echo $!"))).await.expect("runs").tail;
+        assert!(started.elapsed() < Duration::from_secs(40), "{chatter}: {:?}", started.elapsed());
+        let left = left.lines().find_map(|line| line.parse().ok()).expect("a process id");
+        kill(Pid::from_raw(left), Signal::SIGKILL).expect("it goes on");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_host_is_gone_through_with_the_same_strictness() {
     let Some(mut part) = part() else { return };

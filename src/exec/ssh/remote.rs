@@ -18,6 +18,12 @@ use crate::secret::Redactor;
 /// For a small command of ours to answer over a connection that works.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a command's output is open until the host is asked whether the command still runs.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// At most, between such looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 pub(super) struct Job<'a> {
     pub(super) session: &'a Session,
     pub(super) what: String,
@@ -77,11 +83,20 @@ impl Job<'_> {
                 sink.pump(stderr, &mut err_lines, &to_err),
             ));
             let mut streams = streams.fuse();
+            // Whoever hears of the end closes the session, and with it the output, of which sshd may have
+            // much to send yet: it tells the end as soon as the process is gone. So the end is not asked
+            // for before the output has ended, or the host has said that the process is gone.
             let mut waited = std::pin::pin!(child.wait());
+            let mut over = false;
+            let mut settled = std::pin::pin!(async {
+                self.gone(&group).await;
+                sink.silence().await;
+            });
             let mut ended = loop {
                 tokio::select! {
-                    result = &mut waited => break Ended::Waited(result),
-                    _ = &mut streams => {}
+                    result = &mut waited, if over => break Ended::Waited(result),
+                    _ = &mut streams, if !streams.is_terminated() => over = true,
+                    () = &mut settled, if !over => over = true,
                     () = cancel.cancelled() => break Ended::Cancelled,
                     () = sleep_until(deadline) => break Ended::TimedOut,
                 }
@@ -93,32 +108,21 @@ impl Job<'_> {
                     loop {
                         tokio::select! {
                             stopped = &mut stop => break stopped,
-                            _ = &mut streams => {}
+                            _ = &mut streams, if !streams.is_terminated() => {}
                         }
                     }
                 };
                 if let Err(reason) = stopped {
-                    return Err(ExecError::Lost { what: self.what, reason });
+                    return Err(ExecError::Lost { what: self.what.clone(), reason });
+                }
+                if !streams.is_terminated() {
+                    sink.drain(std::pin::Pin::new(&mut streams)).await;
                 }
                 // The group is gone; its exit is on the way.
                 let _ = tokio::time::timeout(PROBE_TIMEOUT, &mut waited).await;
             } else if let Ended::Waited(Err(openssh::Error::Remote(_))) = ended {
                 // The crate takes exit code 127 for an error of its own.
                 ended = Ended::Waited(Ok(std::os::unix::process::ExitStatusExt::from_raw(127 << 8)));
-            }
-            if !streams.is_terminated() {
-                sink.drain(std::pin::Pin::new(&mut streams)).await;
-            }
-            // sshd may report the end before it has read the last of the output, and on a host that
-            // stalls no silence is long enough. What answers a later command has sent it by then.
-            if !streams.is_terminated() {
-                let mut alive = std::pin::pin!(self.is_alive());
-                loop {
-                    tokio::select! {
-                        _ = &mut alive => break,
-                        _ = &mut streams => {}
-                    }
-                }
             }
             if !streams.is_terminated() {
                 sink.drain(std::pin::Pin::new(&mut streams)).await;
@@ -202,6 +206,27 @@ impl Job<'_> {
                 Err(format!("it was to be stopped, but that failed: {}", super::error::with_causes(&error)))
             }
             Err(_) => Err("it was to be stopped, but the host did not answer".into()),
+        }
+    }
+
+    /// Returns when the host says that the command's own process is gone. What it has left behind may still
+    /// hold its output open.
+    async fn gone(&self, group: &OnceLock<u32>) {
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let Some(id) = group.get() else { continue };
+            // A signal cannot be sent to another user's process, which `sudo` is.
+            let mut look = self.session.shell(format!(
+                "kill -0 {id} 2>/dev/null || \
+                 if [ -d /proc/self ]; then [ -d /proc/{id} ]; else ps -p {id} >/dev/null 2>&1; fi"
+            ));
+            look.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, look.status()).await;
+            if matches!(answer, Ok(Ok(status)) if status.code() == Some(1)) {
+                return;
+            }
         }
     }
 
