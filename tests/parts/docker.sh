@@ -52,8 +52,10 @@ stop)
   # The id may belong to somebody else by now.
   [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || exit 0
   kill "$pid"
-  for _ in $(seq 100); do [ -d "/proc/$pid" ] || exit 0; sleep .2; done
-  kill -KILL "$pid"
+  for _ in $(seq 100); do [ -d "/proc/$pid" ] || break; sleep .2; done
+  if [ -d "/proc/$pid" ]; then kill -KILL "$pid"; fi
+  # What it leaves mounted (the name of a network namespace) could not be removed with the folder.
+  awk -v base="$base/" 'index($2, base) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount -l
   ;;
 *)
   sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//' >&2
