@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::away;
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
@@ -342,6 +343,9 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         Phase::Stuck => head(":sos:", "is stuck"),
         Phase::Done { outcome } => return finished(run, *outcome),
     };
+    if let Some(line) = away::line(run) {
+        let _ = write!(out, "\n{line}");
+    }
     out.push('\n');
     out.push_str(&step_lines(run, live, now));
     if matches!(run.phase, Phase::Running | Phase::Waiting { .. }) && run.cancel.is_none() {
@@ -433,8 +437,9 @@ fn finished(run: &RunState, outcome: Outcome) -> String {
     let took = run.started_at.map(|from| since(from, end));
     let mut out = match outcome {
         Outcome::Succeeded => {
+            let away = away::line(run).map(|line| line + "\n").unwrap_or_default();
             return format!(
-                ":white_check_mark: *{id}* {command} {} in {}\n{}",
+                ":white_check_mark: *{id}* {command} {} in {}\n{away}{}",
                 done_word(run),
                 took.unwrap_or_default(),
                 step_lines(run, &LiveStatus::default(), end)
@@ -464,6 +469,9 @@ fn finished(run: &RunState, outcome: Outcome) -> String {
         Outcome::Denied | Outcome::Expired => format!("*{id}* {command} {}", outcome.word()),
     };
     out.push('\n');
+    if let Some(line) = away::line(run) {
+        let _ = writeln!(out, "{line}");
+    }
     out.push_str(&step_lines(run, &LiveStatus::default(), end));
     if let Some((step, error)) = failure(run) {
         out.push_str(&explain(error));

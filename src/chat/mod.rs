@@ -2,6 +2,7 @@
 //!
 //! Must not: reach the outside but through `gateway` and `runs`.
 
+mod away;
 pub mod bind;
 pub mod builtin;
 pub mod cards;

@@ -106,6 +106,15 @@ pub enum Event {
     },
     /// From here the run holds its locks.
     Started,
+    /// Houston was away while the run moved, and is back: from here another process moves it.
+    TakenUp {
+        away_since: Timestamp,
+    },
+    /// What is known of a step whose end the process before did not see.
+    Found {
+        step: usize,
+        found: Found,
+    },
     StepStarted {
         step: usize,
         /// From 1.
@@ -190,6 +199,20 @@ pub enum Event {
         by: Actor,
         findings: String,
     },
+}
+
+/// What became of a step that an earlier process began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "snake_case")]
+pub enum Found {
+    /// It was done meanwhile.
+    Happened,
+    /// Nothing of it had begun outside: it is begun.
+    NotBegun,
+    /// What it started is there: it is waited for. The text is a sentence of the kind's.
+    UnderWay { what: String },
+    /// Nobody had to look: the step only reads, or ends in the same state, so it is done again.
+    Harmless { only_reads: bool },
 }
 
 /// What a person says about a step whose outcome is unknown.

@@ -2,6 +2,7 @@
 //!
 //! Must not: know Rocket.Chat or how things are said in chat.
 
+mod alive;
 pub mod counted;
 pub mod engine;
 pub mod event;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
+use super::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution};
 use crate::approvals::{self, Tally, Vote};
 use crate::change::Change;
 use crate::conversation::Actor;
@@ -168,6 +168,19 @@ pub enum Decision {
     Voided { differences: Vec<Change>, at: Timestamp },
 }
 
+/// When nobody moved the run, the last time, because Houston was away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Away {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// How often that has happened to this run.
+    pub times: u32,
+    /// At which step it was: to be done, or to be undone.
+    pub step: Option<usize>,
+    /// What became of that step; `None` while it is looked at, or when it had not begun.
+    pub found: Option<Found>,
+}
+
 /// What somebody found who looked at a break-glass run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Review {
@@ -205,6 +218,7 @@ pub struct RunState {
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
     pub cancel: Option<Actor>,
+    pub away: Option<Away>,
     pub abandoned: Option<(Actor, String)>,
     pub review: Option<Review>,
     /// When the room was last reminded of the open review.
@@ -214,6 +228,8 @@ pub struct RunState {
     pub ready_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+    /// When the last event happened.
+    pub last_at: Timestamp,
     /// Of the next event.
     pub next_seq: u32,
 }
@@ -290,6 +306,7 @@ impl RunState {
             steps: vec![blank; plan.steps.len()],
             plan: Arc::new((**plan).clone()),
             cancel: None,
+            away: None,
             abandoned: None,
             review: None,
             review_reminded: None,
@@ -297,6 +314,7 @@ impl RunState {
             ready_at: record.at,
             started_at: None,
             ended_at: None,
+            last_at: record.at,
             next_seq: 1,
         })
     }
@@ -364,6 +382,23 @@ impl RunState {
     /// Whether it waits for its locks.
     pub fn wants_locks(&self) -> bool {
         matches!(self.phase, Phase::Ready | Phase::Queued { .. } | Phase::Frozen { .. })
+    }
+
+    /// Whether it goes on by itself, and so stands still only while Houston is away.
+    pub fn moves(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Undoing | Phase::Waiting { pause: Pause::For(_), .. })
+    }
+
+    /// The step that is done next, or undone next; `None` when there is none left.
+    pub fn at_step(&self) -> Option<usize> {
+        let succeeded = |slot: &StepRecord| matches!(slot.state, StepState::Succeeded { .. });
+        if !matches!(self.phase, Phase::Undoing) {
+            return self.steps.iter().position(|slot| !succeeded(slot));
+        }
+        let being_undone = |slot: &StepRecord| {
+            matches!(slot.state, StepState::Undoing { .. } | StepState::UndoFailed { .. })
+        };
+        self.steps.iter().rposition(being_undone).or_else(|| self.steps.iter().rposition(succeeded))
     }
 
     /// Outputs of the steps that succeeded, by step id.
@@ -537,6 +572,27 @@ impl RunState {
                 }
                 self.started_at = Some(at);
                 self.phase = Phase::Running;
+            }
+            Event::TakenUp { away_since } => {
+                if !self.moves() {
+                    return Err(refuse("it does not move by itself"));
+                }
+                self.away = Some(Away {
+                    since: *away_since,
+                    until: at,
+                    times: self.away.as_ref().map_or(1, |away| away.times + 1),
+                    step: self.at_step(),
+                    found: None,
+                });
+            }
+            Event::Found { step, found } => {
+                let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
+                if !matches!(slot.state, StepState::Running { .. }) {
+                    return Err(refuse("the step was not begun"));
+                }
+                if let Some(away) = &mut self.away {
+                    away.found = Some(found.clone());
+                }
             }
             Event::StepStarted { step, attempt, .. } => {
                 let running = matches!(self.phase, Phase::Running) && self.is_turn_of(*step);
@@ -745,6 +801,7 @@ impl RunState {
                 self.review = Some(Review { by: by.clone(), findings: findings.clone(), at });
             }
         }
+        self.last_at = at;
         self.next_seq += 1;
         Ok(())
     }

@@ -31,6 +31,7 @@ mod output;
 mod page;
 mod policies;
 mod rate_limits;
+mod recovery;
 mod reload;
 mod replay;
 mod rocketchat;

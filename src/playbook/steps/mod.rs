@@ -163,8 +163,9 @@ pub enum Probed {
     Happened(Json),
     /// It did not; run it.
     DidNotHappen,
-    /// It is under way: run it, which will attach to it.
-    UnderWay,
+    /// It is under way: run it, which will attach to it. What is so, for people, in a few words without an end:
+    /// `the update of `web` that I started is still running on the cluster`.
+    UnderWay(String),
     /// Nobody can tell: ask a person, with this text.
     Unknown(String),
 }

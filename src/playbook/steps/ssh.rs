@@ -147,13 +147,21 @@ impl StepKind for Ssh {
         given: &'a Json,
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async move {
-            match host(context, given)?.standing(&job_name(context)).await {
+            let host = host(context, given)?;
+            match host.standing(&job_name(context)).await {
                 Ok(Standing::Absent) if context.earlier.followed > 0 => Ok(Probed::Unknown(
                     "it has begun, since it wrote something, and its host knows nothing of it any more"
                         .to_owned(),
                 )),
                 Ok(Standing::Absent) => Ok(Probed::DidNotHappen),
-                Ok(Standing::Running | Standing::Ended) => Ok(Probed::UnderWay),
+                Ok(Standing::Running) => {
+                    let on = code(&host.name());
+                    Ok(Probed::UnderWay(format!("the command that I started still runs on {on}")))
+                }
+                Ok(Standing::Ended) => {
+                    let on = code(&host.name());
+                    Ok(Probed::UnderWay(format!("the command that I started has ended on {on} meanwhile")))
+                }
                 Err(error) => Err(StepError::new(defuse(&error.to_string()).into_owned()).transient()),
             }
         })

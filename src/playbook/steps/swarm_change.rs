@@ -493,6 +493,29 @@ impl Target<'_> {
         self.put_back(&before, None).await
     }
 
+    /// What became of the change that an earlier process made, for people.
+    fn under_way(&self, state: Option<&UpdateState>) -> Probed {
+        let what = format!("the update of {} that I started", self.code());
+        Probed::UnderWay(match state {
+            Some(UpdateState::Updating | UpdateState::Other(_)) => {
+                format!("{what} is still running on the cluster")
+            }
+            Some(UpdateState::Completed) => {
+                format!("{what} has ended on the cluster, and not all of its tasks run yet")
+            }
+            Some(UpdateState::Paused) => format!("{what} was stopped half-way by the cluster"),
+            Some(UpdateState::RollbackStarted) => format!("the cluster is rolling {what} back"),
+            Some(UpdateState::RollbackPaused) => {
+                format!("the cluster began to roll {what} back, and stopped half-way")
+            }
+            Some(UpdateState::RollbackCompleted) => format!("the cluster has rolled {what} back meanwhile"),
+            // Swarm keeps no status of a creation, nor of a change of the number of tasks.
+            None => {
+                format!("the change of {} that I made is there, its tasks are still coming up", self.code())
+            }
+        })
+    }
+
     /// After a crash: whether the change happened. The service's own label is not enough, since an automatic
     /// rollback brings the old labels back (and forgets the previous spec); the tasks then still tell.
     pub(super) async fn probe(&self) -> Result<Probed, StepError> {
@@ -507,7 +530,7 @@ impl Target<'_> {
         let state = service.update.as_ref().map(|u| &u.state);
         if service.label(spec::LABEL_RUN) == Some(self.token()) {
             if !matches!(state, Some(UpdateState::Completed)) {
-                return Ok(Probed::UnderWay);
+                return Ok(self.under_way(state));
             }
             let known = HashSet::new();
             let cancel = CancellationToken::new();
@@ -519,13 +542,13 @@ impl Target<'_> {
                     let done = self.done(&service, &outcome, before, true, Duration::ZERO);
                     Probed::Happened(serde_json::to_value(done).expect("plain data"))
                 }
-                _ => Probed::UnderWay,
+                _ => self.under_way(state),
             });
         }
         let tasks = self.swarm.tasks(self.swarm_name).await?;
         let left_tasks = tasks.iter().any(|t| spec::task_token(&t.spec) == Some(self.token()));
         if left_tasks && state.is_some_and(UpdateState::is_rollback) {
-            return Ok(Probed::UnderWay);
+            return Ok(self.under_way(state));
         }
         match self.planned() {
             None => Ok(Probed::DidNotHappen),

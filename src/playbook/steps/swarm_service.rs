@@ -341,7 +341,7 @@ impl StepKind for SwarmService {
         Box::pin(async move {
             let subject = Subject::of(context, given)?;
             let probed = subject.target(context).probe().await?;
-            if probed == Probed::UnderWay {
+            if matches!(probed, Probed::UnderWay(_)) {
                 self.found_under_way(&context.token);
             }
             Ok(probed)

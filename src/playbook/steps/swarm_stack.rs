@@ -192,7 +192,7 @@ impl StepKind for SwarmStack {
             for declared in &subject.services {
                 let desired = |current: Option<&Service>| Ok(subject.desired(declared, current, &networks));
                 let target = subject.target(context, declared);
-                let attach = attach && target.probe().await? == Probed::UnderWay;
+                let attach = attach && matches!(target.probe().await?, Probed::UnderWay(_));
                 match target.carry_out(&desired, attach).await {
                     Ok(one) => done.push(one),
                     Err(error) if done.iter().any(|d: &Done| d.changed) => return Err(error.with_effects()),
@@ -210,12 +210,16 @@ impl StepKind for SwarmStack {
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async move {
             let subject = Subject::of(context, given)?;
-            let mut begun = false;
+            let (mut begun, mut under_way) = (false, Vec::new());
             for declared in &subject.services {
                 match subject.target(context, declared).probe().await? {
                     Probed::DidNotHappen => {}
                     Probed::Unknown(why) => return Ok(Probed::Unknown(why)),
-                    Probed::Happened(_) | Probed::UnderWay => begun = true,
+                    Probed::Happened(_) => begun = true,
+                    Probed::UnderWay(what) => {
+                        begun = true;
+                        under_way.push(what);
+                    }
                 }
             }
             if !begun {
@@ -223,7 +227,10 @@ impl StepKind for SwarmStack {
             }
             // Services that have their step's spec are not changed again, so running it all is attaching.
             self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(context.token.clone());
-            Ok(Probed::UnderWay)
+            Ok(Probed::UnderWay(match under_way.as_slice() {
+                [] => "the services that I had begun are done, the rest follows".to_owned(),
+                some => text::plain_and_list(some),
+            }))
         })
     }
 

@@ -21,7 +21,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::event::{Origin, Recorded};
+use super::alive;
+use super::event::{Event, Origin, Recorded};
 use super::freezes::Frozen;
 use super::journal::{Header, Journal, JournalError, headers, read_log};
 use super::locks::{Held, ManualLock};
@@ -246,7 +247,8 @@ impl Engine {
     /// Resumes what was interrupted and wakes what waits, until [`Engine::shutdown`]. Returns what was
     /// found at the start.
     pub async fn start(&self) -> Vec<RunId> {
-        let journal = self.0.journal.lock().await;
+        let mut journal = self.0.journal.lock().await;
+        self.take_up(&mut journal);
         let mut found = Vec::new();
         for run in journal.open_runs().chain(journal.open_reviews()) {
             if let Next::Sleep(at) = next(run, Timestamp::MIN) {
@@ -274,7 +276,45 @@ impl Engine {
         }
         let engine = self.clone();
         self.0.tasks.spawn(async move { engine.wake_loop().await });
+        let engine = self.clone();
+        self.0.tasks.spawn(async move { engine.stay_alive().await });
         found
+    }
+
+    /// Notes of every run that moved when the process before ended that it is moved again, and since when it was
+    /// not.
+    fn take_up(&self, journal: &mut Journal) {
+        let store = &self.0.parts.store;
+        let alive = alive::last(store).unwrap_or_else(|error| {
+            tracing::warn!(%error, "how long Houston was away is only known from the journal");
+            None
+        });
+        let moving: Vec<(RunId, Timestamp)> =
+            journal.open_runs().filter(|run| run.moves()).map(|run| (run.id, run.last_at)).collect();
+        let now = self.now();
+        for (run, last_at) in moving {
+            // A clock that was set back meanwhile makes no absence of a negative length.
+            let away_since = alive.map_or(last_at, |alive| alive.max(last_at)).min(now);
+            let event = Event::TakenUp { away_since };
+            if let Err(error) = journal.append(run, vec![event], Vec::new(), Batch::new(), now) {
+                tracing::error!(run.id = %run, "that {run} is taken up cannot be written: {error}");
+            }
+        }
+    }
+
+    /// Renews the mark from which the next process knows how long nobody moved the runs.
+    async fn stay_alive(&self) {
+        loop {
+            if self.0.journal.lock().await.open_runs().any(RunState::moves)
+                && let Err(error) = alive::mark(&self.0.parts.store, self.now())
+            {
+                tracing::warn!(%error, "that Houston is alive cannot be noted");
+            }
+            tokio::select! {
+                () = self.0.parts.clock.sleep(alive::EVERY) => {}
+                () = self.0.shutdown.cancelled() => return,
+            }
+        }
     }
 
     /// Starts no further step, waits for the ones under way to reach a boundary for at most `grace`.
@@ -283,6 +323,9 @@ impl Engine {
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("steps are still under way; the next start takes them up again");
+        }
+        if let Err(error) = alive::mark(&self.0.parts.store, self.now()) {
+            tracing::warn!(%error, "that Houston was alive until now cannot be noted");
         }
     }
 

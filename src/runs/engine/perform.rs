@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{CANCEL_GRACE, Engine, GRACE, Work};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview};
-use crate::playbook::steps::{Earlier, Pause, Probed, Progress, StepContext, StepError, StepKind};
-use crate::runs::event::{Event, Outcome};
+use crate::playbook::steps::{Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind};
+use crate::runs::event::{Event, Found, Outcome};
 use crate::runs::followed::{self, Place};
 use crate::runs::locks::LockProof;
 use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next};
@@ -42,7 +42,19 @@ struct Begun {
 
 impl Engine {
     /// Performs a step, and those that follow it without anything in between.
-    pub(super) async fn perform(&self, state: &RunState, step: usize, attempt: u32, _locks: &LockProof) {
+    pub(super) async fn perform(&self, state: &RunState, step: usize, attempt: u32, locks: &LockProof) {
+        self.perform_after(None, state, step, attempt, locks).await;
+    }
+
+    /// As [`Self::perform`]; what became of an earlier attempt goes into the journal with the intent.
+    async fn perform_after(
+        &self,
+        found: Option<Event>,
+        state: &RunState,
+        step: usize,
+        attempt: u32,
+        _locks: &LockProof,
+    ) {
         let run = state.id;
         let planned = &state.plan.steps[step];
         let kind = match self.kind(&planned.kind) {
@@ -69,7 +81,7 @@ impl Engine {
         // run, and the intent is not taken.
         let cancel = self.begin(run, Work::Step(step));
         self.learn_what_is_usual(state);
-        let intent = vec![started(state, step, attempt)];
+        let intent = found.into_iter().chain([started(state, step, attempt)]).collect();
         let begun = self.decide(state, intent, Vec::new()).await;
         let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
@@ -178,8 +190,13 @@ impl Engine {
             Ok(kind) => kind,
             Err(error) => return unknown(error.message).await,
         };
-        match after_crash(kind.repeat(&planned.params)) {
-            AfterCrash::RunAgain => self.perform(state, step, attempt + 1, locks).await,
+        let found = |found: Found| Some(Event::Found { step, found });
+        let repeat = kind.repeat(&planned.params);
+        match after_crash(repeat) {
+            AfterCrash::RunAgain => {
+                let found = found(Found::Harmless { only_reads: repeat == Repeat::Safe });
+                self.perform_after(found, state, step, attempt + 1, locks).await;
+            }
             AfterCrash::AskAPerson => {
                 unknown("Houston was stopped while it ran, and cannot look whether it happened".to_owned())
                     .await;
@@ -187,11 +204,17 @@ impl Engine {
             AfterCrash::Probe => match self.probe(state, step, &*kind).await {
                 Ok(Probed::Happened(output)) => {
                     let output = self.0.parts.redactor.redact_json(&output);
-                    let event = Event::StepSucceeded { step, output, adopted: true };
-                    self.decide(state, vec![event], Vec::new()).await;
+                    let events = found(Found::Happened).into_iter();
+                    let events =
+                        events.chain([Event::StepSucceeded { step, output, adopted: true }]).collect();
+                    self.decide(state, events, Vec::new()).await;
                 }
-                Ok(Probed::DidNotHappen | Probed::UnderWay) => {
-                    self.perform(state, step, attempt + 1, locks).await;
+                Ok(Probed::DidNotHappen) => {
+                    self.perform_after(found(Found::NotBegun), state, step, attempt + 1, locks).await;
+                }
+                Ok(Probed::UnderWay(what)) => {
+                    let found = found(Found::UnderWay { what: self.clean(&what) });
+                    self.perform_after(found, state, step, attempt + 1, locks).await;
                 }
                 Ok(Probed::Unknown(why)) => unknown(why).await,
                 // The run stays where it is, and the next turn looks again.

@@ -5,7 +5,7 @@ use houston::approvals::Choice;
 use houston::ids::{EffectToken, RunId};
 use houston::playbook::model::BreakGlass;
 use houston::playbook::steps::{Pause, StepError};
-use houston::runs::event::{EVENT_VERSION, Event, Origin, Outcome, Recorded, Resolution};
+use houston::runs::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution};
 use houston::runs::next::{Next, next};
 use houston::runs::state::{Phase, RunState, StepState};
 use jiff::Timestamp;
@@ -88,6 +88,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             10 if flag => Event::Frozen { until: Timestamp::UNIX_EPOCH, why: "so".into() },
             10 => Event::Queued { behind: vec!["R-0".into()] },
             11 => Event::Started,
+            27 if attempt == 1 => Event::TakenUp { away_since: Timestamp::UNIX_EPOCH },
+            27 if attempt == 2 => Event::Found { step, found: Found::Harmless { only_reads: flag } },
             12 | 13 => {
                 Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) }
             }

@@ -9,10 +9,10 @@ use houston::approvals::Choice;
 use houston::clock::Clock;
 use houston::playbook::model::{AfterRetries, Plan};
 use houston::playbook::steps::StepError;
-use houston::runs::event::{Outcome, Resolution};
+use houston::runs::event::{Found, Outcome, Resolution};
 use houston::runs::outbox;
 use houston::runs::state::{Phase, RunState};
-use houston::store::SyncPoint;
+use houston::store::{SyncPoint, Tree};
 use jiff::Timestamp;
 
 use super::bench::*;
@@ -164,4 +164,39 @@ async fn a_cancelled_run_that_is_killed_while_it_undoes_goes_on_undoing() {
     assert_eq!(state.outcome(), Some(Outcome::Cancelled));
     assert_eq!((next.site.count("undo b"), next.site.count("undo a")), (2, 1));
     next.nothing_left().await;
+}
+
+/// A step of many minutes writes nothing, and yet an absence is told as what it was.
+#[tokio::test]
+async fn how_long_nobody_moved_a_run_is_known_to_about_a_second() {
+    let (dir, bench) = Bench::new().await;
+    bench.site.script("run a", [Act::HangDeaf]);
+    let run = bench.create(plan(vec![step("idem", "a")])).await;
+    bench.seen("run a", 1).await;
+    let asked: Timestamp = bench.clock.now();
+    bench.clock.advance(Duration::from_secs(500));
+    let marked = || bench.store.get::<Timestamp>(Tree::Meta, b"alive").unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while marked() != Some(bench.clock.now()) {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", marked());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.clock.advance(Duration::from_millis(700));
+    let (copy, next) = bench.killed_here(dir.path()).await;
+    next.clock.advance(Duration::from_secs(12));
+    next.site.script("run a", [Act::HangDeaf]);
+    next.engine.start().await;
+    next.seen("run a", 2).await;
+    let away = next.engine.state(run).await.unwrap().away.unwrap();
+    assert_eq!((away.times, away.step), (1, Some(0)));
+    assert_eq!(away.found, Some(Found::Harmless { only_reads: false }));
+    let told = away.until.duration_since(away.since);
+    assert!((12..=13).contains(&told.as_secs()), "{told} since {asked}");
+    // A clock that was set back makes no absence of less than nothing.
+    let (_copy, last) = next.killed_here(copy.path()).await;
+    last.clock.set(asked);
+    last.engine.start().await;
+    let away = last.engine.state(run).await.unwrap().away.unwrap();
+    assert_eq!((away.times, away.since), (2, away.until));
+    assert_eq!(last.done(run).await.outcome(), Some(Outcome::Succeeded));
 }

@@ -300,9 +300,11 @@ async fn an_interrupted_step_that_may_not_be_repeated_is_a_persons_matter() {
 #[tokio::test]
 async fn an_interrupted_step_is_probed_and_what_is_found_decides() {
     let json = serde_json::json!({ "found": true });
-    for (answer, runs) in
-        [(Probed::Happened(json.clone()), 1), (Probed::DidNotHappen, 2), (Probed::UnderWay, 2)]
-    {
+    for (answer, runs) in [
+        (Probed::Happened(json.clone()), 1),
+        (Probed::DidNotHappen, 2),
+        (Probed::UnderWay("it runs".to_owned()), 2),
+    ] {
         let (_dir, _copy, bench, run) = interrupted("keyed").await;
         bench.site.probes.lock().unwrap().push_back(Ok(answer.clone()));
         bench.engine.start().await;

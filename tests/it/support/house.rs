@@ -437,6 +437,25 @@ impl House {
         }
     }
 
+    /// Until the engine's own state of the last update is this one.
+    pub async fn wait_for_update(&self, service: &str, state: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.docker("GET", &format!("/services/{service}"), None).await;
+            if now["UpdateStatus"]["State"] == state {
+                return;
+            }
+            assert!(Instant::now() < deadline, "`{service}` is never {state}: {now}\n{}", self.transcript());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Moves on with everything that is done to a service.
+    pub async fn version(&self, service: &str) -> u64 {
+        let service = self.docker("GET", &format!("/services/{service}"), None).await;
+        service["Version"]["Index"].as_u64().expect("an index")
+    }
+
     pub async fn tasks_wanted(&self, service: &str) -> u64 {
         let service = self.docker("GET", &format!("/services/{service}"), None).await;
         service["Spec"]["Mode"]["Replicated"]["Replicas"].as_u64().expect("replicas")
@@ -565,6 +584,7 @@ async fn docker(dir: &Path, services: &[(&str, u64)]) -> engine::Engine {
             .image(&image("1.7"), Behaviour::Healthy)
             .image(&image("1.8"), Behaviour::Healthy)
             .image(&image("1.8-slow"), Behaviour::Slow(2500))
+            .image(&image("1.8-slower"), Behaviour::Slow(600_000))
             .image(&image("1.9"), Behaviour::Crash)
             .image(&image("2.0"), Behaviour::Unhealthy);
     }
