@@ -101,6 +101,7 @@ impl Bench {
             footing: Box::new(move || Footing {
                 world: Arc::clone(&world),
                 basis: Arc::new(|_| Basis::default()),
+                consent: Arc::new(|_| None),
                 step_timeout: Duration::from_secs(60),
                 freezes: Arc::new(|_, _| Vec::new()),
             }),

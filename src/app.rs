@@ -142,6 +142,10 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
                 let config = Arc::clone(&config);
                 Arc::new(move |environment, at| freezes(&config, environment, at))
             },
+            consent: {
+                let config = Arc::clone(&config);
+                Arc::new(move |plan| config.approval(plan.environment.as_ref()?, &plan.command_name))
+            },
             basis: Arc::new(move |plan| config.basis(plan)),
         }
     })

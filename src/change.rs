@@ -14,3 +14,14 @@ pub struct Change {
     /// Absent: it will be removed.
     pub to: Option<String>,
 }
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "{}: {from} → {to}", self.what),
+            (None, Some(to)) => write!(f, "{}: {to}", self.what),
+            (Some(from), None) => write!(f, "{}: {from} → removed", self.what),
+            (None, None) => f.write_str(&self.what),
+        }
+    }
+}

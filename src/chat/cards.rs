@@ -12,11 +12,11 @@ use super::away;
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
-use crate::playbook::model::{Plan, PlannedStep, PlannedUndo};
+use crate::playbook::model::{OnFailure, Plan, PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
 use crate::runs::event::Outcome;
-use crate::runs::state::{Decision, Phase, RunState, StepRecord, StepState};
+use crate::runs::state::{ChangedFooting, Decision, Phase, RunState, StepRecord, StepState};
 use crate::text::{self, code, defuse};
 
 /// Steps beyond this are counted, not listed, on a card.
@@ -279,10 +279,17 @@ fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
         ":warning: *void* at {}: things are not as they were when this was planned, so it was not started\n",
         clock_time(at)
     );
-    for difference in differences.iter().take(MOST_STEPS) {
-        let _ = writeln!(out, "• {}", change(difference));
-    }
+    out.push_str(&self::differences(differences));
     let _ = write!(out, "Nothing was changed. Look again with {}.", code(&format!("!{}", run.plan.command)));
+    out
+}
+
+/// A line each.
+fn differences(of: &[Change]) -> String {
+    let mut out: String = of.iter().take(MOST_STEPS).map(|one| format!("• {}\n", change(one))).collect();
+    if of.len() > MOST_STEPS {
+        let _ = writeln!(out, "… and {} more", text::count(of.len() - MOST_STEPS, "difference"));
+    }
     out
 }
 
@@ -301,6 +308,10 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
 fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, code(&run.plan.command));
     let started = run.started_at.unwrap_or(run.created_at);
+    if let Some(changed) = &run.footing_changed {
+        let head = head(":warning:", "needs a person: what it goes by has changed");
+        return format!("{head}\n{}{}", differences(&changed.differences), step_lines(run, live, now));
+    }
     let mut out = match &run.phase {
         Phase::Deciding { .. } => return head(":clipboard:", "waits for approval"),
         Phase::Ready => head(":hourglass_flowing_sand:", "is about to start"),
@@ -526,7 +537,7 @@ pub fn result(run: &RunState) -> String {
             None => "failed".to_owned(),
         },
         Some(outcome) => outcome.word().to_owned(),
-        None => run.phase.word().to_owned(),
+        None => run.word().to_owned(),
     };
     // The one mention that is meant.
     format!("@{} {} {what}", run.by.username, code(&run.plan.command))
@@ -535,6 +546,9 @@ pub fn result(run: &RunState) -> String {
 /// Something only a person can say.
 pub fn question(run: &RunState) -> String {
     let id = run.id;
+    if let Some(changed) = &run.footing_changed {
+        return on_another_footing(run, changed);
+    }
     match &run.phase {
         Phase::Unknown { step, why } => format!(
             ":grey_question: *{id}* step {} ({}): {}.\nLook, then say one of\n`!resolve {id} happened`\n`!resolve {id} did-not-happen` (it is done again)\n`!resolve {id} undo`\n`!abandon {id} why`",
@@ -562,6 +576,40 @@ pub fn question(run: &RunState) -> String {
         }
         _ => format!("*{id}* {}", run.phase.word()),
     }
+}
+
+/// What may become of a run that would go on by another configuration than its own.
+fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
+    let id = run.id;
+    let undoes = run.plan.on_failure == OnFailure::Undo;
+    let goes_on = match run.phase {
+        Phase::Undoing | Phase::Stuck => "goes on undoing",
+        _ if run.cancel.is_some() && undoes => "undoes what was done",
+        _ if run.cancel.is_some() => "ends it",
+        _ => "goes on",
+    };
+    let at = match run.at_step() {
+        Some(step) if goes_on == "goes on" => format!(" at step {} ({})", step + 1, title(run, step)),
+        _ => String::new(),
+    };
+    let takes = match &changed.consent {
+        Some(policy) => format!(" (it takes {})", approvals::describe(policy)),
+        None => String::new(),
+    };
+    let mut out = format!(
+        ":warning: *{id}* {} has stopped{at}: I was started again, and the configuration is not the one that it began with.\n{}Nothing is done or undone by itself. Look, then say one of\n`!retry {id}`: {goes_on}, by the configuration in force now{takes}\n",
+        code(&run.plan.command),
+        differences(&changed.differences),
+    );
+    if run.cancel.is_none() && goes_on == "goes on" {
+        let what = if undoes { "what was done is to be undone" } else { "what was done stays" };
+        let _ = writeln!(out, "`!cancel {id}`: ends it, {what}");
+    }
+    let _ = write!(
+        out,
+        "`!abandon {id} why`: gives it up as it is\nWhen the configuration that it began with is put back and in force again (`!reload`), it goes on by itself."
+    );
+    out
 }
 
 fn stuck(run: &RunState) -> String {

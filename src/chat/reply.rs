@@ -137,7 +137,7 @@ impl Voice {
     /// Only what shows a time that grows: whatever waits for people costs no edits meanwhile.
     async fn time_passed(&mut self) {
         for run in self.engine.open_runs().await {
-            if matches!(run.phase, Phase::Running | Phase::Undoing) {
+            if matches!(run.phase, Phase::Running | Phase::Undoing) && run.footing_changed.is_none() {
                 self.dirty.insert(run.id);
             }
         }

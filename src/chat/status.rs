@@ -112,7 +112,7 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
             run.id,
             text::code(&run.plan.command),
             defuse(&run.by.username),
-            run.phase.word()
+            run.word()
         );
     }
     for run in seen.reviews {

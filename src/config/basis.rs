@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::Config;
-use super::environment::{Environment, Service};
+use super::environment::{Environment, Host, Service};
 use crate::chat::spec::Argument;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
@@ -21,27 +21,33 @@ impl Config {
             let argument = |a: &Argument| format!("{:?}", (&a.name, &a.kind, a.required, &a.default));
             let schema: Vec<String> = command.arguments.iter().chain(&command.flags).map(argument).collect();
             let seen = format!("{:?}", (command.changes, &command.action, schema));
-            basis.insert(format!("command {}", command.name), short(&seen));
+            basis.insert(format!("{}{}", Basis::COMMAND, command.name), short(&seen));
         }
         if let Some(playbook) = self.playbooks.get(&plan.playbook) {
-            basis.insert(format!("playbook {}", playbook.name), playbook.digest.short());
+            basis.insert(format!("{}{}", Basis::PLAYBOOK, playbook.name), playbook.digest.short());
         }
         let Some(environment) = plan.environment.as_ref().and_then(|name| self.environments.get(name)) else {
             return basis;
         };
         if let Some(mut policy) = self.approval(&environment.name, &plan.command_name) {
             policy.rule.clear();
-            basis.insert(format!("approval in {}", environment.name), short(&format!("{policy:?}")));
+            let seen = short(&format!("{policy:?}"));
+            basis.insert(format!("{}{}", Basis::APPROVAL, environment.name), seen);
         }
         if plan.break_glass.is_some() {
             let may = format!("{:?}", self.may_break_glass(&environment.name));
-            basis.insert(format!("break-glass in {}", environment.name), short(&may));
+            basis.insert(format!("{}{}", Basis::BREAK_GLASS, environment.name), short(&may));
         }
-        basis.insert(format!("hosts of {}", environment.name), short(&environment.reached()));
-        basis.insert(
-            format!("variables of {}", environment.name),
-            short(&format!("{:?}", environment.variables)),
-        );
+        for host in environment.hosts.values() {
+            let seen = format!("{}:{} ({})", host.address, host.port, short(&format!("{:?}", way_to(host))));
+            basis.insert(format!("host {} of {}", host.name, environment.name), seen);
+        }
+        if let Some(swarm) = &environment.swarm {
+            basis.insert(format!("swarm of {}", environment.name), short(&format!("{swarm:?}")));
+        }
+        for (name, value) in &environment.variables {
+            basis.insert(format!("variable {name} of {}", environment.name), short(value));
+        }
         let whole = plan.locks.iter().any(|lock| lock.service.is_none());
         let about = |service: &&Service| {
             whole || plan.locks.iter().any(|lock| lock.service.as_ref() == Some(&service.name))
@@ -62,13 +68,14 @@ pub(super) fn declared(service: &Service) -> String {
 impl Environment {
     /// How its machines and its Swarm are reached: another text when that is another way.
     pub fn reached(&self) -> String {
-        let hosts: Vec<_> = self
-            .hosts
-            .values()
-            .map(|h| (&h.name, &h.address, &h.user, h.port, &h.identity, &h.known_hosts, &h.jump))
-            .collect();
+        let hosts: Vec<_> = self.hosts.values().map(way_to).collect();
         format!("{:?}", (&self.swarm, hosts))
     }
+}
+
+/// Where in the file it stands is no part of it.
+fn way_to(host: &Host) -> impl std::fmt::Debug {
+    (&host.name, &host.address, &host.user, host.port, &host.identity, &host.known_hosts, &host.jump)
 }
 
 fn json(value: &impl Serialize) -> String {

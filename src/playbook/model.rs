@@ -112,14 +112,33 @@ impl Default for Retry {
 #[serde(transparent)]
 pub struct Basis(BTreeMap<String, String>);
 
+/// Beginnings of the names of parts that say whether a run may begin. One that has begun has what it needs of
+/// them in its plan.
+const MAY_BEGIN: [&str; 4] = [Basis::COMMAND, Basis::PLAYBOOK, Basis::APPROVAL, Basis::BREAK_GLASS];
+
 impl Basis {
+    pub const COMMAND: &str = "command ";
+    pub const PLAYBOOK: &str = "playbook ";
+    pub const APPROVAL: &str = "approval in ";
+    pub const BREAK_GLASS: &str = "break-glass in ";
+
     pub fn insert(&mut self, part: impl Into<String>, is: impl Into<String>) {
         self.0.insert(part.into(), is.into());
     }
 
     /// What differs, for people.
     pub fn differences(&self, now: &Self) -> Vec<Change> {
-        let mut parts: Vec<&String> = self.0.keys().chain(now.0.keys()).collect();
+        self.differing(now, |_| true)
+    }
+
+    /// As [`Self::differences`], of what a run that has begun still takes from the configuration: where its
+    /// steps go, and what is declared there.
+    pub fn differences_under_way(&self, now: &Self) -> Vec<Change> {
+        self.differing(now, |part| !MAY_BEGIN.iter().any(|of| part.starts_with(of)))
+    }
+
+    fn differing(&self, now: &Self, which: impl Fn(&str) -> bool) -> Vec<Change> {
+        let mut parts: Vec<&String> = self.0.keys().chain(now.0.keys()).filter(|part| which(part)).collect();
         parts.sort();
         parts.dedup();
         parts

@@ -63,15 +63,18 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Every state of a run that is not done, and how many are in it.
 pub fn open(runs: &[RunState]) -> Vec<(&'static str, usize)> {
-    const STATES: [&str; 10] = [
+    const STATES: [&str; 11] = [
         "deciding", "ready", "queued", "frozen", "running", "waiting", "paused", "unknown", "undoing",
-        "stuck",
+        "stuck", "footing",
     ];
-    STATES.map(|state| (state, runs.iter().filter(|run| state_word(&run.phase) == state).count())).to_vec()
+    STATES.map(|state| (state, runs.iter().filter(|run| state_word(run) == state).count())).to_vec()
 }
 
-fn state_word(phase: &Phase) -> &'static str {
-    match phase {
+fn state_word(run: &RunState) -> &'static str {
+    if run.footing_changed.is_some() {
+        return "footing";
+    }
+    match &run.phase {
         Phase::Deciding { .. } => "deciding",
         Phase::Ready => "ready",
         Phase::Queued { .. } => "queued",

@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::conversation::{Actor, Room};
 use crate::digest::Digest;
 use crate::ids::{EffectToken, MessageId, RunId, UserId};
-use crate::playbook::model::Plan;
+use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
 use crate::playbook::steps::{Pause, StepError};
 
 /// Of [`Event`] as written by this build.
@@ -114,6 +114,21 @@ pub enum Event {
     Found {
         step: usize,
         found: Found,
+    },
+    /// Houston was started again, and what the rest of the run would go by is not what it began with: nothing
+    /// of it is done or undone before people say so.
+    FootingChanged {
+        differences: Vec<Change>,
+        /// Of the configuration that was in force then: consent is to exactly this one.
+        basis: Basis,
+        /// Who has to consent; absent: whoever may retry the run.
+        consent: Option<ApprovalPolicy>,
+    },
+    /// What it began with is in force again.
+    FootingRestored,
+    /// Somebody consents to going on by what is in force now.
+    FootingAccepted {
+        vote: Vote,
     },
     StepStarted {
         step: usize,

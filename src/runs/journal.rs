@@ -43,7 +43,7 @@ impl Header {
             command: state.plan.command.clone(),
             by: state.by.username.clone(),
             environment: state.plan.environment.clone(),
-            state: state.phase.word().to_owned(),
+            state: state.word().to_owned(),
             done: state.is_done(),
             created_at: state.created_at,
             ended_at: state.ended_at,

@@ -19,5 +19,5 @@ pub mod transcripts;
 mod usual;
 
 pub use engine::{
-    ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, Parts, RunMessage, Voted,
+    ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, Parts, Retried, RunMessage, Voted,
 };

@@ -64,6 +64,13 @@ pub enum Next {
 }
 
 pub fn next(run: &RunState, now: Timestamp) -> Next {
+    let next = on_its_footing(run, now);
+    let acts = matches!(next, Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. });
+    if acts && run.footing_changed.is_some() { Next::Rest } else { next }
+}
+
+/// What follows when what the run goes by is what it began with.
+fn on_its_footing(run: &RunState, now: Timestamp) -> Next {
     match &run.phase {
         Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
         Phase::Deciding { expires_at } => match (run.escalate_at(), run.remind_at()) {

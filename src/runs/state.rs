@@ -18,7 +18,7 @@ use crate::change::Change;
 use crate::conversation::Actor;
 use crate::digest::Digest;
 use crate::ids::{MessageId, RunId, UserId};
-use crate::playbook::model::{ApprovalPolicy, Plan};
+use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::text;
 
@@ -28,8 +28,15 @@ pub const ABOUT_TO_START: &str = "about to start";
 pub const QUEUED: &str = "queued";
 pub const FROZEN: &str = "about to start, frozen";
 
+/// [`RunState::word`] of runs about which Houston cannot know what is right.
+const NEEDS_A_PERSON: &str = "needs a person";
+
 /// Between two reminders of an open review.
 const REVIEW_REMINDER: Duration = Duration::from_secs(86_400);
+
+const NOTHING_CHANGED: &str = "what it goes by has not changed";
+
+const NOT_ON_THIS_FOOTING: &str = "what it goes by has changed, and nobody has consented yet";
 
 const NEWER: &str = "a newer Houston wrote it";
 
@@ -83,7 +90,7 @@ impl Phase {
             Self::Running => "running",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
-            Self::Unknown { .. } => "needs a person",
+            Self::Unknown { .. } => NEEDS_A_PERSON,
             Self::Undoing => "undoing",
             Self::Stuck => "stuck",
             Self::Done { outcome } => outcome.word(),
@@ -181,6 +188,24 @@ pub struct Away {
     pub found: Option<Found>,
 }
 
+/// What the rest of a run would go by is not what it began with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangedFooting {
+    pub differences: Vec<Change>,
+    /// What people are asked to consent to.
+    pub basis: Basis,
+    pub consent: Option<ApprovalPolicy>,
+    /// Of those who consented.
+    pub votes: Vec<Vote>,
+}
+
+impl ChangedFooting {
+    /// How far consent is; `None`: one word suffices.
+    pub fn tally(&self, requester: &UserId) -> Option<Tally> {
+        Some(approvals::tally(self.consent.as_ref()?, requester, &self.votes))
+    }
+}
+
 /// What somebody found who looked at a break-glass run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Review {
@@ -217,6 +242,10 @@ pub struct RunState {
     pub escalated: bool,
     pub decision: Option<Decision>,
     pub steps: Vec<StepRecord>,
+    /// It has begun, and neither does nor undoes anything until somebody consents.
+    pub footing_changed: Option<ChangedFooting>,
+    /// What it goes by since people consented to that, in place of what its plan rests on.
+    pub accepted: Option<Basis>,
     pub cancel: Option<Actor>,
     pub away: Option<Away>,
     pub abandoned: Option<(Actor, String)>,
@@ -305,6 +334,8 @@ impl RunState {
             decision: None,
             steps: vec![blank; plan.steps.len()],
             plan: Arc::new((**plan).clone()),
+            footing_changed: None,
+            accepted: None,
             cancel: None,
             away: None,
             abandoned: None,
@@ -317,6 +348,16 @@ impl RunState {
             last_at: record.at,
             next_seq: 1,
         })
+    }
+
+    /// For people: [`Phase::word`], unless the run is kept from going on.
+    pub fn word(&self) -> &'static str {
+        if self.footing_changed.is_some() { NEEDS_A_PERSON } else { self.phase.word() }
+    }
+
+    /// What of the configuration it goes by.
+    pub fn basis(&self) -> &Basis {
+        self.accepted.as_ref().unwrap_or(&self.plan.basis)
     }
 
     /// Who has to consent, as it is now: an escalation has opened a further way.
@@ -386,7 +427,11 @@ impl RunState {
 
     /// Whether it goes on by itself, and so stands still only while Houston is away.
     pub fn moves(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Undoing | Phase::Waiting { pause: Pause::For(_), .. })
+        self.footing_changed.is_none()
+            && matches!(
+                self.phase,
+                Phase::Running | Phase::Undoing | Phase::Waiting { pause: Pause::For(_), .. }
+            )
     }
 
     /// The step that is done next, or undone next; `None` when there is none left.
@@ -594,7 +639,34 @@ impl RunState {
                     away.found = Some(found.clone());
                 }
             }
+            Event::FootingChanged { differences, basis, consent } => {
+                if !self.holds_locks() {
+                    return Err(refuse("it has not begun"));
+                }
+                self.footing_changed = Some(ChangedFooting {
+                    differences: differences.clone(),
+                    basis: basis.clone(),
+                    consent: consent.clone(),
+                    votes: Vec::new(),
+                });
+            }
+            Event::FootingRestored => {
+                if self.footing_changed.take().is_none() {
+                    return Err(refuse(NOTHING_CHANGED));
+                }
+            }
+            Event::FootingAccepted { vote } => {
+                let Some(changed) = &mut self.footing_changed else { return Err(refuse(NOTHING_CHANGED)) };
+                changed.votes.retain(|other| other.by.id != vote.by.id);
+                changed.votes.push(vote.clone());
+                if changed.tally(&self.by.id).is_none_or(|tally| tally.met) {
+                    self.accepted = self.footing_changed.take().map(|changed| changed.basis);
+                }
+            }
             Event::StepStarted { step, attempt, .. } => {
+                if self.footing_changed.is_some() {
+                    return Err(refuse(NOT_ON_THIS_FOOTING));
+                }
                 let running = matches!(self.phase, Phase::Running) && self.is_turn_of(*step);
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 let legal = match &slot.state {
@@ -648,6 +720,9 @@ impl RunState {
                 slot.state = StepState::RetryAt { attempt: *attempt, at: *when, error: error.clone() };
             }
             Event::StepWaiting { step, pause, until } => {
+                if self.footing_changed.is_some() {
+                    return Err(refuse(NOT_ON_THIS_FOOTING));
+                }
                 if !matches!(self.phase, Phase::Running) || !self.is_turn_of(*step) {
                     return Err(refuse("it is not the step's turn"));
                 }
@@ -735,6 +810,9 @@ impl RunState {
                 self.cancel.get_or_insert_with(|| by.clone());
             }
             Event::UndoStarted { step, attempt } => {
+                if self.footing_changed.is_some() {
+                    return Err(refuse(NOT_ON_THIS_FOOTING));
+                }
                 if !matches!(
                     self.phase,
                     Phase::Running | Phase::Undoing | Phase::Waiting { .. } | Phase::Paused { .. }
@@ -856,6 +934,7 @@ impl RunState {
     }
 
     fn end(&mut self, outcome: Outcome, at: Timestamp) {
+        self.footing_changed = None;
         self.ended_at = Some(at);
         self.phase = Phase::Done { outcome };
     }

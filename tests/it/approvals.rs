@@ -416,7 +416,7 @@ async fn a_changed_configuration_voids_what_was_asked_before() {
     t.configure("environments/prod.yaml", "variables: {colour: green}\n");
     t.start_again().await;
     t.react("bob", &card, ":+1:").await;
-    t.until(&card, &["*void*", "configuration of variables of prod"]).await;
+    t.until(&card, &["*void*", "configuration of variable colour of prod"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.end().await;
 }

@@ -20,6 +20,7 @@ mod detached;
 mod dialects;
 mod docs;
 mod engine;
+mod footing;
 mod freezes;
 mod fuzz;
 mod gateway;

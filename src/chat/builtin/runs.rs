@@ -1,14 +1,14 @@
 //! Built-ins that act on runs and locks.
 
 use super::Call;
-use crate::approvals::{Choice, Via, Vote};
+use crate::approvals::{Choice, Tally, Via, Vote};
 use crate::chat::dispatch::ineligible;
 use crate::chat::operate::parse_lock;
 use crate::ids::RunId;
 use crate::runs::event::Resolution;
 use crate::runs::locks::ManualLock;
 use crate::runs::state::StepState;
-use crate::runs::{ActError, Voted};
+use crate::runs::{ActError, Retried, Voted};
 use crate::text::{code, defuse};
 
 fn run_of(call: &Call<'_>) -> Result<RunId, String> {
@@ -42,13 +42,9 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
             Choice::Approve => format!("{run} is approved."),
             Choice::Deny => format!("{run} is denied."),
         }),
-        Ok(Voted::Counted(tally)) => Some(format!(
-            "Your approval of {run} counts; {} missing.",
-            match tally.missing() {
-                1 => "one more is".to_owned(),
-                n => format!("{n} more are"),
-            }
-        )),
+        Ok(Voted::Counted(tally)) => {
+            Some(format!("Your approval of {run} counts; {} missing.", missing(&tally)))
+        }
         Ok(Voted::Ineligible { why, .. }) => {
             Some(format!("@{} {}", call.cause.by.username, ineligible(run, &why)))
         }
@@ -57,6 +53,13 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
             Some(format!("There is nothing to decide any more about {run} ({state})."))
         }
         Err(error) => Some(error.to_string()),
+    }
+}
+
+fn missing(tally: &Tally) -> String {
+    match tally.missing() {
+        1 => "one more is".to_owned(),
+        n => format!("{n} more are"),
     }
 }
 
@@ -82,6 +85,9 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
     let engine = &call.dispatcher.parts.engine;
     match engine.cancel(run, &call.cause.by).await {
         Ok(state) if state.is_done() => format!("{run} is cancelled. Nothing was changed."),
+        Ok(state) if state.footing_changed.is_some() => format!(
+            "{run} is to be cancelled. What was done cannot be undone before somebody has said by which configuration: see its thread."
+        ),
         Ok(state) => {
             let live = engine.live(run);
             let under_way = live.step.or_else(|| {
@@ -106,8 +112,18 @@ pub(super) async fn retry(call: &Call<'_>) -> String {
         Err(text) => return text,
     };
     let engine = &call.dispatcher.parts.engine;
-    match engine.retry(run, &call.cause.by).await {
-        Ok(()) => format!("{run} tries again."),
+    let people = &call.dispatcher.people;
+    let asks_for_consent = engine.state(run).await.is_ok_and(|state| state.footing_changed.is_some());
+    let roles = people.roles(&people.person(&call.cause.by).await);
+    match engine.retry(run, &call.cause.by, roles).await {
+        Ok(Retried::GoesOn) if asks_for_consent => {
+            format!("{run} goes on by the configuration in force now.")
+        }
+        Ok(Retried::GoesOn) => format!("{run} tries again."),
+        Ok(Retried::Counted(tally)) => {
+            format!("Your word that {run} goes on counts; {} missing.", missing(&tally))
+        }
+        Ok(Retried::Ineligible(why)) => format!("@{} {}", call.cause.by.username, ineligible(run, &why)),
         Err(error) => match engine.state(run).await {
             Ok(state) if state.is_done() => format!(
                 "{run} has ended ({}). For a new run give its command again: {}",

@@ -165,17 +165,12 @@ impl Engine {
             });
         } else {
             notices.push(Notice::Progress { run });
+            if state.footing_changed.is_some() && state.cancel.is_none() {
+                // What going on means is another thing now.
+                notices.push(Notice::question(run, state.next_seq));
+            }
         }
         self.act(journal, run, events, notices, Some(("cancel requested", Some(by.clone())))).await
-    }
-
-    /// `retry R-1`: another round for a paused or stuck run.
-    pub async fn retry(&self, run: RunId, by: &Actor) -> Result<(), ActError> {
-        let journal = self.0.journal.lock().await;
-        let event = Event::RetryRequested { by: by.clone() };
-        let audited = Some(("retry requested", Some(by.clone())));
-        self.act(journal, run, vec![event], vec![Notice::Progress { run }], audited).await?;
-        Ok(())
     }
 
     /// What a person knows about a step whose outcome is unknown.

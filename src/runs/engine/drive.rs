@@ -33,7 +33,7 @@ const MOST_LOOKS: u32 = 24;
 const JUST_NOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 
 /// Where one turn of a run's task has led.
-enum Turn {
+pub(super) enum Turn {
     /// Nothing to do until something comes from outside.
     Rest,
     /// The run has moved: decide again.
@@ -122,6 +122,12 @@ impl Engine {
             return self.try_start(&state).await;
         }
         let decision = next(&state, self.now());
+        if state.holds_locks()
+            && !matches!(decision, Next::Finish(_))
+            && let Some(turn) = self.take_footing(&state).await
+        {
+            return turn;
+        }
         self.schedule(run, if let Next::Sleep(at) = decision { Some(at) } else { None });
         match decision {
             Next::Rest | Next::Sleep(_) => {
@@ -178,7 +184,7 @@ impl Engine {
     }
 
     /// A turn that left the run where it was would be taken again at once, for ever.
-    async fn moved(&self, before: &RunState) -> Turn {
+    pub(super) async fn moved(&self, before: &RunState) -> Turn {
         match self.state(before.id).await {
             Ok(now) if now.next_seq == before.next_seq => Turn::NotNow,
             _ => Turn::Moved,

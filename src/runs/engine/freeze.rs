@@ -32,9 +32,13 @@ impl Engine {
         .await
     }
 
-    /// The configuration has changed, and with it perhaps what is frozen.
+    /// The configuration has changed, and with it perhaps what is frozen, or keeps a run from going on.
     pub async fn configuration_changed(&self) {
         self.nudge_waiting().await;
+        let open = self.open_runs().await;
+        for run in open.iter().filter(|run| run.footing_changed.is_some()) {
+            self.nudge(run.id);
+        }
     }
 
     pub async fn manual_freezes(&self) -> Vec<ManualFreeze> {

@@ -6,6 +6,7 @@
 
 mod act;
 mod drive;
+mod footing;
 mod freeze;
 mod perform;
 mod write;
@@ -36,7 +37,7 @@ use crate::clock::Clock;
 use crate::conversation::Actor;
 use crate::ids::{EnvName, MessageId, RunId, UserId};
 use crate::metrics::Metrics;
-use crate::playbook::model::{Basis, Plan};
+use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
@@ -65,17 +66,22 @@ pub struct Parts {
 
 /// What the configuration gives to a run. It is taken before the start, compared with what the plan rests on,
 /// and kept to the run's end, whatever takes the configuration's place meanwhile; after a restart of Houston
-/// it is taken again.
+/// it is taken and compared again, and one that differs takes people's consent.
 #[derive(Clone)]
 pub struct Footing {
     pub world: Arc<dyn World>,
     /// What a plan rests on.
     pub basis: Arc<dyn Fn(&Plan) -> Basis + Send + Sync>,
+    /// Who has to consent to a plan like this one.
+    pub consent: Arc<ConsentTo>,
     /// For steps that say nothing else.
     pub step_timeout: Duration,
     /// From the environment's file.
     pub freezes: Arc<FreezesAt>,
 }
+
+/// Who has to consent to a plan; `None`: nobody.
+pub type ConsentTo = dyn Fn(&Plan) -> Option<ApprovalPolicy> + Send + Sync;
 
 /// The freezes of an environment that are in force at a moment.
 pub type FreezesAt = dyn Fn(&EnvName, Timestamp) -> Vec<Frozen> + Send + Sync;
@@ -175,6 +181,17 @@ pub enum Voted {
     Withdrawn,
     /// Too late, or no approval is asked for: the state, for people.
     Closed(&'static str),
+}
+
+/// What became of `retry`.
+#[derive(Debug, PartialEq)]
+pub enum Retried {
+    /// It goes on.
+    GoesOn,
+    /// The person's consent to what it goes by counts; more is missing.
+    Counted(Tally),
+    /// The person cannot consent to that.
+    Ineligible(Ineligible),
 }
 
 /// What can be refused when somebody acts on a run; the text is for people.
@@ -426,24 +443,6 @@ impl Engine {
 
     fn now(&self) -> Timestamp {
         self.0.parts.clock.now()
-    }
-
-    /// What the run stands on since it was last compared with the configuration.
-    fn footing(&self, run: RunId) -> Footing {
-        let mut footings = self.0.footings.lock().unwrap_or_else(PoisonError::into_inner);
-        footings.entry(run).or_insert_with(|| (self.0.parts.footing)()).clone()
-    }
-
-    /// The configuration in force, from now on also for this run.
-    fn new_footing(&self, run: RunId) -> Footing {
-        let footing = (self.0.parts.footing)();
-        let mut footings = self.0.footings.lock().unwrap_or_else(PoisonError::into_inner);
-        footings.insert(run, footing.clone());
-        footing
-    }
-
-    fn forget_footing(&self, run: RunId) {
-        self.0.footings.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     fn live_map(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {

@@ -88,9 +88,12 @@ impl Engine {
             // Houston stops, and the next one finds it under way.
             let Some(outcome) = self.carry_out(&step).await else { break };
             let open = matches!(&outcome, Event::StepFailed { error, .. } if error.under_way);
+            // What the run goes by is let go with its end.
+            let token = CancellationToken::new();
+            let clearing = (!open).then(|| self.context(&step.state, Work::Step(step.step), token));
             begun = self.conclude(run, outcome).await;
-            if !open {
-                self.forget(step);
+            if let Some(context) = clearing {
+                self.forget(step, context);
             }
         }
         self.end(run);
@@ -135,10 +138,9 @@ impl Engine {
     }
 
     /// Lets the kind clear away what it kept outside to find the step by; nobody waits for that.
-    fn forget(&self, step: Begun) {
+    fn forget(&self, step: Begun, context: StepContext) {
         let engine = self.clone();
         self.0.tasks.spawn(async move {
-            let context = engine.context(&step.state, Work::Step(step.step), CancellationToken::new());
             let params = &step.state.plan.steps[step.step].params;
             let forget = AssertUnwindSafe(step.kind.forget(&context, params)).catch_unwind();
             tokio::select! {

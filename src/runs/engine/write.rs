@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::MutexGuard;
 
+use super::footing::FOOTING_CHANGED;
 use super::{ActError, Engine, WRITE_RETRY};
 use crate::audit;
 use crate::conversation::Actor;
@@ -300,6 +301,10 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
     });
     let result = match what {
         BREAK_GLASS => state.plan.break_glass.as_ref().map(|glass| glass.reason.clone()),
+        FOOTING_CHANGED => state.footing_changed.as_ref().map(|changed| {
+            let said: Vec<String> = changed.differences.iter().map(ToString::to_string).collect();
+            said.join(", ")
+        }),
         REVIEWED => state.review.as_ref().map(|review| review.findings.clone()),
         _ => result,
     };

@@ -316,6 +316,7 @@ impl Bench {
             footing: Box::new(|| Footing {
                 world: world(),
                 basis: Arc::new(|_| Basis::default()),
+                consent: Arc::new(|_| None),
                 step_timeout: Duration::from_secs(600),
                 freezes: Arc::new(|_, _| Vec::new()),
             }),

@@ -140,7 +140,7 @@ async fn fifty_runs_at_once_end_and_their_sequences_have_no_gaps() {
                 // Acts from other tasks, most of which come at a bad time.
                 for _ in 0..5 {
                     let _ = engine.withdraw(run, &actor("bob"), false).await;
-                    let _ = engine.retry(run, &actor("bob")).await;
+                    let _ = engine.retry(run, &actor("bob"), Vec::new()).await;
                     let _ = engine.replace_card(run).await;
                     tokio::task::yield_now().await;
                 }

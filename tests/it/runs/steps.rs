@@ -89,11 +89,11 @@ async fn used_up_attempts_pause_until_somebody_retries() {
     bench.until(run, "paused", paused).await;
     let (_dir, bench) = bench.killed_here(dir.path()).await;
     bench.engine.start().await;
-    bench.engine.retry(run, &actor("bob")).await.unwrap();
+    bench.engine.retry(run, &actor("bob"), Vec::new()).await.unwrap();
     bench.seen("run a", 2).await;
     bench.until(run, "paused again", paused).await;
     assert!(bench.engine.resolve(run, &actor("bob"), Resolution::Happened).await.is_err());
-    bench.engine.retry(run, &actor("bob")).await.unwrap();
+    bench.engine.retry(run, &actor("bob"), Vec::new()).await.unwrap();
     assert_eq!(bench.done(run).await.outcome(), Some(Outcome::Succeeded));
 }
 
@@ -256,7 +256,7 @@ async fn an_undo_that_keeps_failing_is_stuck_until_it_is_retried_or_abandoned() 
     assert_eq!((state.phase, bench.site.count("undo a")), (Phase::Stuck, 3));
     assert_eq!(bench.engine.held().await.len(), 2, "a stuck run keeps its locks");
     assert!(bench.engine.cancel(run, &actor("bob")).await.is_err());
-    bench.engine.retry(run, &actor("bob")).await.unwrap();
+    bench.engine.retry(run, &actor("bob"), Vec::new()).await.unwrap();
     bench.seen("undo a", 4).await;
     let state = bench.done_in_time(run).await;
     assert_eq!((state.phase, bench.site.count("undo a")), (Phase::Stuck, 6));
