@@ -27,6 +27,7 @@ use crate::config::{self, Config, Current};
 use crate::exec::secret;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
+use crate::holder::{Holder, NotHeld};
 use crate::ids::EnvName;
 use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
@@ -38,6 +39,12 @@ use crate::secret::Redactor;
 use crate::store::{Store, StoreError, SyncPoint};
 
 pub use world::{AppWorld, Outside};
+
+/// For answers that are being given when Houston stops, and for what runs have to say last.
+const LAST_ANSWERS: Duration = Duration::from_millis(2500);
+
+/// For connections to close.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// What one Houston is built from.
 pub struct Options {
@@ -82,18 +89,35 @@ impl StartError {
     }
 }
 
+/// With its causes.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
+}
+
+/// To whoever comes second.
+const IN_USE: &str = "stop the other Houston, or give this one a folder of its own with `--state DIR`";
+
+impl From<NotHeld> for StartError {
+    fn from(error: NotHeld) -> Self {
+        let started = Self::new(in_full(&error));
+        match error {
+            NotHeld::ByAnother { .. } => started.hint(IN_USE),
+            NotHeld::Io { .. } => started.hint("it has to be on a file system that knows locks"),
+        }
+    }
+}
+
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
-        let mut source = std::error::Error::source(&error);
-        let mut message = error.to_string();
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        let started = Self::new(message);
+        let started = Self::new(in_full(&error));
         match error {
-            StoreError::InUse(_) => started
-                .hint("stop the other Houston, or give this one a folder of its own with `--state DIR`"),
+            StoreError::InUse(_) => started.hint(IN_USE),
             StoreError::Damaged { .. } | StoreError::Record { .. } => started
                 .hint("move the folder aside and start with an empty one; the audit log in it is plain text"),
             StoreError::Version { .. } => started.hint("start the version that wrote it"),
@@ -116,6 +140,8 @@ pub struct Houston {
     reloader: Dispatcher,
     /// Looked at by the engine, which does not keep it.
     _consent: Arc<dyn Consent>,
+    /// The last to go.
+    _holder: Holder,
 }
 
 /// Step kinds by their word.
@@ -176,6 +202,8 @@ impl Houston {
     /// wait for Rocket.Chat.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config, state, clock, redactor, timings, watch } = options;
+        // Before anything is touched that another Houston may be using.
+        let holder = Holder::take(&state, "houston serve", &clock).await?;
         let current = Current::new(config);
         let config = current.get();
         private_folder(&state)?;
@@ -259,7 +287,19 @@ impl Houston {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             tracing::info!("taking up what was interrupted: {}", found.join(", "));
         }
-        Ok(Self { chat, engine, audit, intake, stop, tasks, ssh, store, reloader, _consent: consent })
+        Ok(Self {
+            chat,
+            engine,
+            audit,
+            intake,
+            stop,
+            tasks,
+            ssh,
+            store,
+            reloader,
+            _consent: consent,
+            _holder: holder,
+        })
     }
 
     /// Has the configuration folder read again.
@@ -267,18 +307,24 @@ impl Houston {
         self.reloader.reload(None).await
     }
 
-    /// Takes no more commands, lets steps reach a boundary, says what is to be said, and goes. What is not
-    /// done by then is taken up by the next start.
+    /// Takes no more commands, lets steps reach a boundary for at most `grace`, says what is to be said, and
+    /// goes: within `grace` and three seconds, whatever hangs. What is not done by then is taken up by the next
+    /// start.
     pub async fn stop(self, grace: Duration) {
         self.intake.cancel();
         self.engine.shutdown(grace).await;
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_ANSWERS, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
-        self.chat.shutdown().await;
-        self.ssh.close().await;
+        let parting = async {
+            self.chat.shutdown().await;
+            self.ssh.close().await;
+        };
+        if tokio::time::timeout(PARTING, parting).await.is_err() {
+            tracing::warn!("connections did not close in time; they end with the process");
+        }
         if let Err(error) = self.store.sync().await {
             tracing::error!("the store cannot be synced: {error}");
         }

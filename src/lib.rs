@@ -16,6 +16,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod exec;
 pub mod gateway;
+pub mod holder;
 pub mod ids;
 pub mod metrics;
 pub mod playbook;

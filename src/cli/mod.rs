@@ -226,15 +226,32 @@ async fn ask_admin(
     if ok { Ok(Some(body)) } else { Err(Failure::new(body.trim().to_owned())) }
 }
 
-/// The store, when no daemon holds it.
-async fn open_store(state: &std::path::Path) -> Result<crate::store::Store, Failure> {
+/// A store that no daemon holds, and none can take as long as this is there.
+struct Closed {
+    store: crate::store::Store,
+    _holder: crate::holder::Holder,
+}
+
+impl std::ops::Deref for Closed {
+    type Target = crate::store::Store;
+    fn deref(&self) -> &crate::store::Store {
+        &self.store
+    }
+}
+
+/// The store, when no daemon holds it. `doing` is what a daemon that is started meanwhile tells.
+async fn open_store(state: &std::path::Path, doing: &str) -> Result<Closed, Failure> {
     let dir = state.join("journal");
     if !dir.exists() {
         return Err(Failure::new(format!("there is no state in `{}`", state.display()))
             .hint("`--state DIR` names the folder that `houston serve` uses"));
     }
-    tokio::task::spawn_blocking(move || crate::store::Store::open(&dir))
+    let holder = crate::holder::Holder::take(state, doing, &crate::clock::Clock::system())
+        .await
+        .map_err(crate::app::StartError::from)?;
+    let store = tokio::task::spawn_blocking(move || crate::store::Store::open(&dir))
         .await
         .map_err(|_| Failure::new("opening the state failed unexpectedly"))?
-        .map_err(|e| Failure::from(crate::app::StartError::from(e)))
+        .map_err(crate::app::StartError::from)?;
+    Ok(Closed { store, _holder: holder })
 }

@@ -41,7 +41,7 @@ impl Runs {
                 let list: Vec<Header> = match admin(state, &format!("/runs?limit={limit}")).await? {
                     Some(body) => parse(&body)?,
                     None => {
-                        let store = open_store(state).await?;
+                        let store = open_store(state, "houston runs").await?;
                         headers(&store)
                             .take(limit)
                             .collect::<Result<_, _>>()
@@ -71,9 +71,8 @@ impl Runs {
             Act::Show { run } => {
                 let log: RunLog = match admin(state, &format!("/runs/{run}")).await? {
                     Some(body) => parse(&body)?,
-                    None => {
-                        run_log(&open_store(state).await?, run).map_err(|e| Failure::new(e.to_string()))?
-                    }
+                    None => run_log(&*open_store(state, "houston runs").await?, run)
+                        .map_err(|e| Failure::new(e.to_string()))?,
                 };
                 if self.json {
                     out::line(pretty(&log));

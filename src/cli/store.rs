@@ -43,7 +43,7 @@ impl StoreArgs {
                     out::line(format!("{}: {} KiB, in use", stat.path.display(), stat.bytes / 1024));
                     return Ok(());
                 }
-                let store = open_store(state).await?;
+                let store = open_store(state, "houston store").await?;
                 out::line(format!("{}: {} KiB", store.path().display(), store.size() / 1024));
                 for tree in Tree::ALL {
                     let records = store.scan::<serde_json::Value>(tree, &[]).count();
@@ -55,7 +55,7 @@ impl StoreArgs {
                     return Err(Failure::new("the store is in use by a running Houston")
                         .hint("stop it first: an export is of one moment"));
                 }
-                let store = open_store(state).await?;
+                let store = open_store(state, "houston store").await?;
                 transfer::export(&store, |line| out::line(line)).map_err(|e| Failure::new(e.to_string()))?;
             }
             Act::Import { file } => {

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["playbook"],
     &["providers"],
     &["exec"],
-    &["access", "audit", "store"],
+    &["access", "audit", "holder", "store"],
     &["config"],
     &["diagnostic"],
     &["conversation", "text"],

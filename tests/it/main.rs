@@ -34,6 +34,7 @@ mod policies;
 mod rate_limits;
 mod recovery;
 mod reload;
+mod replacing;
 mod replay;
 mod rocketchat;
 mod runs;

@@ -173,6 +173,9 @@ impl Engine {
     /// The step that begins when this outcome is in the journal, if one does and nothing has to be asked or
     /// waited for before.
     fn follower(&self, seen: &RunState, outcome: &Event) -> Option<(usize, u32, Arc<dyn StepKind>)> {
+        if self.0.shutdown.is_cancelled() {
+            return None;
+        }
         let after = seen.after(outcome.clone(), self.now()).ok()?;
         let Next::Step { step, attempt } = next(&after, self.now()) else { return None };
         let planned = &after.plan.steps[step];

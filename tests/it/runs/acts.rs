@@ -1,5 +1,6 @@
 //! What people do to runs before and while they move: votes, withdrawals, cancels, callers that go away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use houston::approvals::{Choice, Ineligible};
@@ -159,4 +160,20 @@ async fn nothing_is_kept_of_runs_that_are_over() {
         assert!(tokio::time::Instant::now() < deadline, "{} runs are still kept", bench.engine.moving());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_step_under_way_end_and_begins_no_other() {
+    let (dir, bench) = Bench::new().await;
+    let told = Arc::new(tokio::sync::Notify::new());
+    bench.site.script("run a", [Act::Until(Arc::clone(&told))]);
+    let run = bench.create(plan(vec![step("idem", "a"), step("idem", "b")])).await;
+    bench.seen("run a", 1).await;
+    let stop = bench.engine.shutdown(Duration::from_secs(60));
+    tokio::join!(stop, async { told.notify_one() });
+    assert_eq!((bench.site.count("run a"), bench.site.count("run b")), (1, 0));
+    let (_copy, next) = bench.killed_here(dir.path()).await;
+    next.engine.start().await;
+    assert_eq!(next.done(run).await.outcome(), Some(Outcome::Succeeded));
+    assert_eq!((next.site.count("run a"), next.site.count("run b")), (1, 1));
 }

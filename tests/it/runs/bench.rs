@@ -43,6 +43,8 @@ pub enum Act {
     Hang,
     /// For ever, whatever it is asked.
     HangDeaf,
+    /// Until it is told that it may; then it has its effect.
+    Until(Arc<tokio::sync::Notify>),
 }
 
 /// The outside. Clones are worlds of their own: what the world was at some moment.
@@ -110,6 +112,11 @@ impl Site {
                 Err(StepError::new("stopped").with_effects().cancelled())
             }
             Some(Act::HangDeaf) => std::future::pending().await,
+            Some(Act::Until(told)) => {
+                told.notified().await;
+                effect();
+                Ok(())
+            }
         }
     }
 }
@@ -168,7 +175,7 @@ impl StepKind for Fake {
                 }
                 Some(Act::Fail(error) | Act::FailAfter(error)) => Err(error),
                 Some(Act::Panic) => panic!("scripted"),
-                Some(Act::Hang | Act::HangDeaf) => std::future::pending().await,
+                Some(Act::Hang | Act::HangDeaf | Act::Until(_)) => std::future::pending().await,
             }
         })
     }

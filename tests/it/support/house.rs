@@ -573,7 +573,7 @@ async fn end(runtime: Runtime) {
 
 /// An engine with images that do well and images that do not. Its program is a link in the house's own
 /// folder, so that its children can be told from those of other tests.
-async fn docker(dir: &Path, services: &[(&str, u64)]) -> engine::Engine {
+pub async fn docker(dir: &Path, services: &[(&str, u64)]) -> engine::Engine {
     let program = dir.join("task");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_houston"), &program).expect("linked");
     let mut options = engine::Options::new(dir.join("docker.sock"), program);

@@ -2,4 +2,5 @@
 
 pub mod exposition;
 pub mod house;
+pub mod pair;
 pub mod rc;
