@@ -14,6 +14,7 @@ pub mod config;
 pub mod conversation;
 pub mod diagnostic;
 pub mod digest;
+pub mod doctor;
 pub mod exec;
 pub mod gateway;
 pub mod holder;

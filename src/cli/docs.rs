@@ -20,6 +20,8 @@ enum About {
     Commands,
     /// Step kinds of playbooks
     Steps,
+    /// What Houston's account in Rocket.Chat needs: roles and permissions
+    Roles,
     /// Environment variables
     Env,
     /// What `/metrics` tells
@@ -43,6 +45,7 @@ impl Docs {
                 let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
                 crate::config::docs::steps(&kinds)
             }
+            About::Roles => crate::doctor::permissions::reference(),
             About::Metrics => crate::metrics::table::reference(),
             About::Env => crate::config::env::VARIABLES
                 .iter()

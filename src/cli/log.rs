@@ -19,6 +19,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// How a filter is written, for whoever wrote one that is none.
+pub const VALID: &str = "write a level (`error`, `warn`, `info`, `debug`, `trace`), or parts with theirs: \
+                         `houston=debug,warn`, `houston::runs=trace,info`";
+
+/// What `HOUSTON_LOG` says, and why that is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error("`HOUSTON_LOG` is `{written}`, which is no filter: {why}")]
+pub struct BadFilter {
+    written: String,
+    why: String,
+}
+
+/// The filter that the environment asks for, if it asks for one.
+pub fn written_filter() -> Result<Option<EnvFilter>, BadFilter> {
+    crate::config::env::get("HOUSTON_LOG").map(|written| filter(&written)).transpose()
+}
+
+fn filter(written: &str) -> Result<EnvFilter, BadFilter> {
+    let bad = |why: String| BadFilter { written: written.to_owned(), why };
+    // A single word that is no level is taken for a part of a program by `EnvFilter`: of one that does not
+    // exist, and then nothing is logged at all.
+    for word in written.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
+        let level = word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+        if !level && word.split("::").next() != Some("houston") {
+            let word = if word.is_empty() { "nothing" } else { word };
+            return Err(bad(format!("`{word}` is neither a level nor a part of Houston")));
+        }
+    }
+    // `error parsing level filter: expected one of …`
+    EnvFilter::try_new(written).map_err(|error| bad(error.to_string()))
+}
+
 /// `verbosity`: 0 `info`, 1 `debug`, 2 and more `trace`; `HOUSTON_LOG` (as `RUST_LOG` is written) wins.
 pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
     let level = match verbosity {
@@ -26,9 +58,11 @@ pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
         1 => "houston=debug,info",
         _ => "trace",
     };
-    let filter = crate::config::env::get("HOUSTON_LOG")
-        .and_then(|written| EnvFilter::try_new(written).ok())
-        .unwrap_or_else(|| EnvFilter::new(level));
+    let (filter, wrong) = match written_filter() {
+        Ok(filter) => (filter, None),
+        Err(wrong) => (None, Some(wrong)),
+    };
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let writer = Redacting { redactor };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let result = match format {
@@ -37,6 +71,9 @@ pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
     };
     if let Err(error) = result {
         out::note(format!("the log is set up already: {error}"));
+    }
+    if let Some(wrong) = wrong {
+        tracing::error!("{wrong}; `{level}` is logged instead: {VALID}");
     }
 }
 

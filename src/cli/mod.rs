@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod demo;
 mod docs;
+mod doctor;
 mod log;
 mod out;
 mod plan;
@@ -57,6 +58,8 @@ enum Command {
     Serve(serve::Serve),
     /// Check the configuration folder; prints every problem with its place and a hint
     Check(check::Check),
+    /// Look at everything that Houston depends on, and say how to mend what is wrong
+    Doctor(doctor::Doctor),
     /// Print the plan that chat would show; nothing is changed
     Plan(plan::PlanArgs),
     /// Runs: list, show, logs
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
             Command::Sandbox(args) => args.run().await,
             Command::Serve(args) => args.run(redactor).await,
             Command::Check(args) => args.run(),
+            Command::Doctor(args) => args.run(redactor).await,
             Command::Plan(args) => args.run(redactor).await,
             Command::Runs(args) => args.run().await,
             Command::Audit(args) => args.run(),

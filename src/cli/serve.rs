@@ -31,7 +31,14 @@ impl Serve {
         // From now on it does not end the program.
         let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
             .map_err(|e| Failure::new(format!("SIGHUP cannot be listened for: {e}")))?;
-        let houston = Houston::start(Options::new(config, &self.state.state, redactor)).await?;
+        let houston =
+            Houston::start(Options::new(config, &self.state.state, redactor)).await.map_err(|error| {
+                Failure::from(error).hint(format!(
+                    "`houston doctor --config {} --state {}` looks at everything that Houston depends on",
+                    self.config.config.display(),
+                    self.state.state.display()
+                ))
+            })?;
         tracing::info!("Houston {} is up", env!("CARGO_PKG_VERSION"));
         tokio::pin!(stop);
         loop {

@@ -98,7 +98,7 @@ impl Terminal<'_> {
 }
 
 /// What a file says may hold escape sequences; a terminal must not obey them.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 

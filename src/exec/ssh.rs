@@ -312,7 +312,7 @@ impl SshHost {
         let limit = options.connect_timeout.saturating_mul(hops).saturating_add(Duration::from_secs(5));
         match tokio::time::timeout(limit, builder.connect_mux(config::ALIAS)).await {
             Ok(Ok(session)) => Ok(session),
-            Ok(Err(error)) => Err(error::connecting(what, settings, &file, &error)),
+            Ok(Err(error)) => Err(error::connecting(what, settings, &error)),
             Err(_) => Err(ExecError::NotStarted {
                 what,
                 reason: format!("no login after {}", crate::text::duration(limit)),

@@ -133,7 +133,10 @@ impl Listener {
             }
             RealtimeEvent::Offline { reason } => self.offline(reason).await,
             RealtimeEvent::AuthRejected { reason } => {
-                tracing::error!(reason, "Rocket.Chat does not accept Houston's token or password");
+                tracing::error!(
+                    reason,
+                    "Rocket.Chat does not accept Houston's token or password; `houston doctor` says what to do"
+                );
                 self.offline(reason).await;
             }
             RealtimeEvent::Subscription { change: Change::Removed, subscription } => {

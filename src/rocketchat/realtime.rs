@@ -5,6 +5,7 @@
 
 mod backoff;
 mod connection;
+mod look;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ pub use super::event::{Change, RealtimeEvent};
 use super::login::Credentials;
 use super::rest::Rest;
 use super::session::Patience;
+pub use look::{Dialect, look};
 
 /// How patient the connection is. The defaults suit Rocket.Chat's own timers; tests shorten them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["app"],
-    &["admin", "sandbox"],
+    &["admin", "doctor", "sandbox"],
     &["chat"],
     &["gateway"],
     &["rocketchat", "runs"],

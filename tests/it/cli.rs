@@ -114,6 +114,7 @@ fn every_command_explains_itself() {
         "sandbox",
         "serve",
         "check",
+        "doctor",
         "plan",
         "runs",
         "audit",
@@ -176,6 +177,8 @@ fn serve_names_the_secret_that_is_missing() {
     assert_eq!(code, 1);
     assert!(error.contains("`HOUSTON_PASSWORD` is not set"), "{error}");
     assert!(error.contains("hint: set `HOUSTON_PASSWORD` where Houston is started"), "{error}");
+    let doctor = format!("hint: `houston doctor --config {} --state {state_dir}` looks at", here("config"));
+    assert!(error.contains(&doctor), "{error}");
     // Nothing has happened yet, and that is said.
     let (code, said, _) = run(&["audit", "list", "--state", &state_dir]);
     assert_eq!((code, said.as_str()), (0, "no entries yet\n"));
@@ -284,7 +287,7 @@ fn a_reader_that_goes_early_is_no_error() {
     let mut error = String::new();
     docs.stderr.take().unwrap().read_to_string(&mut error).unwrap();
     assert_eq!((docs.wait().unwrap().code(), error.as_str()), (Some(0), ""));
-    for about in ["config", "commands", "steps", "env", "metrics"] {
+    for about in ["config", "commands", "steps", "env", "roles", "metrics"] {
         let (code, said, _) = run(&["docs", about]);
         assert!(code == 0 && said.len() > 100, "{about}: {said}");
     }

@@ -19,6 +19,7 @@ mod deploy;
 mod detached;
 mod dialects;
 mod docs;
+mod doctor;
 mod engine;
 mod footing;
 mod freezes;

@@ -74,6 +74,26 @@ impl Settings {
         Ok((text, jump.clone()))
     }
 
+    /// The command that a person types to see more; with jump hosts, up to the first one.
+    pub(super) fn by_hand(&self) -> String {
+        let mut words = vec!["ssh -v -o BatchMode=yes -o StrictHostKeyChecking=yes".to_owned()];
+        if let Some(identity) = &self.identity {
+            words.push(format!("-o IdentitiesOnly=yes -i {}", identity.display()));
+        }
+        if let Some(known_hosts) = &self.known_hosts {
+            words.push(format!("-o UserKnownHostsFile={}", known_hosts.display()));
+        }
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        let address =
+            if self.address.contains(':') { format!("[{}]", self.address) } else { self.address.clone() };
+        words.push(match self.jump.first() {
+            Some(hop) => format!("ssh://{hop}"),
+            None => format!("ssh://{user}{address}:{}", self.port),
+        });
+        words.push("true".to_owned());
+        words.join(" ")
+    }
+
     /// `host`, or `[host]:port`, as it stands in `known_hosts`.
     pub(super) fn known_hosts_name(&self) -> String {
         if self.port == 22 { self.address.clone() } else { format!("[{}]:{}", self.address, self.port) }

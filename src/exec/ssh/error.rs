@@ -1,8 +1,6 @@
 //! What ssh says when it cannot connect, in words that tell people what to do. ssh offers nothing but
 //! text here; the texts are those of OpenSSH 8 to 10, and they are matched in this one place.
 
-use std::path::Path;
-
 use super::config::Settings;
 use crate::exec::ExecError;
 
@@ -21,7 +19,7 @@ pub(super) fn with_causes(error: &openssh::Error) -> String {
     text.replace(['\r', '\n'], " ")
 }
 
-pub(super) fn connecting(what: String, host: &Settings, config: &Path, error: &openssh::Error) -> ExecError {
+pub(super) fn connecting(what: String, host: &Settings, error: &openssh::Error) -> ExecError {
     let said = match error {
         openssh::Error::Connect(io)
             if io.kind() == std::io::ErrorKind::NotFound && !io.to_string().contains("ssh") =>
@@ -36,12 +34,12 @@ pub(super) fn connecting(what: String, host: &Settings, config: &Path, error: &o
         openssh::Error::Connect(io) => io.to_string(),
         other => with_causes(other),
     };
-    let (reason, hint, transient) = explain(&said, host, config);
+    let (reason, hint, transient) = explain(&said, host);
     ExecError::NotStarted { what, reason, hint, transient }
 }
 
 /// Reason, hint, and whether another attempt may help.
-fn explain(said: &str, host: &Settings, config: &Path) -> (String, Option<String>, bool) {
+fn explain(said: &str, host: &Settings) -> (String, Option<String>, bool) {
     let known_hosts = host
         .known_hosts
         .as_ref()
@@ -103,7 +101,7 @@ fn explain(said: &str, host: &Settings, config: &Path) -> (String, Option<String
         let hint = format!("check `{address}` in the environment file, and the DNS of this machine");
         return (format!("the name is not known: {last}"), Some(hint), has("Temporary failure"));
     }
-    let by_hand = format!("by hand: `ssh -v -F {} {}`", config.display(), super::config::ALIAS);
+    let by_hand = format!("by hand: `{}`", host.by_hand());
     if has("Connection refused") {
         let hint = format!("is sshd running there, on port {}? {by_hand}", host.port);
         return (last.to_owned(), Some(hint), true);
@@ -137,7 +135,7 @@ mod tests {
     }
 
     fn explained(said: &str) -> (String, String, bool) {
-        let (reason, hint, transient) = explain(said, &host(), Path::new("/run/houston/config"));
+        let (reason, hint, transient) = explain(said, &host());
         (reason, hint.expect("a hint"), transient)
     }
 
@@ -170,7 +168,9 @@ mod tests {
             "connect to host x port 22: No route to host",
         ] {
             let (reason, hint, transient) = explained(said);
-            assert!(transient && reason == said && hint.contains("ssh -v -F /run/houston/config"), "{hint}");
+            let by_hand = "`ssh -v -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -i /etc/houston/id \
+                -o UserKnownHostsFile=/etc/houston/known_hosts ssh://deploy@10.0.0.2:2222 true`";
+            assert!(transient && reason == said && hint.contains(by_hand), "{hint}");
         }
     }
 }

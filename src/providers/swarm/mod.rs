@@ -21,7 +21,7 @@ pub use error::{Problem, SwarmError, Tried};
 pub(crate) use rollout::advice;
 pub use rollout::{Failure, Outcome, Patience, Verdict, Watch};
 pub use status::{EnvironmentStatus, NodeStatus, ServiceStatus, status};
-pub use view::{Node, Service, Task, UpdateState, UpdateStatus};
+pub use view::{Engine, Node, Service, Task, UpdateState, UpdateStatus};
 
 use connection::Request;
 
@@ -52,6 +52,16 @@ impl Swarm {
     /// The tasks of all services.
     pub async fn all_tasks(&self) -> Result<Vec<Task>, SwarmError> {
         self.list("tasks", Request::get("/tasks")).await.map(|all| view::read(&all, Task::read))
+    }
+
+    /// The engine that answers, also one that is in no Swarm.
+    pub async fn engine(&self) -> Result<Engine, SwarmError> {
+        let version = self.json("version", Request::get("/version")).await?;
+        let info = self.json("info", Request::get("/info")).await?;
+        Engine::read(&version, &info).ok_or_else(|| SwarmError::Unreadable {
+            what: "version".to_owned(),
+            reason: "it names none".to_owned(),
+        })
     }
 
     pub async fn nodes(&self) -> Result<Vec<Node>, SwarmError> {

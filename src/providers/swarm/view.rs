@@ -219,6 +219,30 @@ impl Node {
     }
 }
 
+/// An engine, whether it is in a Swarm or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// `28.5.2`
+    pub version: String,
+    /// The newest version of the API that it speaks: `1.51`.
+    pub api: String,
+    /// `active`, `inactive`, `pending`, `error`, `locked`
+    pub swarm: String,
+    /// Whether it is a manager.
+    pub manager: bool,
+}
+
+impl Engine {
+    pub(super) fn read(version: &Json, info: &Json) -> Option<Self> {
+        Some(Self {
+            version: text(version, "/Version")?,
+            api: text(version, "/ApiVersion")?,
+            swarm: text(info, "/Swarm/LocalNodeState").unwrap_or_default(),
+            manager: info.pointer("/Swarm/ControlAvailable").and_then(Json::as_bool).unwrap_or_default(),
+        })
+    }
+}
+
 pub(super) fn network(v: &Json) -> Option<(String, String)> {
     Some((text(v, "/Id")?, text(v, "/Name")?))
 }

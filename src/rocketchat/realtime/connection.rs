@@ -19,7 +19,7 @@ use super::super::rest::Rest;
 use super::super::session::{Patience, Session, SessionEvent};
 use super::super::subscriptions::{Key, Subscriptions};
 use super::backoff::Backoff;
-use super::{Change, Command, Pulse, RealtimeEvent, RealtimeOptions, Timings};
+use super::{Change, Command, Pulse, RealtimeEvent, RealtimeOptions};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -83,8 +83,7 @@ pub(super) async fn supervise(
     inbox: mpsc::UnboundedReceiver<Command>,
     pulse: Pulse,
 ) {
-    // `http` → `ws`, `https` → `wss`. The streamer takes exactly `/websocket` for a raw socket.
-    let url = format!("{}websocket", rest.url().as_str().replacen("http", "ws", 1));
+    let url = address(&rest);
     let login = Authenticator::new(rest, options.credentials.clone());
     let (wanted, core, told) = (Subscriptions::default(), Vec::new(), Told::Nothing);
     Supervisor { options, url, login, events, inbox, pulse, wanted, core, told }.run().await;
@@ -169,7 +168,9 @@ impl Supervisor {
     async fn attempt(&mut self) -> End {
         let (identity, socket) = {
             let Self { options, url, login, inbox, wanted, .. } = self;
-            let opening = async { tokio::join!(login.authenticate(), open(url, options)) };
+            let opening = async {
+                tokio::join!(login.authenticate(), open(url, options.timings.connect, options.max_frame))
+            };
             tokio::pin!(opening);
             loop {
                 tokio::select! {
@@ -437,12 +438,16 @@ async fn flush(line: &mut Line) -> Flow {
     }
 }
 
-async fn open(url: &str, options: &RealtimeOptions) -> Result<Socket, String> {
+/// `http` → `ws`, `https` → `wss`. The streamer takes exactly `/websocket` for a raw socket.
+pub(super) fn address(rest: &Rest) -> String {
+    format!("{}websocket", rest.url().as_str().replacen("http", "ws", 1))
+}
+
+pub(super) async fn open(url: &str, connect: Duration, max_frame: usize) -> Result<Socket, String> {
     let limits = WebSocketConfig::default()
         .read_buffer_size(16 * 1024)
-        .max_message_size(Some(options.max_frame))
-        .max_frame_size(Some(options.max_frame));
-    let Timings { connect, .. } = options.timings;
+        .max_message_size(Some(max_frame))
+        .max_frame_size(Some(max_frame));
     match timeout(connect, connect_async_with_config(url, Some(limits), true)).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(response))) => {

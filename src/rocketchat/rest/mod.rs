@@ -20,7 +20,7 @@ pub use messages::{Outgoing, Sent, Sync, SyncPage};
 pub use rooms::Changes;
 pub use server::{Permission, PublicSettings, ServerInfo};
 pub use uploads::Upload;
-pub use users::{Login, Presence, UserQuery};
+pub use users::{Login, PersonalToken, Presence, UserQuery};
 
 use super::budget::{Limiter, Priority, RateHeaders};
 use super::error::RestError;

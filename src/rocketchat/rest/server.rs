@@ -51,6 +51,21 @@ impl PublicSettings {
         self.get("Message_AllowUnrecognizedSlashCommand") == Some(&Value::Bool(true))
     }
 
+    /// `Message_AllowEditing`: whether anybody may change what they said; default yes.
+    pub fn allows_editing(&self) -> bool {
+        self.get("Message_AllowEditing") != Some(&Value::Bool(false))
+    }
+
+    /// `FileUpload_Enabled`; default yes.
+    pub fn allows_uploads(&self) -> bool {
+        self.get("FileUpload_Enabled") != Some(&Value::Bool(false))
+    }
+
+    /// `Accounts_LoginExpiration`: days after which a login's token is good for nothing; default 90.
+    pub fn login_days(&self) -> u64 {
+        self.get("Accounts_LoginExpiration").and_then(Value::as_u64).unwrap_or(90)
+    }
+
     /// `UI_Use_Real_Name`: whether typing is announced under the displayed name; default not.
     pub fn uses_real_names(&self) -> bool {
         self.get("UI_Use_Real_Name") == Some(&Value::Bool(true))
@@ -107,6 +122,24 @@ impl Rest {
             Some(Permission { id: text(&mut doc, "_id")?, roles: strings(doc.remove("roles")) })
         };
         Ok(objects(answer.remove("update")).filter_map(permission).collect())
+    }
+
+    /// The slash words that the server or one of its apps answers itself, without `/`.
+    pub async fn slash_commands(&self) -> Result<Vec<String>, RestError> {
+        let mut words = Vec::new();
+        loop {
+            let offset = words.len().to_string();
+            let mut answer = self.get("commands.list", &[("count", "0"), ("offset", &offset)]).await?;
+            let total = answer.get("total").and_then(Value::as_u64).unwrap_or_default();
+            let before = words.len();
+            words.extend(objects(answer.remove("commands")).filter_map(|command| match command {
+                Value::Object(mut doc) => text(&mut doc, "command"),
+                _ => None,
+            }));
+            if words.len() as u64 >= total || words.len() == before {
+                return Ok(words);
+            }
+        }
     }
 
     /// Users of publicly displayed roles, with those roles. Unknown to 6.5 ([`RestError::Malformed`]).

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::super::error::RestError;
-use super::super::model::User;
+use super::super::model::{User, objects, text};
 use super::{Rest, missing};
 
 /// What a login gives.
@@ -31,6 +31,16 @@ pub enum UserQuery<'a> {
     Name(&'a str),
 }
 
+/// A personal access token of ours, as far as the server shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonalToken {
+    pub name: String,
+    /// Its last six characters.
+    pub last_part: String,
+    /// Whether calls made with it need no second factor.
+    pub bypasses_two_factor: bool,
+}
+
 /// What is shown beside a user's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -53,6 +63,25 @@ impl Rest {
         let token = take("authToken").ok_or_else(|| missing("login", "authToken"))?;
         let username = data.pointer("/me/username").and_then(Value::as_str).map(str::to_owned);
         Ok(Login { user_id, token, username })
+    }
+
+    /// Ends the session of the token that calls are made with: that token is good for nothing afterwards.
+    pub async fn logout(&self) -> Result<(), RestError> {
+        self.post("logout", &json!({})).await.map(drop)
+    }
+
+    /// Our personal access tokens; needs `create-personal-access-tokens`.
+    pub async fn personal_tokens(&self) -> Result<Vec<PersonalToken>, RestError> {
+        let mut answer = self.get("users.getPersonalAccessTokens", &[]).await?;
+        let token = |value: Value| {
+            let Value::Object(mut doc) = value else { return None };
+            Some(PersonalToken {
+                name: text(&mut doc, "name").unwrap_or_default(),
+                last_part: text(&mut doc, "lastTokenPart")?,
+                bypasses_two_factor: doc.get("bypassTwoFactor") == Some(&Value::Bool(true)),
+            })
+        };
+        Ok(objects(answer.remove("tokens")).filter_map(token).collect())
     }
 
     /// Our own account, with its roles.

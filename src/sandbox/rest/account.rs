@@ -75,7 +75,13 @@ pub fn generate_token(world: &mut World, call: &Call) -> Answer {
     if taken {
         return Err(of("error-token-already-exists", "A token with this name already exists"));
     }
-    Ok(json!({"token": world.new_token(&call.uid, Some(name)).value}))
+    let value = world.new_token(&call.uid, Some(name)).value;
+    let bypasses = call.params.get("bypassTwoFactor").and_then(Value::as_bool).unwrap_or(false);
+    let tokens = world.people.get_mut(&call.uid).into_iter().flat_map(|person| &mut person.tokens);
+    for token in tokens.filter(|token| token.value == value) {
+        token.bypasses_two_factor = bypasses;
+    }
+    Ok(json!({"token": value}))
 }
 
 pub fn tokens(world: &mut World, call: &Call) -> Answer {
@@ -87,7 +93,7 @@ pub fn tokens(world: &mut World, call: &Call) -> Answer {
                 token.value.chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect();
             Some(
                 json!({"name": token.name.as_ref()?, "createdAt": date(token.created), "lastTokenPart": tail,
-                "bypassTwoFactor": true}),
+                "bypassTwoFactor": token.bypasses_two_factor}),
             )
         })
         .collect();

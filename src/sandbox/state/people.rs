@@ -37,6 +37,8 @@ pub struct Token {
     /// The name of a personal access token.
     pub name: Option<String>,
     pub created: i64,
+    /// Whether calls made with it need no second factor.
+    pub bypasses_two_factor: bool,
 }
 
 /// Rocket.Chat keeps about this many sessions; the oldest go first.
@@ -71,6 +73,7 @@ impl Person {
                     expires: None,
                     name: Some("seed".into()),
                     created: 0,
+                    bypasses_two_factor: true,
                 })
                 .collect(),
             username,
@@ -227,6 +230,7 @@ impl World {
             expires: name.is_none().then_some(now + days * 86_400_000),
             name: name.map(str::to_owned),
             created: now,
+            bypasses_two_factor: name.is_some(),
         };
         if let Some(person) = self.people.get_mut(uid) {
             if person.tokens.len() >= MOST_TOKENS
