@@ -17,6 +17,13 @@ use crate::ids::{EffectToken, EnvName, ServiceName, derived_id};
 use crate::playbook::steps::{StepError, World};
 use crate::providers::swarm::Swarm;
 
+/// How long the chat server may be away for a step.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between attempts to speak; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The world under one configuration; what is connected to the outside is shared with the next one.
 pub struct AppWorld {
     config: Arc<Config>,
@@ -111,13 +118,13 @@ impl World for AppWorld {
                 let failed = StepError::new(format!("nothing was posted into `{room}`: {error}"));
                 if matches!(error, SendError::Unavailable { .. }) { failed.transient() } else { failed }
             };
-            let id = chat.room(room).await.map_err(unsaid)?.ok_or_else(|| {
+            let id = in_time(|| chat.room(room)).await.map_err(unsaid)?.ok_or_else(|| {
                 StepError::new(format!("there is no room `{room}` that Houston is in"))
                     .hint(format!("invite Houston: `/invite` in `#{room}`"))
             })?;
             let post =
                 Post { id: derived_id(token.as_str()).into(), room: id, thread: None, text: text.to_owned() };
-            chat.post(post, Priority::Normal).await.map_err(unsaid)
+            in_time(|| chat.post(post.clone(), Priority::Normal)).await.map_err(unsaid)
         })
     }
 
@@ -142,4 +149,26 @@ fn http_client() -> reqwest::Client {
         tracing::error!("no `https` address can be checked from here: {error}");
         builder().tls_certs_only([]).build().expect("a client without certificates has nothing to read")
     })
+}
+
+/// A server that is away for a moment is no reason to fail a run. Only for what may be asked again.
+async fn in_time<T, F>(mut ask: impl FnMut() -> F) -> Result<T, SendError>
+where
+    F: Future<Output = Result<T, SendError>>,
+{
+    let begun = tokio::time::Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask().await {
+            Err(SendError::Unavailable { reason, retry_after }) => {
+                let wait = retry_after.unwrap_or(pause);
+                if begun.elapsed() + wait > PATIENCE {
+                    return Err(SendError::Unavailable { reason, retry_after });
+                }
+                tokio::time::sleep(wait).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }

@@ -31,7 +31,7 @@ use crate::access::{Access, Action, Authorized, Denied, Person, RateLimit};
 use crate::audit::{Audit, Event as AuditEvent, Who as AuditWho};
 use crate::clock::Clock;
 use crate::config::{Config, Current};
-use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind};
+use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
 use crate::ids::{MessageId, RunId, derived_id};
 use crate::metrics::Metrics;
@@ -521,9 +521,17 @@ impl Dispatcher {
         self.post(Post { id, room: cause.room.id.clone(), thread, text }).await;
     }
 
+    /// What the server does not take now is said later, also by the next process: the id stays the same.
     async fn post(&self, post: Post) {
-        if let Err(error) = self.parts.chat.post(post, Priority::Urgent).await {
-            tracing::warn!("an answer was not said: {error}");
+        match self.parts.chat.post(post.clone(), Priority::Urgent).await {
+            Ok(()) => {}
+            Err(SendError::Refused { reason }) => tracing::warn!("an answer was refused: {reason}"),
+            Err(SendError::Unavailable { reason, .. }) => {
+                tracing::debug!("an answer is said later: {reason}");
+                if let Err(error) = self.parts.engine.say(post).await {
+                    tracing::error!("an answer was not said: {reason}; and it cannot be kept: {error}");
+                }
+            }
         }
     }
 

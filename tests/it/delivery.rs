@@ -147,6 +147,21 @@ async fn a_command_that_is_sent_while_disconnected_is_carried_out_once() {
     .await;
 }
 
+/// The server hears, and for a moment takes nothing: its proxy answers for it.
+#[tokio::test]
+async fn an_answer_that_the_server_does_not_take_at_first_is_said_later() {
+    both(|t| async move {
+        t.control("refuse", json!({"requests": 4})).await;
+        t.say("alice", "ops", "!ping").await;
+        t.say("alice", "ops", "!whoami").await;
+        t.expect("ops", &["pong"]).await;
+        t.expect("ops", &["alice", "operator"]).await;
+        t.silence("ops").await;
+        t.end().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_command_that_is_sent_while_houston_does_not_run_is_carried_out_once() {
     both(|mut t| async move {

@@ -7,6 +7,7 @@ mod access;
 mod approvals;
 mod architecture;
 mod break_glass;
+mod chaos;
 mod cli;
 mod clients;
 mod clock_jumps;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::weather::Weather;
 use houston::app::{Houston, Options};
 use houston::audit;
 use houston::clock::Clock;
@@ -53,6 +54,8 @@ pub struct Setup {
     pub silence: Option<Duration>,
     /// Rocket.Chat's own rate limits, with what differs from its defaults; `None`: there are none.
     pub rate_limits: Option<RateLimits>,
+    /// Stands between Houston and the chat server.
+    pub weather: Option<Weather>,
 }
 
 /// The limits that Houston meets.
@@ -78,6 +81,7 @@ impl Default for Setup {
             watch: None,
             silence: None,
             rate_limits: None,
+            weather: None,
         }
     }
 }
@@ -96,6 +100,7 @@ pub struct Said {
 pub struct House {
     pub sandbox: Sandbox,
     pub clock: Clock,
+    weather: Option<Weather>,
     watch: Option<Duration>,
     silence: Option<Duration>,
     docker: Option<engine::Engine>,
@@ -160,6 +165,7 @@ impl House {
         let mut house = Self {
             sandbox,
             clock: setup.clock,
+            weather: setup.weather,
             watch: setup.watch,
             silence: setup.silence,
             docker: Some(docker),
@@ -192,6 +198,10 @@ impl House {
         timings.realtime.first_retry = Duration::from_millis(5);
         timings.realtime.retry_from = Duration::from_millis(20);
         timings.realtime.retry_to = Duration::from_millis(100);
+        if self.weather.is_some() {
+            timings.realtime.ping_after = Duration::from_millis(500);
+            timings.realtime.dead_after = Duration::from_millis(1500);
+        }
         let options = Options {
             config,
             state: self.state(),
@@ -281,6 +291,11 @@ impl House {
 
     pub async fn control(&self, act: &str, body: Value) -> Value {
         self.sandbox.control(act, body).await.unwrap_or_else(|e| panic!("{act}: {e}"))
+    }
+
+    /// What stands between.
+    pub fn weather(&self) -> &Weather {
+        self.weather.as_ref().expect("there is some")
     }
 
     /// Somebody without any role, in `#ops`.
@@ -509,6 +524,13 @@ impl House {
         audit::tail(&path, 10_000).expect("readable")
     }
 
+    /// Everything that was said up to now was waited for in some other way.
+    pub fn forget_what_was_said(&self, rooms: &[&str]) {
+        for said in rooms.iter().flat_map(|room| self.unread(room)) {
+            self.mark(said);
+        }
+    }
+
     // ----- the end --------------------------------------------------------------------------------
 
     /// Ends the conversation, and fails on whatever was left behind.
@@ -642,7 +664,8 @@ fn write_config(dir: &Path, sandbox: &Sandbox, setup: &Setup) {
     } else {
         "access:\n  roles:\n    operator: {users: [alice, bob]}\n    lead: {users: [carol]}\n"
     };
-    let text = format!("rocketchat:\n  url: {}\n  {auth}\n{access}{}", sandbox.url(), setup.houston);
+    let url = setup.weather.as_ref().map_or_else(|| sandbox.url(), |weather| weather.before(&sandbox.url()));
+    let text = format!("rocketchat:\n  url: {url}\n  {auth}\n{access}{}", setup.houston);
     std::fs::write(dir.join("config/houston.yaml"), text).expect("written");
 }
 

@@ -4,3 +4,4 @@ pub mod exposition;
 pub mod house;
 pub mod pair;
 pub mod rc;
+pub mod weather;
