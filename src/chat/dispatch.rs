@@ -12,6 +12,7 @@ mod dialogues;
 mod votes;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -43,6 +44,10 @@ use crate::runs::state::Phase;
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 use crate::text::{self, code, defuse};
+
+/// Pauses before an answer is tried again at once: most of what goes wrong on a line is over by then.
+const AT_ONCE_AGAIN: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1)];
 
 /// To whoever asks a question.
 const NO_ANSWERS: &str =
@@ -521,17 +526,26 @@ impl Dispatcher {
         self.post(Post { id, room: cause.room.id.clone(), thread, text }).await;
     }
 
-    /// What the server does not take now is said later, also by the next process: the id stays the same.
+    /// What the server does not take now is tried again in a moment, and then left to whoever says what runs
+    /// have to say: late, but also by the next process. The id stays the same.
     async fn post(&self, post: Post) {
-        match self.parts.chat.post(post.clone(), Priority::Urgent).await {
-            Ok(()) => {}
-            Err(SendError::Refused { reason }) => tracing::warn!("an answer was refused: {reason}"),
-            Err(SendError::Unavailable { reason, .. }) => {
-                tracing::debug!("an answer is said later: {reason}");
-                if let Err(error) = self.parts.engine.say(post).await {
-                    tracing::error!("an answer was not said: {reason}; and it cannot be kept: {error}");
+        let mut pauses = AT_ONCE_AGAIN.into_iter();
+        let reason = loop {
+            match self.parts.chat.post(post.clone(), Priority::Urgent).await {
+                Ok(()) => return,
+                Err(SendError::Refused { reason }) => {
+                    tracing::warn!("an answer was refused: {reason}");
+                    return;
                 }
+                Err(SendError::Unavailable { reason, retry_after }) => match pauses.next() {
+                    Some(pause) if retry_after.is_none() => tokio::time::sleep(pause).await,
+                    _ => break reason,
+                },
             }
+        };
+        tracing::debug!("an answer is said later: {reason}");
+        if let Err(error) = self.parts.engine.say(post).await {
+            tracing::error!("an answer was not said: {reason}; and it cannot be kept: {error}");
         }
     }
 

@@ -87,20 +87,20 @@ impl Voice {
         let mut wait = FIRST_WAIT;
         let mut tick = tokio::time::interval(SHOW_TIME_EVERY);
         loop {
-            let held_up = match self.say_all().await {
-                Ok(held_up) => {
-                    if !held_up {
-                        wait = FIRST_WAIT;
-                    }
-                    self.edit_progress().await;
-                    held_up
-                }
-                Err(()) => true,
-            };
+            let mut said = false;
+            let all = self.say_all(&mut said).await;
+            // On a bad line something gets through each time: that is no reason to wait longer and longer.
+            if said || all == Ok(false) {
+                wait = FIRST_WAIT;
+            }
+            let held_up = all.unwrap_or(true);
+            if all.is_ok() {
+                self.edit_progress().await;
+            }
             let next_edit = self.next_edit();
             tokio::select! {
                 () = stop.cancelled() => {
-                    let _ = tokio::time::timeout(LAST_WORDS, self.say_all()).await;
+                    let _ = tokio::time::timeout(LAST_WORDS, self.say_all(&mut false)).await;
                     return;
                 }
                 () = self.engine.outbox_changed() => {}
@@ -144,8 +144,8 @@ impl Voice {
     }
 
     /// Whether some rooms have to be tried again; the others are not kept waiting by them. `Err`:
-    /// Rocket.Chat cannot be reached now.
-    async fn say_all(&mut self) -> Result<bool, ()> {
+    /// Rocket.Chat cannot be reached now. `any`: whether something was said.
+    async fn say_all(&mut self, any: &mut bool) -> Result<bool, ()> {
         let mut held_up: HashSet<RoomId> = HashSet::new();
         // Runs whose messages cannot be edited yet: nothing waits for that but what comes after it.
         let mut later: HashSet<RunId> = HashSet::new();
@@ -201,6 +201,7 @@ impl Voice {
                     return Err(());
                 }
                 said = true;
+                *any = true;
             }
             if !said {
                 return Ok(!held_up.is_empty() || !later.is_empty());
