@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use houston::clock::Clock;
 use houston::sandbox::Dialect;
 use serde_json::json;
 
@@ -141,8 +142,7 @@ async fn storm(dialect: Dialect, commands: u64, seed: u64) {
 }
 
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(1, |now| u64::try_from(now.as_micros() & 0xffff_ffff).unwrap_or(1))
+    u64::try_from(Clock::system().now().as_microsecond() & 0xffff_ffff).expect("it is positive")
 }
 
 #[tokio::test(flavor = "multi_thread")]
