@@ -141,6 +141,34 @@ pub fn fence(text: &str) -> String {
     format!("```\n{}\n```", text.trim_end_matches('\n'))
 }
 
+/// Lines to be copied into a shell, exactly as they are: an `@` within a word calls nobody, so it stays whole.
+pub fn commands<T: AsRef<str>>(lines: &[T]) -> String {
+    let mut out = String::from("```");
+    for line in lines {
+        out.push('\n');
+        let mut before = ' ';
+        for c in line.as_ref().replace("```", "ˋˋˋ").chars() {
+            match c {
+                '@' if !before.is_alphanumeric() => out.push_str("@\u{200b}"),
+                c if is_unprintable(c) => {}
+                c => out.push(c),
+            }
+            before = c;
+        }
+    }
+    out + "\n```"
+}
+
+/// Words as a POSIX shell reads them back: `docker service rm web`, `sh -c 'echo $1'`.
+pub fn shell_words<T: AsRef<str>>(words: &[T]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    let quoted = words.iter().map(|word| match word.as_ref() {
+        word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// Length as Rocket.Chat counts it: UTF-16 units.
 pub fn chat_len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
@@ -235,6 +263,19 @@ mod tests {
         assert_eq!(defuse("\u{1b}[1;31mred\u{1b}[0m \u{200f}אב\u{1b}"), "red אב");
         assert_eq!(code("x`y"), "`xˋy`");
         assert_eq!(fence("a\n```\nb"), "```\na\nˋˋˋ\nb\n```");
+    }
+
+    #[test]
+    fn commands_can_be_copied_and_call_nobody() {
+        assert_eq!(
+            commands(&["rm web@sha256:1", "echo @all"]),
+            "```\nrm web@sha256:1\necho @\u{200b}all\n```"
+        );
+        assert_eq!(commands(&["echo '```'"]), "```\necho 'ˋˋˋ'\n```");
+        assert_eq!(
+            shell_words(&["sh", "-c", "echo 'a b' $1", "", "x=1"]),
+            r"sh -c 'echo '\''a b'\'' $1' '' x=1"
+        );
     }
 
     #[test]

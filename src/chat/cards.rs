@@ -419,7 +419,7 @@ fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Ti
 /// Of what a step says about itself, in the room; its transcript has the whole.
 const LONGEST_REASON: usize = 600;
 
-fn reason(error: &StepError) -> String {
+pub(super) fn reason(error: &StepError) -> String {
     text::shorten(&defuse(&error.message), LONGEST_REASON).into_owned()
 }
 
@@ -513,7 +513,7 @@ pub fn failure(run: &RunState) -> Option<(usize, &StepError)> {
 }
 
 /// The tail of what failed, and what to do.
-fn explain(error: &StepError) -> String {
+pub(super) fn explain(error: &StepError) -> String {
     let mut out = String::new();
     if let Some(tail) = &error.tail {
         let _ = write!(out, "\n{}", text::fence(&text::head_and_tail(tail, 2, TAIL_LINES - 2)));
@@ -543,43 +543,8 @@ pub fn result(run: &RunState) -> String {
     format!("@{} {} {what}", run.by.username, code(&run.plan.command))
 }
 
-/// Something only a person can say.
-pub fn question(run: &RunState) -> String {
-    let id = run.id;
-    if let Some(changed) = &run.footing_changed {
-        return on_another_footing(run, changed);
-    }
-    match &run.phase {
-        Phase::Unknown { step, why } => format!(
-            ":grey_question: *{id}* step {} ({}): {}.\nLook, then say one of\n`!resolve {id} happened`\n`!resolve {id} did-not-happen` (it is done again)\n`!resolve {id} undo`\n`!abandon {id} why`",
-            step + 1,
-            title(run, *step),
-            defuse(why)
-        ),
-        Phase::Paused { step } => {
-            let why = run.steps.get(*step).and_then(|record| record.error.as_ref());
-            format!(
-                ":double_vertical_bar: *{id}* step {} ({}) failed and waits for you{}\n`!retry {id}` tries again, `!cancel {id}` ends the run.",
-                step + 1,
-                title(run, *step),
-                why.map(|error| format!(": {}{}", reason(error), explain(error))).unwrap_or_default()
-            )
-        }
-        Phase::Stuck => stuck(run),
-        Phase::Waiting { pause: Pause::Answer { question, choices, .. }, .. } => {
-            let choices = if choices.is_empty() {
-                String::new()
-            } else {
-                format!("\nOne of {}", text::or_list(choices))
-            };
-            format!(":raising_hand: *{id}* {}{choices}\n_Answer in this thread._", defuse(question))
-        }
-        _ => format!("*{id}* {}", run.phase.word()),
-    }
-}
-
 /// What may become of a run that would go on by another configuration than its own.
-fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
+pub(super) fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
     let id = run.id;
     let undoes = run.plan.on_failure == OnFailure::Undo;
     let goes_on = match run.phase {
@@ -612,30 +577,7 @@ fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
     out
 }
 
-fn stuck(run: &RunState) -> String {
-    let id = run.id;
-    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", code(&run.plan.command));
-    for (step, record) in run.plan.steps.iter().zip(&run.steps) {
-        let title = defuse(&step.title);
-        match &record.state {
-            StepState::UndoFailed { error, .. } => {
-                let _ = writeln!(out, "*not undone*: {title}: {}{}", reason(error), explain(error));
-            }
-            StepState::Succeeded { .. } => {
-                let _ = writeln!(out, "*still done*: {title}");
-            }
-            StepState::Undone => {
-                let _ = writeln!(out, "*undone*: {title}");
-            }
-            _ => {}
-        }
-    }
-    let _ =
-        write!(out, "`!retry {id}` tries to undo again; `!abandon {id} why` when you have finished by hand.");
-    out
-}
-
-fn title(run: &RunState, step: usize) -> String {
+pub(super) fn title(run: &RunState, step: usize) -> String {
     run.plan.steps.get(step).map(|step| defuse(&step.title).into_owned()).unwrap_or_default()
 }
 
@@ -647,6 +589,9 @@ pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     }
     if run.started_at.is_some() || run.plan.approval.is_none() {
         let _ = writeln!(out, "{}", progress(run, live, now));
+    }
+    if matches!(run.phase, Phase::Paused { .. } | Phase::Unknown { .. } | Phase::Stuck) {
+        let _ = writeln!(out, "{}", super::trouble::question(run));
     }
     let _ = write!(out, "_asked {} by {}_", text::ago(run.created_at, now), name(&run.by));
     out

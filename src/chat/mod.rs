@@ -20,3 +20,4 @@ pub mod reply;
 pub mod spec;
 pub mod spec_parse;
 pub mod status;
+mod trouble;

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{cards, glass};
+use super::{cards, glass, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -257,7 +257,7 @@ impl Voice {
                 self.reply(&run, id, &run.progress, cards::result(&run)).await
             }
             (Notice::Question { id, .. }, Some(run)) => {
-                self.reply(&run, id, &run.progress, cards::question(&run)).await
+                self.reply(&run, id, &run.progress, trouble::question(&run)).await
             }
             (Notice::Escalation { id, .. }, Some(run)) => {
                 let Some(text) = cards::escalation(&run, now) else { return Ok(()) };
@@ -373,7 +373,7 @@ impl Voice {
             Notice::Card { .. } => cards::card(&run, self.clock.now()),
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
-            Notice::Question { .. } => cards::question(&run),
+            Notice::Question { .. } => trouble::question(&run),
             Notice::Result { .. }
             | Notice::Reminder { .. }
             | Notice::Escalation { .. }

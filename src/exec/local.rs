@@ -101,6 +101,10 @@ impl Runner for Local {
         "this machine".into()
     }
 
+    fn typed(&self, command: &Command) -> String {
+        crate::text::shell_words(&command.words())
+    }
+
     fn run<'a>(
         &'a self,
         command: &'a Command,

@@ -27,6 +27,12 @@ pub enum Stream {
     Err,
 }
 
+impl Command {
+    pub fn words(&self) -> Vec<&str> {
+        std::iter::once(self.program.as_str()).chain(self.args.iter().map(String::as_str)).collect()
+    }
+}
+
 /// How a command ended. Not zero is not an error of the runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -89,6 +95,8 @@ pub enum ExecError {
 pub trait Runner: Send + Sync {
     /// For messages: `node1 (deploy@10.0.0.2)`, `this machine`.
     fn name(&self) -> String;
+    /// What a person types into a shell of Houston's machine to do the same: `ssh -l deploy 10.0.0.2 -- uptime`.
+    fn typed(&self, command: &Command) -> String;
     /// Runs to the end; lines are handed out as they come.
     fn run<'a>(
         &'a self,

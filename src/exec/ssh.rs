@@ -328,6 +328,10 @@ impl Runner for SshHost {
         self.0.settings.to_string()
     }
 
+    fn typed(&self, command: &Command) -> String {
+        self.0.settings.typed(&crate::text::shell_words(&command.words()))
+    }
+
     fn run<'a>(
         &'a self,
         command: &'a Command,

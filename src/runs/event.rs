@@ -170,6 +170,9 @@ pub enum Event {
     OutcomeUnknown {
         step: usize,
         why: String,
+        /// What a person types to see whether it happened.
+        #[serde(default)]
+        look: Vec<String>,
     },
     Resolved {
         step: usize,
@@ -199,7 +202,11 @@ pub enum Event {
         error: StepError,
     },
     /// An undo failed for good: a person has to finish by hand.
-    Stuck,
+    Stuck {
+        /// What is still to be undone, in the order in which it would be.
+        #[serde(default)]
+        by_hand: Vec<ToUndo>,
+    },
     Finished {
         outcome: Outcome,
     },
@@ -230,13 +237,23 @@ pub enum Found {
     Harmless { only_reads: bool },
 }
 
-/// What a person says about a step whose outcome is unknown.
+/// How a person undoes a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToUndo {
+    pub step: usize,
+    /// For a shell; empty where nothing is known that could be typed.
+    pub commands: Vec<String>,
+}
+
+/// What a person says about a step whose outcome is unknown, or whose undo failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     Happened,
     DidNotHappen,
     Undo,
+    /// A person has undone what could not be: the run is stuck no more.
+    Undone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

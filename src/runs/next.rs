@@ -190,23 +190,29 @@ fn undoing(run: &RunState) -> Next {
     }
 }
 
-/// The last step that is still to be undone, and the attempt: succeeded ones, and failed ones that may
-/// have left something behind.
+/// The last step that is still to be undone, and the attempt.
 fn undo_step(run: &RunState) -> Option<(usize, u32)> {
-    run.steps.iter().enumerate().rev().find_map(|(index, record)| {
-        match run.plan.steps[index].undo {
-            PlannedUndo::NotNeeded | PlannedUndo::Impossible => return None,
-            PlannedUndo::ByKind | PlannedUndo::Step { .. } => {}
-        }
-        match &record.state {
-            StepState::Succeeded { .. } => Some((index, 1)),
-            StepState::Failed { .. } | StepState::RetryAt { .. } if record.touched => Some((index, 1)),
-            StepState::Undoing { attempt, .. } | StepState::UndoFailed { attempt, .. } => {
-                Some((index, attempt + 1))
-            }
-            _ => None,
-        }
-    })
+    (0..run.steps.len()).rev().find_map(|step| Some((step, undo_attempt(run, step)?)))
+}
+
+/// Everything that is still to be undone, in this order.
+pub(super) fn steps_to_undo(run: &RunState) -> Vec<usize> {
+    (0..run.steps.len()).rev().filter(|step| undo_attempt(run, *step).is_some()).collect()
+}
+
+/// What is undone: steps that succeeded, and failed ones that may have left something behind.
+fn undo_attempt(run: &RunState, step: usize) -> Option<u32> {
+    match run.plan.steps[step].undo {
+        PlannedUndo::NotNeeded | PlannedUndo::Impossible => return None,
+        PlannedUndo::ByKind | PlannedUndo::Step { .. } => {}
+    }
+    let record = &run.steps[step];
+    match &record.state {
+        StepState::Succeeded { .. } => Some(1),
+        StepState::Failed { .. } | StepState::RetryAt { .. } if record.touched => Some(1),
+        StepState::Undoing { attempt, .. } | StepState::UndoFailed { attempt, .. } => Some(attempt + 1),
+        _ => None,
+    }
 }
 
 /// What to do with a step that an earlier process started and did not see the end of.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution};
+use super::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution, ToUndo};
 use crate::approvals::{self, Tally, Vote};
 use crate::change::Change;
 use crate::conversation::Actor;
@@ -72,6 +72,7 @@ pub enum Phase {
     Unknown {
         step: usize,
         why: String,
+        look: Vec<String>,
     },
     Undoing,
     Stuck,
@@ -248,6 +249,8 @@ pub struct RunState {
     pub accepted: Option<Basis>,
     pub cancel: Option<Actor>,
     pub away: Option<Away>,
+    /// Of a run that is stuck, or was.
+    pub by_hand: Vec<ToUndo>,
     pub abandoned: Option<(Actor, String)>,
     pub review: Option<Review>,
     /// When the room was last reminded of the open review.
@@ -338,6 +341,7 @@ impl RunState {
             accepted: None,
             cancel: None,
             away: None,
+            by_hand: Vec::new(),
             abandoned: None,
             review: None,
             review_reminded: None,
@@ -748,13 +752,24 @@ impl RunState {
                     slot.state = StepState::Failed { attempt: 1, error };
                 }
             }
-            Event::OutcomeUnknown { step, why } => {
+            Event::OutcomeUnknown { step, why, look } => {
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 let StepState::Running { attempt, .. } = slot.state else {
                     return Err(refuse("the step does not run"));
                 };
                 slot.state = StepState::Unknown { attempt };
-                self.phase = Phase::Unknown { step: *step, why: why.clone() };
+                self.phase = Phase::Unknown { step: *step, why: why.clone(), look: look.clone() };
+            }
+            Event::Resolved { resolution: Resolution::Undone, .. } => {
+                if !matches!(self.phase, Phase::Stuck) {
+                    return Err(refuse("no undo of it has failed for good"));
+                }
+                for slot in &mut self.steps {
+                    if matches!(slot.state, StepState::UndoFailed { .. }) {
+                        slot.state = StepState::Undone;
+                    }
+                }
+                self.phase = Phase::Undoing;
             }
             Event::Resolved { step, resolution, .. } => {
                 if !matches!(&self.phase, Phase::Unknown { step: asked, .. } if asked == step) {
@@ -769,7 +784,7 @@ impl RunState {
                         slot.ended_at = Some(at);
                         slot.state = StepState::Succeeded { output: Json::Null };
                     }
-                    Resolution::DidNotHappen => {}
+                    Resolution::DidNotHappen | Resolution::Undone => {}
                     Resolution::Undo => {
                         let error = StepError::new("its outcome is unknown; it is undone").with_effects();
                         slot.touched = true;
@@ -853,11 +868,12 @@ impl RunState {
                 slot.state =
                     StepState::UndoFailed { attempt: *attempt, output: output.clone(), error: error.clone() };
             }
-            Event::Stuck => {
+            Event::Stuck { by_hand } => {
                 let failed = |slot: &StepRecord| matches!(slot.state, StepState::UndoFailed { .. });
                 if !matches!(self.phase, Phase::Undoing) || !self.steps.iter().any(failed) {
                     return Err(refuse("no undo has failed"));
                 }
+                self.by_hand.clone_from(by_hand);
                 self.phase = Phase::Stuck;
             }
             Event::Finished { outcome } => {

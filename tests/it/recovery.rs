@@ -121,3 +121,95 @@ async fn many_runs_go_on_each_in_its_own_message_and_nowhere_else() {
     }
     t.end().await;
 }
+
+#[tokio::test]
+async fn what_nobody_can_tell_is_asked_with_how_to_look_and_what_each_answer_does() {
+    for (answer, end, image) in [
+        ("happened", ":white_check_mark: *R-1*", "demo/web:1.6"),
+        ("did-not-happen", "was changed after the plan was made", "demo/web:1.6"),
+        ("undo", "which this run did not do: it was left alone", "demo/web:1.6"),
+    ] {
+        let (mut t, clock) = house().await;
+        t.say("alice", "ops", "!deploy prod web 1.8-slower").await;
+        let progress = t.progress("R-1").await;
+        t.wait_for_image("web", "demo/web:1.8-slower").await;
+        t.kill().await;
+        // Somebody puts things right meanwhile, in their own way.
+        t.change_image("web", "demo/web:1.6").await;
+        clock.advance(Duration::from_secs(60));
+        t.start_again().await;
+        let socket = format!("docker -H unix://{} service", t.docker_socket().display());
+        let asked = [
+            "*R-1* I do not know whether step 1 of 1 (update `web` to `1.8-slower`) happened",
+            "`web` is set to `demo/web:1.6` now, and this run did not do that",
+            &format!("\n{socket} inspect --pretty web\n{socket} ps --no-trunc web\n```"),
+            "`!resolve R-1 happened`: R-1 is done",
+            "`!resolve R-1 did-not-happen`: it is done again",
+            "`!resolve R-1 undo`: it is undone, whether it happened or not",
+            "`!abandon R-1 why`: everything stays as it is, and `prod/web` is free",
+        ];
+        let question = t.expect("ops", &asked).await;
+        assert_eq!(question.thread.as_deref(), Some(progress.id.as_str()));
+        let away = "_I was away for 1 min, while step 1 of 1 ran. Whether it happened is not known._";
+        t.until(&progress, &["needs a person", away]).await;
+        // A further restart asks nothing anew, and the question can be read again.
+        t.restart().await;
+        t.silence("ops").await;
+        t.say("bob", "ops", "!show R-1").await;
+        t.expect("ops", &["needs a person", "I do not know whether step 1 of 1"]).await;
+        t.say("bob", "ops", &format!("!resolve R-1 {answer}")).await;
+        t.expect("ops", &["R-1 goes on."]).await;
+        if answer == "undo" {
+            // Nothing of its own is there to be undone, and what others did is left alone: that is for people.
+            t.tick_until(&clock, "stuck", &[":sos: *R-1*", end]).await;
+            t.say("bob", "ops", "!abandon R-1 it is as it should be").await;
+            t.expect("ops", &["R-1 is abandoned"]).await;
+            t.until(&progress, &["*abandoned* by bob"]).await;
+        } else {
+            t.until(&progress, &[end]).await;
+            t.expect("ops", &["@alice"]).await;
+        }
+        assert_eq!(t.image("web").await, image, "{answer}");
+        t.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_run_lists_what_was_done_and_what_to_type_and_goes_on_when_that_is_finished() {
+    let steps = "  - id: more\n    swarm_service: {action: scale, service: web, replicas: 2}\n  \
+                 - id: api\n    swarm_service: {action: update, service: api, version: \"1.8\"}\n  \
+                 - id: check\n    http_check: {url: \"SANDBOX/api/info\", expect_body: nowhere, within: 20s}\n  \
+                 - id: tell\n    notify: {room: general, text: never}\n";
+    let clock = Clock::manual(Clock::system().now());
+    let t = crate::step_kinds::house_of(steps, clock.clone(), "", &[("web", 1), ("api", 1)]).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let progress = t.progress("R-1").await;
+    t.until(&progress, &["step 3 of 4"]).await;
+    t.change_image("api", "demo/api:1.6").await;
+    let docker = format!("docker -H unix://{} service", t.docker_socket().display());
+    let listed = [
+        ":sos: *R-1* `tour prod red` is stuck: undoing failed for good.",
+        "*not undone*: step 2 of 4 (update `api` to `1.8`): `api` is set to `demo/api:1.6` now",
+        &format!("By hand:\n```\n{docker} update --image demo/api:1.7 --replicas 1 api\n"),
+        "*still done*: step 1 of 4 (scale `web` to 2 tasks)",
+        &format!("By hand:\n```\n{docker} update --image demo/web:1.7 --replicas 1 web\n```"),
+        "*never begun*: 1 step",
+        "`!retry R-1`: I try again to undo it",
+        "`!resolve R-1 undone`: you have undone by hand what I could not; I go on with what is still done",
+        "`!abandon R-1 why`: everything stays as it is, and ",
+    ];
+    let stuck = t.tick_until(&clock, "stuck", &listed).await;
+    assert!(!stuck.text.contains('\u{200b}'), "it can be copied: {}", stuck.text);
+    t.say("carol", "ops", "!resolve R-1 happened").await;
+    t.expect("ops", &["R-1 is stuck", "`resolve R-1 undone`"]).await;
+    t.say("carol", "ops", "!cancel R-1").await;
+    t.expect("ops", &["R-1 needs a person first"]).await;
+    // Carol types what she was told to.
+    t.change_image("api", "demo/api:1.7").await;
+    t.say("carol", "ops", "!resolve R-1 undone").await;
+    t.expect("ops", &["R-1 goes on."]).await;
+    t.until(&progress, &[":x: *R-1*", "*failed*", "update `api` to `1.8`: undone", "2 tasks: undone"]).await;
+    t.expect("ops", &["@alice", "failed"]).await;
+    assert_eq!(t.tasks_wanted("web").await, 1);
+    t.end().await;
+}

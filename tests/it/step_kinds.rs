@@ -20,13 +20,18 @@ tour:
 
 /// A house whose `!tour prod COLOUR` takes these steps, and nobody's approval.
 pub async fn house(steps: &str, clock: Clock, more: &str) -> House {
+    house_of(steps, clock, more, &[("web", 1)]).await
+}
+
+/// As [`house`], over these services.
+pub async fn house_of(steps: &str, clock: Clock, more: &str, services: &[(&'static str, u64)]) -> House {
     let playbook = format!(
         "description: One of everything\ninputs:\n  environment: {{type: environment}}\n  colour: {{type: text}}\n\
          on_failure: undo\nsteps:\n{steps}"
     );
     let files = vec![("commands/tour.yaml", TOUR.to_owned()), ("playbooks/tour.yaml", playbook)];
     let prod = format!("approvals: {{default: none}}\n{more}");
-    House::with(Setup { prod, files, clock, ..Setup::default() }).await
+    House::with(Setup { prod, files, clock, services: services.to_vec(), ..Setup::default() }).await
 }
 
 const STACK: &str = "  - id: stack\n    swarm_stack: {name: shop, services: [web, api]}\n";

@@ -144,7 +144,8 @@ pub(super) async fn resolve(call: &Call<'_>) -> String {
         Some("happened") => Resolution::Happened,
         Some("did-not-happen") => Resolution::DidNotHappen,
         Some("undo") => Resolution::Undo,
-        _ => return "Say `happened`, `did-not-happen` or `undo`.".to_owned(),
+        Some("undone") => Resolution::Undone,
+        _ => return "Say `happened`, `did-not-happen`, `undo` or `undone`.".to_owned(),
     };
     match call.dispatcher.parts.engine.resolve(run, &call.cause.by, resolution).await {
         Ok(()) => format!("{run} goes on."),

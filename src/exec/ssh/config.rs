@@ -42,6 +42,25 @@ impl Settings {
         }
     }
 
+    /// What a person types to have the host's shell read `line`. Whose key opens the host is theirs to know.
+    pub(super) fn typed(&self, line: &str) -> String {
+        let Self { address, user, port, jump, .. } = self;
+        let mut words = vec!["ssh".to_owned()];
+        if *port != 22 {
+            words.extend(["-p".to_owned(), port.to_string()]);
+        }
+        if !jump.is_empty() {
+            words.extend(["-J".to_owned(), jump.join(",")]);
+        }
+        if let Some(user) = user {
+            words.extend(["-l".to_owned(), user.clone()]);
+        }
+        words.extend([address.clone(), "--".to_owned()]);
+        // The shell here reads it once before the one there does; ssh joins what it is given with spaces.
+        let line = if line.contains('\'') { crate::text::shell_words(&[line]) } else { line.to_owned() };
+        format!("{} {line}", crate::text::shell_words(&words))
+    }
+
     /// The file's text, and the jump hosts for the command line.
     pub(super) fn ssh_config(&self, options: &SshOptions) -> Result<(String, Vec<String>), BadSetting> {
         let Self { address, user, port, identity, known_hosts, jump, .. } = self;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::{ParamKind, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{ByHand, ParamKind, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, params};
 use crate::playbook::model::Preview;
 use crate::text::{self, code, defuse};
 
@@ -137,6 +137,11 @@ impl StepKind for HttpCheck {
     }
     fn repeat(&self, _params: &Json) -> Repeat {
         Repeat::Safe
+    }
+    fn by_hand(&self, _: &StepContext, given: &Json, _: Option<&Json>) -> ByHand {
+        let url = params::text(given, "url").unwrap_or_default();
+        let asked = vec![text::shell_words(&["curl", "--include", "--max-time", "10", url])];
+        ByHand { look: asked.clone(), act: asked, undo: Vec::new() }
     }
     fn undo_mode(&self, _params: &Json) -> UndoMode {
         UndoMode::NotNeeded

@@ -170,6 +170,18 @@ pub enum Probed {
     Unknown(String),
 }
 
+/// What a person types into a shell where Houston cannot go on. Exact, and without a round trip: it is wanted most
+/// when the outside does not answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByHand {
+    /// Shows what is so; changes nothing.
+    pub look: Vec<String>,
+    /// Does what the step does.
+    pub act: Vec<String>,
+    /// Reverses it.
+    pub undo: Vec<String>,
+}
+
 /// Where a step tells what it is doing. Best effort: lines may be coalesced on their way to chat, none is
 /// lost on its way to the transcript.
 pub trait Progress: Send + Sync {
@@ -284,6 +296,11 @@ pub trait StepKind: Send + Sync {
         _params: &'a Json,
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async { Ok(Probed::Unknown("this step kind cannot look whether it happened".into())) })
+    }
+    /// How a person does this, or sees whether it was done; nothing where there is nothing to type. `output` as for
+    /// [`StepKind::undo`].
+    fn by_hand(&self, _context: &StepContext, _params: &Json, _output: Option<&Json>) -> ByHand {
+        ByHand::default()
     }
     /// Whether what [`StepKind::run`] started goes on without Houston, and is found again: then nobody waits for
     /// it when Houston stops.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
-use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+};
 use crate::exec::{Command, Detached, ExecError, Follow, Host, Standing, Stream};
 use crate::playbook::model::Preview;
 use crate::text::{code, defuse};
@@ -165,6 +167,29 @@ impl StepKind for Ssh {
                 Err(error) => Err(StepError::new(defuse(&error.to_string()).into_owned()).transient()),
             }
         })
+    }
+
+    fn by_hand(&self, context: &StepContext, given: &Json, _: Option<&Json>) -> ByHand {
+        let (Ok(host), Ok(command)) = (host(context, given), command(given)) else {
+            return ByHand::default();
+        };
+        let mut act = vec![host.typed(&command)];
+        if command.stdin.is_some() {
+            act.insert(0, "# with the step's `stdin` on its standard input".to_owned());
+        }
+        if reads_only(given) {
+            return ByHand { look: act.clone(), act, undo: Vec::new() };
+        }
+        // What the wrapper leaves there; the folder is removed when the outcome is known.
+        let jobs = "${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs";
+        let look = format!("cd \"{jobs}/{}\" && tail out; cat status", job_name(context));
+        let look = Command {
+            program: "sh".to_owned(),
+            args: vec!["-c".to_owned(), look],
+            stdin: None,
+            timeout: None,
+        };
+        ByHand { look: vec![host.typed(&look)], act, undo: Vec::new() }
     }
 
     fn outlives(&self, given: &Json) -> bool {

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effects, Probed, StepContext, StepError};
+use super::{ByHand, Effects, Probed, StepContext, StepError};
 use crate::playbook::model::Preview;
 use crate::providers::swarm::{
     Outcome, Patience, Service, Swarm, SwarmError, UpdateState, Verdict, Watch, advice, spec,
@@ -117,7 +117,7 @@ impl Target<'_> {
 
     /// Whether the service's spec was written by this run.
     fn is_of_this_run(&self, service: &Service) -> bool {
-        service.label(spec::LABEL_RUN).is_some_and(|theirs| run_of(theirs) == run_of(self.token()))
+        service.token().is_some_and(|theirs| run_of(theirs) == run_of(self.token()))
     }
 
     /// Makes the change and waits for its real end. With `attach`, a change that is there already (also one
@@ -169,7 +169,7 @@ impl Target<'_> {
             let resume = paused && !attach;
             if let Some(service) = &current
                 && !resume
-                && (service.label(spec::LABEL_RUN) == Some(self.token()) || attach)
+                && (service.token() == Some(self.token()) || attach)
             {
                 let before = planned.unwrap_or_else(|| before_of_previous(service));
                 let (spec, service) = (Some(service.spec.clone()), None);
@@ -493,6 +493,47 @@ impl Target<'_> {
         self.put_back(&before, None).await
     }
 
+    /// What a person types. Not `--rollback`: the one release that Swarm remembers need not be the one that the plan
+    /// saw, and a second one would bring the failed version back.
+    pub(super) fn by_hand(&self, done: Option<&Done>, act: &[&str]) -> ByHand {
+        let docker = |arguments: &[&str]| self.swarm.typed(&[&["service"], arguments].concat());
+        let name = self.swarm_name;
+        let look = vec![docker(&["inspect", "--pretty", name]), docker(&["ps", "--no-trunc", name])];
+        let act = if act.is_empty() { Vec::new() } else { vec![docker(act)] };
+        let before = done.map(|done| done.before.clone()).or_else(|| self.planned());
+        let undo = match before {
+            _ if done.is_some_and(|done| !done.changed) => Vec::new(),
+            None => vec![format!("# what {name} was before is not known: look, then set it")],
+            Some(Before { image: None, .. }) => vec![docker(&["rm", name])],
+            Some(Before { image: Some(image), replicas, .. }) => {
+                let replicas = replicas.map(|count| count.to_string());
+                let mut words = vec!["update", "--image", spec::short_image(&image)];
+                if let Some(count) = &replicas {
+                    words.extend(["--replicas", count]);
+                }
+                words.push(name);
+                let mut lines = vec![docker(&words)];
+                lines.extend(self.other_settings());
+                lines
+            }
+        };
+        ByHand { look, act, undo }
+    }
+
+    /// What the plan changed beyond version and number of tasks, as comments under a command.
+    fn other_settings(&self) -> impl Iterator<Item = String> {
+        let others = self.context.planned.changes.iter().filter_map(|change| {
+            let what = change.what.strip_prefix(&self.prefix).unwrap_or(&change.what);
+            let counted = matches!(what, "image" | "replicas" | "tasks" | "update");
+            let known = self.prefix.is_empty() || change.what.starts_with(&self.prefix);
+            (known && !counted).then(|| match &change.from {
+                Some(from) => format!("# and {what} back to {from}"),
+                None => format!("# and {what} removed again"),
+            })
+        });
+        others.collect::<Vec<_>>().into_iter()
+    }
+
     /// What became of the change that an earlier process made, for people.
     fn under_way(&self, state: Option<&UpdateState>) -> Probed {
         let what = format!("the update of {} that I started", self.code());
@@ -528,7 +569,7 @@ impl Target<'_> {
             });
         };
         let state = service.update.as_ref().map(|u| &u.state);
-        if service.label(spec::LABEL_RUN) == Some(self.token()) {
+        if service.token() == Some(self.token()) {
             if !matches!(state, Some(UpdateState::Completed)) {
                 return Ok(self.under_way(state));
             }

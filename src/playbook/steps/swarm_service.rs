@@ -10,7 +10,9 @@ use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 
 use super::swarm_change::{Done, Target};
-use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+};
 use crate::change::Change;
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, EnvName, ServiceName};
@@ -346,6 +348,30 @@ impl StepKind for SwarmService {
             }
             Ok(probed)
         })
+    }
+
+    fn by_hand(&self, context: &StepContext, given: &Json, output: Option<&Json>) -> ByHand {
+        let (Ok(action), Ok(subject)) = (Action::read(given), Subject::of(context, given)) else {
+            return ByHand::default();
+        };
+        let done: Option<Done> = output.and_then(|o| serde_json::from_value(o.clone()).ok());
+        let name = subject.declared.swarm_name.as_str();
+        let target = subject.target(context);
+        match action {
+            Action::Update { version } => {
+                let version = version.as_deref().unwrap_or(&subject.declared.version);
+                target.by_hand(
+                    done.as_ref(),
+                    &["update", "--image", &subject.declared.image_with(version), name],
+                )
+            }
+            Action::Scale { replicas } => {
+                target.by_hand(done.as_ref(), &["scale", &format!("{name}={replicas}")])
+            }
+            Action::Rollback { version: Some(version) } => target
+                .by_hand(done.as_ref(), &["update", "--image", &subject.declared.image_with(&version), name]),
+            Action::Rollback { version: None } => target.by_hand(done.as_ref(), &["rollback", name]),
+        }
     }
 
     fn undo<'a>(

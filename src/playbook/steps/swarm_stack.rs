@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 
 use super::swarm_change::{Done, Target};
 use super::swarm_service::environment;
-use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+};
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, ServiceName};
 use crate::playbook::model::Preview;
@@ -232,6 +234,24 @@ impl StepKind for SwarmStack {
                 some => text::plain_and_list(some),
             }))
         })
+    }
+
+    fn by_hand(&self, context: &StepContext, given: &Json, output: Option<&Json>) -> ByHand {
+        let Ok(subject) = Subject::of(context, given) else { return ByHand::default() };
+        let recorded = output.and_then(|o| o.get("services")).cloned().unwrap_or_default();
+        let done: Vec<Done> = serde_json::from_value(recorded).unwrap_or_default();
+        let mut all = ByHand::default();
+        for declared in &subject.services {
+            let one = done.iter().find(|d| d.service == declared.name.as_str());
+            let image = declared.image_with(&declared.version);
+            let act = ["update", "--image", &image, &declared.swarm_name];
+            let of_one = subject.target(context, declared).by_hand(one, &act);
+            all.look.extend(of_one.look);
+            all.act.extend(of_one.act);
+            // In reverse, as the undo itself goes.
+            all.undo.splice(0..0, of_one.undo);
+        }
+        all
     }
 
     /// Networks stay: an empty network harms nobody, and others may have joined it.

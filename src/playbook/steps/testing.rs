@@ -29,6 +29,9 @@ impl Runner for ScriptedRunner {
     fn name(&self) -> String {
         "node1 (deploy@10.0.0.2)".into()
     }
+    fn typed(&self, command: &Command) -> String {
+        format!("ssh -l deploy 10.0.0.2 -- {}", crate::text::shell_words(&command.words()))
+    }
     fn run<'a>(
         &'a self,
         command: &'a Command,

@@ -57,6 +57,31 @@ impl Swarm {
         self.managers.get(self.answered.load(Ordering::Relaxed)).map_or("no manager", |m| m.name.as_str())
     }
 
+    /// What a person types for `docker` to do this on the manager that answered last.
+    pub fn typed(&self, arguments: &[&str]) -> String {
+        let typed = |socket: &std::path::Path| {
+            let mut command = crate::exec::Command {
+                program: "docker".to_owned(),
+                args: Vec::new(),
+                stdin: None,
+                timeout: None,
+            };
+            if socket != std::path::Path::new("/var/run/docker.sock") {
+                command.args = vec!["-H".to_owned(), format!("unix://{}", socket.display())];
+            }
+            command.args.extend(arguments.iter().map(|&argument| argument.to_owned()));
+            command
+        };
+        match self.managers.get(self.answered.load(Ordering::Relaxed)).map(|manager| &manager.way) {
+            Some(Way::Socket(path)) => crate::text::shell_words(&typed(path).words()),
+            Some(Way::Ssh { host, socket }) => {
+                use crate::exec::Runner as _;
+                host.typed(&typed(socket))
+            }
+            None => crate::text::shell_words(arguments),
+        }
+    }
+
     /// Sends to the manager that answered last, then to the others in order.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<(StatusCode, Vec<u8>), SwarmError> {
         let first = self.answered.load(Ordering::Relaxed);

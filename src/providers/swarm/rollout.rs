@@ -371,7 +371,7 @@ impl Memory {
         let in_rollback = state.is_some_and(UpdateState::is_rollback);
         if let Some(token) = watch.token
             && !in_rollback
-            && service.label(spec::LABEL_RUN) != Some(token)
+            && service.token() != Some(token)
         {
             return Some(Verdict::Overtaken);
         }

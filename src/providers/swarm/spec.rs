@@ -65,6 +65,8 @@ pub fn task_token(task_spec: &Json) -> Option<&str> {
 /// still tell.
 pub fn mark(spec: &mut Json, before: Option<&Json>, token: &str) {
     set_label(spec, LABEL_RUN, token);
+    let version = version(image(spec)).to_owned();
+    set_label(spec, LABEL_VERSION, &version);
     if before.and_then(|b| b.get("TaskTemplate")) != spec.get("TaskTemplate") {
         object(spec, &["TaskTemplate", "ContainerSpec", "Labels"]).insert(LABEL_RUN.into(), token.into());
     }

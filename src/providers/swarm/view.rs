@@ -46,6 +46,13 @@ impl Service {
     pub fn label(&self, name: &str) -> Option<&str> {
         super::spec::label(&self.spec, name)
     }
+    /// Under which token its spec was written, if nobody else has changed its image since: `docker service update`
+    /// leaves all labels as they are.
+    pub fn token(&self) -> Option<&str> {
+        let run = self.label(super::spec::LABEL_RUN)?;
+        let version = self.label(super::spec::LABEL_VERSION);
+        version.is_none_or(|version| version == super::spec::version(self.image())).then_some(run)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -176,8 +176,28 @@ impl Engine {
     /// What a person knows about a step whose outcome is unknown.
     pub async fn resolve(&self, run: RunId, by: &Actor, resolution: Resolution) -> Result<(), ActError> {
         let journal = self.0.journal.lock().await;
-        let Phase::Unknown { step, .. } = journal.state(run)?.phase else {
-            return Err(ActError::NotNow { run, why: "has no step whose outcome is unknown".to_owned() });
+        let state = journal.state(run)?;
+        let step = match (&state.phase, resolution) {
+            (Phase::Stuck, Resolution::Undone) => state.at_step().unwrap_or_default(),
+            (Phase::Stuck, _) => {
+                let why = format!(
+                    "is stuck: `resolve {run} undone` when you have undone by hand what it could not"
+                );
+                return Err(ActError::NotNow { run, why });
+            }
+            (
+                Phase::Unknown { step, .. },
+                Resolution::Happened | Resolution::DidNotHappen | Resolution::Undo,
+            ) => *step,
+            (_, Resolution::Undone) => {
+                return Err(ActError::NotNow {
+                    run,
+                    why: "is not stuck: no undo of it has failed for good".to_owned(),
+                });
+            }
+            _ => {
+                return Err(ActError::NotNow { run, why: "has no step whose outcome is unknown".to_owned() });
+            }
         };
         let event = Event::Resolved { step, by: by.clone(), resolution };
         let audited = Some(("resolved", Some(by.clone())));

@@ -176,7 +176,8 @@ impl Engine {
             }
             Next::Stuck => {
                 let notices = vec![Notice::Progress { run }, Notice::question(run, state.next_seq)];
-                self.decide(&state, vec![Event::Stuck], notices).await;
+                let by_hand = self.still_to_undo(&state);
+                self.decide(&state, vec![Event::Stuck { by_hand }], notices).await;
             }
             Next::Finish(outcome) => self.finish(&state, outcome).await,
         }

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::{CANCEL_GRACE, Engine, GRACE, Work};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview};
-use crate::playbook::steps::{Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind};
-use crate::runs::event::{Event, Found, Outcome};
+use crate::playbook::steps::{
+    ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind,
+};
+use crate::runs::event::{Event, Found, Outcome, ToUndo};
 use crate::runs::followed::{self, Place};
 use crate::runs::locks::LockProof;
-use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next};
+use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next, steps_to_undo};
 use crate::runs::outbox::Notice;
 use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
@@ -189,7 +192,8 @@ impl Engine {
         let planned = &state.plan.steps[step];
         let unknown = async |why: String| {
             let notices = vec![Notice::Progress { run }, Notice::question(run, state.next_seq)];
-            self.decide(state, vec![Event::OutcomeUnknown { step, why }], notices).await;
+            let look = self.by_hand(state, Work::Look(step), &planned.kind, &planned.params).look;
+            self.decide(state, vec![Event::OutcomeUnknown { step, why, look }], notices).await;
         };
         let kind = match self.kind(&planned.kind) {
             Ok(kind) => kind,
@@ -262,6 +266,40 @@ impl Engine {
             self.record(run, event).await;
         }
         self.end(run);
+    }
+
+    /// What a person types; no secret of Houston's is in it.
+    fn by_hand(&self, state: &RunState, work: Work, kind: &str, params: &Json) -> ByHand {
+        let Ok(kind) = self.kind(kind) else { return ByHand::default() };
+        let output = match &state.steps[work.step()].state {
+            StepState::Succeeded { output } => Some(output),
+            StepState::Undoing { output, .. } | StepState::UndoFailed { output, .. } => output.as_ref(),
+            _ => None,
+        };
+        let context = self.context(state, work, CancellationToken::new());
+        let ByHand { look, act, undo } = kind.by_hand(&context, params, output);
+        let clean = |lines: Vec<String>| lines.iter().map(|line| self.clean(line)).collect();
+        ByHand { look: clean(look), act: clean(act), undo: clean(undo) }
+    }
+
+    /// What a run that is stuck would still undo, and how a person does that.
+    pub(super) fn still_to_undo(&self, state: &RunState) -> Vec<ToUndo> {
+        steps_to_undo(state)
+            .into_iter()
+            .map(|step| {
+                let planned = &state.plan.steps[step];
+                let commands = match &planned.undo {
+                    PlannedUndo::ByKind => {
+                        self.by_hand(state, Work::Step(step), &planned.kind, &planned.params).undo
+                    }
+                    PlannedUndo::Step { kind, params } => {
+                        self.by_hand(state, Work::Undo(step), kind, params).act
+                    }
+                    PlannedUndo::NotNeeded | PlannedUndo::Impossible => Vec::new(),
+                };
+                ToUndo { step, commands }
+            })
+            .collect()
     }
 
     /// `None`: Houston stops.

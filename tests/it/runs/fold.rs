@@ -100,10 +100,12 @@ fn any_event() -> impl Strategy<Value = Event> {
                 Event::StepWaiting { step, pause: Pause::For(std::time::Duration::from_secs(5)), until: None }
             }
             19 => Event::WaitEnded { step },
-            20 => Event::OutcomeUnknown { step, why: "?".into() },
+            20 => Event::OutcomeUnknown { step, why: "?".into(), look: Vec::new() },
             21 => {
-                let all = [Resolution::Happened, Resolution::DidNotHappen, Resolution::Undo];
-                Event::Resolved { step, by, resolution: all[attempt as usize % 3] }
+                let all =
+                    [Resolution::Happened, Resolution::DidNotHappen, Resolution::Undo, Resolution::Undone];
+                let one = (attempt as usize - 1) + usize::from(flag);
+                Event::Resolved { step, by, resolution: all[one] }
             }
             22 => Event::Paused { step },
             23 => Event::RetryRequested { by },
@@ -111,7 +113,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             25 => Event::UndoStarted { step, attempt },
             26 if flag => Event::UndoSucceeded { step },
             26 => Event::UndoFailed { step, error },
-            27 if flag => Event::Stuck,
+            27 if flag => Event::Stuck { by_hand: Vec::new() },
             28 => Event::ReviewReminded,
             29 => {
                 let by = if attempt == 1 { actor("alice") } else { by };
@@ -207,7 +209,7 @@ proptest! {
             Next::Pause { step } => Event::Paused { step },
             Next::EndWait { step } => Event::WaitEnded { step },
             Next::Undo { step, attempt } => Event::UndoStarted { step, attempt },
-            Next::Stuck => Event::Stuck,
+            Next::Stuck => Event::Stuck { by_hand: Vec::new() },
             Next::Finish(outcome) => Event::Finished { outcome },
         };
         let said = format!("{event:?} to {:?} {:?}", state.phase, state.steps);
@@ -301,7 +303,7 @@ fn what_is_next_follows_from_the_state_alone() {
     assert_eq!(next(&with(vec![touched]), at(9)), Next::Undo { step: 0, attempt: 1 });
     assert_eq!(next(&with(vec![succeeded(0), cancel.clone()]), at(9)), Next::Undo { step: 0, attempt: 1 });
     assert_eq!(next(&state(&[Event::Started, cancel]), at(9)), Next::Finish(Outcome::Cancelled));
-    let unknown = Event::OutcomeUnknown { step: 0, why: "?".into() };
+    let unknown = Event::OutcomeUnknown { step: 0, why: "?".into(), look: Vec::new() };
     assert_eq!(next(&with(vec![unknown]), at(9)), Next::Rest);
     let undo = |attempt| Event::UndoStarted { step: 0, attempt };
     let refused = || Event::UndoFailed { step: 0, error: StepError::new("no") };
@@ -309,6 +311,6 @@ fn what_is_next_follows_from_the_state_alone() {
     assert_eq!(next(&with(undoing.clone()), at(9)), Next::Undo { step: 0, attempt: 2 });
     let thrice = [undoing, vec![undo(2), refused(), undo(3), refused()]].concat();
     assert_eq!(next(&with(thrice.clone()), at(9)), Next::Stuck);
-    let stuck = with([thrice, vec![Event::Stuck]].concat());
+    let stuck = with([thrice, vec![Event::Stuck { by_hand: Vec::new() }]].concat());
     assert_eq!((next(&stuck, at(9)), stuck.phase), (Next::Rest, Phase::Stuck));
 }

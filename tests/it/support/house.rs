@@ -346,6 +346,17 @@ impl House {
         self.mark(found)
     }
 
+    /// As [`House::expect`] in `#ops`, while the clock goes on.
+    pub async fn tick_until(&self, clock: &Clock, what: &str, parts: &[&str]) -> Said {
+        let found = self
+            .wait(&format!("{what}: {parts:?}"), || {
+                clock.advance(Duration::from_millis(50));
+                self.unread("ops").into_iter().find(|said| holds(&said.text, parts))
+            })
+            .await;
+        self.mark(found)
+    }
+
     /// The same message once it reads so.
     pub async fn until(&self, said: &Said, parts: &[&str]) -> Said {
         self.wait(&format!("{parts:?} in `{}`", said.text), || {
@@ -435,6 +446,10 @@ impl House {
     }
 
     // ----- the world ------------------------------------------------------------------------------
+
+    pub fn docker_socket(&self) -> PathBuf {
+        self.dir.path().join("docker.sock")
+    }
 
     /// `demo/web:1.8`, as the engine has it.
     pub async fn image(&self, service: &str) -> String {
