@@ -19,12 +19,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::audit::Audit;
+use crate::chat::credentials;
 use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
 use crate::chat::reload::Reloaded;
 use crate::chat::reply::Voice;
 use crate::clock::Clock;
-use crate::config::{self, Config, Current};
-use crate::exec::secret;
+use crate::config::{Config, Current};
+use crate::exec::secret::SecretError;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::holder::{Holder, NotHeld};
@@ -35,7 +36,7 @@ use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::freezes::{Declared, Frozen};
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
-use crate::secret::Redactor;
+use crate::secret::{Redactor, SecretRef};
 use crate::store::{Store, StoreError, SyncPoint};
 
 pub use world::{AppWorld, Outside};
@@ -77,11 +78,13 @@ impl Options {
 pub struct StartError {
     pub message: String,
     pub hints: Vec<String>,
+    /// Another start changes nothing: somebody has to put the configuration right.
+    pub wrong_configuration: bool,
 }
 
 impl StartError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new() }
+        Self { message: message.into(), hints: Vec::new(), wrong_configuration: false }
     }
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -123,6 +126,16 @@ impl From<StoreError> for StartError {
             StoreError::Version { .. } => started.hint("start the version that wrote it"),
             StoreError::Io { .. } | StoreError::Write(_) => started,
         }
+    }
+}
+
+impl From<SecretError> for StartError {
+    fn from(error: SecretError) -> Self {
+        let mut started = Self::new(error.to_string());
+        started.hints.extend(error.hint);
+        // What a command fetches from may be away for a while only.
+        started.wrong_configuration = !matches!(error.reference, SecretRef::Command(_));
+        started
     }
 }
 
@@ -218,7 +231,7 @@ impl Houston {
             StartError::new(format!("the audit log in `{}` cannot be opened: {e}", state.display()))
                 .hint("`houston audit verify` says what is wrong with it")
         })?;
-        let auth = resolve_auth(&config, &redactor).await?;
+        let auth = credentials::fetch(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
         let outside = Arc::new(Outside::new(ssh.clone()));
         let worlds: Worlds = {
@@ -352,24 +365,4 @@ fn private_folder(state: &Path) -> Result<(), StartError> {
         std::fs::set_permissions(state, std::fs::Permissions::from_mode(mode & 0o7700)).map_err(failed)?;
     }
     Ok(())
-}
-
-async fn resolve_auth(config: &Config, redactor: &Redactor) -> Result<gateway::Auth, StartError> {
-    let resolve = async |reference| {
-        secret::resolve(reference, &config.dir, redactor).await.map_err(|e| {
-            let failed = StartError::new(e.to_string());
-            match e.hint {
-                Some(hint) => failed.hint(hint),
-                None => failed,
-            }
-        })
-    };
-    Ok(match &config.rocketchat.auth {
-        config::Auth::Token { user_id, token } => {
-            gateway::Auth::Token { user_id: user_id.clone(), token: resolve(token).await? }
-        }
-        config::Auth::Password { username, password } => {
-            gateway::Auth::Password { username: username.clone(), password: resolve(password).await? }
-        }
-    })
 }

@@ -238,7 +238,10 @@ impl Dispatcher {
                 let dispatcher = self.clone();
                 self.tasks.spawn(async move { dispatcher.tell_of_the_begun().await });
             }
-            Event::Offline { reason } => tracing::warn!("offline, trying again: {reason}"),
+            Event::Offline { reason, rejected: false } => tracing::warn!("offline, trying again: {reason}"),
+            Event::Offline { reason, rejected: true } => {
+                tracing::error!("{reason}. Houston takes it when the file changes, or by `houston reload`");
+            }
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
                 tracing::info!(room.id = %room, "left {room}");

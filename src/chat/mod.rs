@@ -6,6 +6,7 @@ mod away;
 pub mod bind;
 pub mod builtin;
 pub mod cards;
+pub mod credentials;
 pub mod dialogue;
 pub mod dispatch;
 pub mod glass;

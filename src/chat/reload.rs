@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::credentials::Renewal;
 use super::dispatch::Dispatcher;
-use crate::audit::Who;
 use crate::config::approvals::LEAD;
 use crate::config::changes::Changes;
 use crate::config::load::Report;
@@ -27,7 +27,11 @@ const MOST_FINDINGS: usize = 10;
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Reloaded {
     /// The folder says what is in force already.
-    Unchanged { revision: String },
+    Unchanged {
+        revision: String,
+        /// Absent: the secret that it names is the one in use.
+        renewal: Option<Renewal>,
+    },
     /// In force from now on.
     InForce {
         from: String,
@@ -37,6 +41,7 @@ pub enum Reloaded {
         /// Stays as it was until Houston is started again.
         needs_restart: Vec<String>,
         warnings: Vec<String>,
+        renewal: Option<Renewal>,
     },
     /// Nothing was changed.
     Refused { in_force: String, revision: String, findings: Vec<String>, for_chat: String },
@@ -88,7 +93,9 @@ impl Dispatcher {
         };
         self.forget_refused();
         if new.revision == old.revision {
-            return Reloaded::Unchanged { revision: revision.short().to_owned() };
+            let renewal = self.renew_credentials(&new).await;
+            self.tell_audit_of(renewal.as_ref(), by).await;
+            return Reloaded::Unchanged { revision: revision.short().to_owned(), renewal };
         }
         let changes = Changes::between(&old, &new);
         self.people.configure(new.access.clone(), new.names_revision());
@@ -102,7 +109,9 @@ impl Dispatcher {
             let dispatcher = self.clone();
             self.spawn(async move { dispatcher.people.pin().await });
         }
+        let renewal = self.renew_credentials(&self.config()).await;
         self.tell_audit(&old.revision, &revision, &changes, by).await;
+        self.tell_audit_of(renewal.as_ref(), by).await;
         for finding in &findings {
             tracing::warn!("{finding}");
         }
@@ -122,6 +131,7 @@ impl Dispatcher {
             changes: changes.words,
             needs_restart: changes.restart.iter().map(ToString::to_string).collect(),
             warnings: findings,
+            renewal,
         }
     }
 
@@ -181,35 +191,52 @@ impl Dispatcher {
     }
 
     async fn tell_audit(&self, from: &Digest, to: &Digest, changes: &Changes, by: Option<&Actor>) {
-        let who = match by {
-            Some(by) => Who { id: by.id.clone(), name: by.username.clone() },
-            None => Who { id: UserId::from("houston"), name: "Houston".to_owned() },
-        };
-        let actor = Actor { id: who.id, username: who.name };
         let mut result = format!("{from} → {to}: {}", changes.files.join(", "));
         for (word, items) in [("", changes.words.clone()), ("needs a restart: ", names(&changes.restart))] {
             if !items.is_empty() {
                 result.push_str(&format!("; {word}{}", items.join(", ")));
             }
         }
-        self.audit("reload", &actor, "reload", None, None, Some(result)).await;
+        self.audit("reload", &whoever(by), "reload", None, None, Some(result)).await;
     }
+
+    async fn tell_audit_of(&self, renewal: Option<&Renewal>, by: Option<&Actor>) {
+        if let Some(Renewal { said, taken: true }) = renewal {
+            self.audit("reload", &whoever(by), "reload", None, None, Some(said.clone())).await;
+        }
+    }
+}
+
+/// Nobody asked for it: Houston has noticed.
+fn whoever(by: Option<&Actor>) -> Actor {
+    by.cloned().unwrap_or_else(|| Actor { id: UserId::from("houston"), username: "Houston".to_owned() })
 }
 
 fn names(items: &[&'static str]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
+fn renewed(renewal: &Renewal) -> String {
+    let sign = if renewal.taken { ":key:" } else { ":x:" };
+    format!("{sign} Credentials: {}", defuse(&renewal.said))
+}
+
 /// How it reads in a room.
 pub fn text(reloaded: &Reloaded) -> String {
     match reloaded {
-        Reloaded::Unchanged { revision } => {
+        Reloaded::Unchanged { revision, renewal: None } => {
             format!("Nothing has changed: revision {revision} stays in force.")
         }
-        Reloaded::InForce { from, to, files, changes, needs_restart, warnings } => {
+        Reloaded::Unchanged { revision, renewal: Some(renewal) } => {
+            format!("{}\nElse nothing has changed: revision {revision} stays in force.", renewed(renewal))
+        }
+        Reloaded::InForce { from, to, files, changes, needs_restart, warnings, renewal } => {
             let mut out = format!(":white_check_mark: Revision {to} is in force, after {from}.");
             for line in if changes.is_empty() { files } else { changes } {
                 out.push_str(&format!("\n• {}", defuse(line)));
+            }
+            if let Some(renewal) = renewal {
+                out.push_str(&format!("\n{}", renewed(renewal)));
             }
             if !needs_restart.is_empty() {
                 out.push_str(&format!("\n• {} needs a restart", text::plain_and_list(needs_restart)));

@@ -92,6 +92,9 @@ struct StateArg {
     state: PathBuf,
 }
 
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong, a restart will not help.
+const EX_CONFIG: u8 = 78;
+
 /// What a command says about how it went.
 #[derive(Debug)]
 struct Failure {
@@ -116,7 +119,8 @@ impl Failure {
 
 impl From<crate::app::StartError> for Failure {
     fn from(error: crate::app::StartError) -> Self {
-        Self { message: error.message, hints: error.hints, code: 1 }
+        let code = if error.wrong_configuration { EX_CONFIG } else { 1 };
+        Self { message: error.message, hints: error.hints, code }
     }
 }
 

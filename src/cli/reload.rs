@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Failure, StateArg, out};
+use crate::chat::credentials::Renewal;
 use crate::chat::reload::Reloaded;
 
 #[derive(Args, Debug)]
@@ -21,16 +22,21 @@ impl Reload {
         let reloaded: Reloaded = serde_json::from_str(&body)
             .map_err(|e| Failure::new(format!("the running Houston's answer cannot be read: {e}")))?;
         match reloaded {
-            Reloaded::Unchanged { revision } => {
+            Reloaded::Unchanged { revision, renewal: None } => {
                 out::line(format!("nothing has changed: revision {revision} stays in force"));
             }
-            Reloaded::InForce { from, to, files, changes, needs_restart, warnings } => {
+            Reloaded::Unchanged { revision, renewal: Some(renewal) } => {
+                told(&renewal)?;
+                out::line(format!("else nothing has changed: revision {revision} stays in force"));
+            }
+            Reloaded::InForce { from, to, files, changes, needs_restart, warnings, renewal } => {
                 warnings.iter().for_each(out::note);
                 out::line(format!("revision {to} is in force, after {from}"));
                 files.iter().chain(&changes).for_each(|line| out::line(format!("  {line}")));
                 if !needs_restart.is_empty() {
                     out::line(format!("  needs a restart: {}", needs_restart.join(", ")));
                 }
+                renewal.as_ref().map_or(Ok(()), told)?;
             }
             Reloaded::Refused { in_force, findings, .. } => {
                 findings.iter().for_each(out::note);
@@ -40,4 +46,13 @@ impl Reload {
         }
         Ok(())
     }
+}
+
+/// What became of the secret, which is an error where it was not taken.
+fn told(renewal: &Renewal) -> Result<(), Failure> {
+    if renewal.taken {
+        out::line(&renewal.said);
+        return Ok(());
+    }
+    Err(Failure::new(&renewal.said).hint("put a good one in its place and `houston reload` again"))
 }

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArg, Failure, StateArg, asked_to_stop, out};
+use super::{ConfigArg, EX_CONFIG, Failure, StateArg, asked_to_stop, out};
 use crate::app::{self, Houston, Options};
 use crate::config::Config;
 use crate::secret::Redactor;
-
-/// `EX_CONFIG` of sysexits.h: the configuration is wrong, a restart will not help.
-const EX_CONFIG: u8 = 78;
 
 /// How long steps may take to reach a boundary after SIGTERM. Container platforms kill after 10 s.
 const GRACE: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use super::environment::{BreakGlassRule, Environment};
-use super::{Access, Config, basis};
+use super::{Access, Auth, Config, basis};
 use crate::text::{self, plain_and_list};
 
 /// From one configuration to the next.
@@ -73,13 +73,21 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.rocketchat.url != new.rocketchat.url {
         found.push("rocketchat.url");
     }
-    if shown(&old.rocketchat.auth) != shown(&new.rocketchat.auth) {
-        found.push("rocketchat's credentials");
+    if account(&old.rocketchat.auth) != account(&new.rocketchat.auth) {
+        found.push("rocketchat's account");
     }
     if shown(&old.http) != shown(&new.http) {
         found.push("http");
     }
     found
+}
+
+/// As whom Houston logs in, and by what: a new token or password of the same needs no restart.
+fn account(auth: &Auth) -> (&str, &str) {
+    match auth {
+        Auth::Token { user_id, .. } => ("user id", user_id),
+        Auth::Password { username, .. } => ("user name", username),
+    }
 }
 
 fn access(old: &Access, new: &Access, words: &mut Vec<String>) {

@@ -47,6 +47,8 @@ pub enum Event {
     CaughtUp,
     Offline {
         reason: String,
+        /// Token or password are not accepted: only other ones help.
+        rejected: bool,
     },
     Message(Inbound),
     /// A message that was handed out before as [`Event::Message`] has another text now; or one that was edited

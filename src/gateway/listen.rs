@@ -131,14 +131,8 @@ impl Listener {
             RealtimeEvent::Online { user_id, username } => {
                 self.online(Actor { id: UserId::new(user_id), username }).await;
             }
-            RealtimeEvent::Offline { reason } => self.offline(reason).await,
-            RealtimeEvent::AuthRejected { reason } => {
-                tracing::error!(
-                    reason,
-                    "Rocket.Chat does not accept Houston's token or password; `houston doctor` says what to do"
-                );
-                self.offline(reason).await;
-            }
+            RealtimeEvent::Offline { reason } => self.offline(reason, false).await,
+            RealtimeEvent::AuthRejected { reason } => self.offline(reason, true).await,
             RealtimeEvent::Subscription { change: Change::Removed, subscription } => {
                 self.left(&RoomId::new(subscription.rid)).await;
             }
@@ -194,7 +188,7 @@ impl Listener {
         self.shared.read_again(self.shared.watched());
     }
 
-    async fn offline(&mut self, reason: String) {
+    async fn offline(&mut self, reason: String, rejected: bool) {
         self.generation += 1;
         self.catch_up = None;
         {
@@ -208,7 +202,7 @@ impl Listener {
         if let Some(cursors) = &mut self.cursors {
             cursors.open_anywhere();
         }
-        self.emit(Event::Offline { reason }).await;
+        self.emit(Event::Offline { reason, rejected }).await;
     }
 
     async fn found(&mut self, found: Found) {

@@ -21,6 +21,7 @@ mod listen;
 mod people;
 mod reactions;
 mod recent;
+mod renew;
 mod shared;
 mod split;
 mod watcher;
@@ -47,6 +48,7 @@ use shared::{Fixed, Shared};
 
 pub use chat::{Button, Chat};
 pub use ledger::Ledger;
+pub use renew::Renewed;
 
 /// How Houston logs in, with its secrets resolved.
 #[derive(Clone, Debug)]
@@ -55,6 +57,19 @@ pub enum Auth {
     Token { user_id: String, token: Secret },
     /// REST login once, then by the token that it gave.
     Password { username: String, password: Secret },
+}
+
+impl From<&Auth> for Credentials {
+    fn from(auth: &Auth) -> Self {
+        match auth {
+            Auth::Token { user_id, token } => {
+                Self::Token { user_id: user_id.clone(), token: token.expose().to_owned() }
+            }
+            Auth::Password { username, password } => {
+                Self::Password { username: username.clone(), password: password.expose().to_owned() }
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -185,15 +200,7 @@ impl Gateway {
     ) -> Result<(Chat, mpsc::Receiver<Event>), StartError> {
         let rest = Rest::new(&RestOptions::new(config.url.as_str()))?;
         let cursors = Cursors::load(&store)?;
-        let credentials = match config.auth {
-            Auth::Token { user_id, token } => {
-                Credentials::Token { user_id, token: token.expose().to_owned() }
-            }
-            Auth::Password { username, password } => {
-                Credentials::Password { username, password: password.expose().to_owned() }
-            }
-        };
-        let mut options = RealtimeOptions::new(credentials);
+        let mut options = RealtimeOptions::new(Credentials::from(&config.auth));
         options.timings = config.timings.realtime.clone();
         let (realtime, frames) = Realtime::start(options, rest.clone());
         let (events, receiver) = mpsc::channel(EVENTS);

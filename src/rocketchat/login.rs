@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use tokio::sync::watch;
+
 use super::budget::Priority;
 use super::error::RestError;
 use super::rest::Rest;
@@ -49,6 +51,8 @@ pub enum LoginError {
 pub struct Authenticator {
     rest: Rest,
     credentials: Credentials,
+    /// Those that are to be used from the next login on.
+    offered: watch::Receiver<Credentials>,
     identity: Option<Identity>,
 }
 
@@ -59,12 +63,37 @@ impl fmt::Debug for Identity {
 }
 
 impl Authenticator {
-    pub fn new(rest: Rest, credentials: Credentials) -> Self {
-        Self { rest, credentials, identity: None }
+    pub fn new(rest: Rest, offered: watch::Receiver<Credentials>) -> Self {
+        let credentials = offered.borrow().clone();
+        Self { rest, credentials, offered, identity: None }
+    }
+
+    /// Returns when there are other credentials; never, when there can be none any more.
+    pub async fn offered(&mut self) {
+        if self.offered.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn take_offered(&mut self) {
+        let offered = self.offered.borrow_and_update().clone();
+        if offered == self.credentials {
+            return;
+        }
+        match (&offered, &mut self.identity) {
+            (Credentials::Token { user_id, token }, Some(known)) if known.user_id == *user_id => {
+                known.token.clone_from(token);
+            }
+            // What the old password bought is good until the server says otherwise.
+            (Credentials::Password { .. }, Some(_)) => {}
+            (_, known) => *known = None,
+        }
+        self.credentials = offered;
     }
 
     /// Who we are now: asks the server, and logs in by password when there is no token that it takes.
     pub async fn authenticate(&mut self) -> Result<Identity, LoginError> {
+        self.take_offered();
         let known = match (&self.credentials, &self.identity) {
             (_, Some(identity)) => Some((identity.user_id.clone(), identity.token.clone())),
             (Credentials::Token { user_id, token }, None) => Some((user_id.clone(), token.clone())),
@@ -128,7 +157,7 @@ impl Authenticator {
         match error {
             RestError::Unauthorized { reason, .. } => LoginError::Rejected(match &self.credentials {
                 Credentials::Token { user_id, .. } => format!(
-                    "Rocket.Chat does not accept the token of user id `{user_id}`: {}; create a personal access token for the bot's account, configure it and start Houston again",
+                    "Rocket.Chat does not accept the token of user id `{user_id}`: {}; create a personal access token for the bot's account and configure it",
                     reason.trim_end_matches('.')
                 ),
                 Credentials::Password { username, .. } => {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use super::event::{Change, RealtimeEvent};
-use super::login::Credentials;
+use super::login::{Authenticator, Credentials};
 use super::rest::Rest;
 use super::session::Patience;
 pub use look::{Dialect, look};
@@ -77,6 +77,7 @@ impl RealtimeOptions {
 #[derive(Clone, Debug)]
 pub struct Realtime {
     commands: mpsc::UnboundedSender<Command>,
+    credentials: watch::Sender<Credentials>,
     pulse: Pulse,
 }
 
@@ -95,8 +96,21 @@ impl Realtime {
         let (events, receiver) = mpsc::channel(options.queue.max(1));
         let (commands, inbox) = mpsc::unbounded_channel();
         let pulse = Pulse::default();
-        tokio::spawn(connection::supervise(options, rest, events, inbox, pulse.clone()));
-        (Self { commands, pulse }, receiver)
+        let (credentials, offered) = watch::channel(options.credentials.clone());
+        let login = Authenticator::new(rest.clone(), offered);
+        tokio::spawn(connection::supervise(options, rest, login, events, inbox, pulse.clone()));
+        (Self { commands, credentials, pulse }, receiver)
+    }
+
+    /// What the next login uses.
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.borrow().clone()
+    }
+
+    /// From the next login on. A connection that stands goes on; where there is none, the next attempt is made at
+    /// once.
+    pub fn renew(&self, credentials: Credentials) {
+        self.credentials.send_replace(credentials);
     }
 
     /// Hear of deletions in this room from now on, over reconnects. Watching twice is watching once. Forgotten

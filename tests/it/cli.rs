@@ -174,7 +174,7 @@ fn serve_names_the_secret_that_is_missing() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().display().to_string();
     let (code, _, error) = run(&["serve", "--config", &here("config"), "--state", &state_dir]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 78, "another start would not help");
     assert!(error.contains("`HOUSTON_PASSWORD` is not set"), "{error}");
     assert!(error.contains("hint: set `HOUSTON_PASSWORD` where Houston is started"), "{error}");
     let doctor = format!("hint: `houston doctor --config {} --state {state_dir}` looks at", here("config"));

@@ -311,3 +311,67 @@ async fn a_name_that_nobody_had_is_not_given_away_by_a_change_elsewhere() {
     t.expect("ops", &["operator"]).await;
     t.end().await;
 }
+
+/// Another token of Houston's account, in its file.
+fn rotate(t: &House) -> String {
+    let (_, token) = t.sandbox.personal_token("houston").expect("the bot's account");
+    std::fs::write(t.config_dir().join("token"), &token).expect("written");
+    token
+}
+
+#[tokio::test]
+async fn a_new_token_is_taken_without_a_restart_and_nothing_is_lost() {
+    let t = House::talk().await;
+    let old = std::fs::read_to_string(t.config_dir().join("token")).expect("there");
+    let new = rotate(&t);
+    let said =
+        reload(&t, &[":key: Credentials: a new token, from file `token`", "Else nothing has changed"]).await;
+    assert!(!said.text.contains(&new), "{}", said.text);
+    assert!(audited(&t).contains("a new token, from file `token`"), "{}", audited(&t));
+    reload(&t, &["Nothing has changed"]).await;
+    // The old one is gone, and the connection with it.
+    t.control("revoke", serde_json::json!({"token": old})).await;
+    t.control("drop", serde_json::json!({"user": "houston"})).await;
+    t.say("carol", "ops", "!ping afterwards").await;
+    t.expect("ops", &["pong afterwards"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn who_was_locked_out_is_back_as_soon_as_a_good_token_is_there() {
+    let watch = Some(Duration::from_millis(30));
+    let t = House::with(Setup { services: Vec::new(), watch, ..Setup::default() }).await;
+    t.control("revoke", serde_json::json!({"user": "houston"})).await;
+    t.control("drop", serde_json::json!({"user": "houston"})).await;
+    t.wait("offline", || (!t.bot().chat.health().online).then_some(())).await;
+    t.say("carol", "ops", "!ping meanwhile").await;
+    rotate(&t);
+    t.expect("ops", &["pong meanwhile"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_accepted_leaves_the_one_in_use() {
+    let t = House::talk().await;
+    let token = t.config_dir().join("token");
+    std::fs::write(&token, "not-a-token-of-anybody").expect("written");
+    reload(
+        &t,
+        &[
+            ":x: Credentials: Rocket.Chat does not accept the token from file `token`",
+            "the token in use stays",
+        ],
+    )
+    .await;
+    let (code, _, error) = from_outside(&t).await;
+    assert!(code == 1 && error.contains("the token in use stays"), "{error}");
+    std::fs::remove_file(&token).expect("removed");
+    reload(&t, &["cannot be read", "the token in use stays"]).await;
+    t.control("drop", serde_json::json!({"user": "houston"})).await;
+    t.say("carol", "ops", "!ping still").await;
+    t.expect("ops", &["pong still"]).await;
+    rotate(&t);
+    t.rewrite("houston.yaml", "user_id: ", "user_id: not");
+    reload(&t, &["is in force", "rocketchat's account needs a restart"]).await;
+    t.end().await;
+}

@@ -79,12 +79,12 @@ struct Line {
 pub(super) async fn supervise(
     options: RealtimeOptions,
     rest: Rest,
+    login: Authenticator,
     events: mpsc::Sender<RealtimeEvent>,
     inbox: mpsc::UnboundedReceiver<Command>,
     pulse: Pulse,
 ) {
     let url = address(&rest);
-    let login = Authenticator::new(rest, options.credentials.clone());
     let (wanted, core, told) = (Subscriptions::default(), Vec::new(), Told::Nothing);
     Supervisor { options, url, login, events, inbox, pulse, wanted, core, told }.run().await;
 }
@@ -112,7 +112,7 @@ impl Supervisor {
                     wait
                 }
                 End::Rejected(reason) => {
-                    tracing::warn!(%reason, "Rocket.Chat does not let us in");
+                    tracing::debug!(%reason, "Rocket.Chat does not let us in");
                     if self.reject(reason).await.is_break() {
                         return;
                     }
@@ -158,6 +158,13 @@ impl Supervisor {
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Flow::Continue(()),
+                () = self.login.offered() => {
+                    // What becomes of other credentials is news.
+                    if self.told == Told::Rejected {
+                        self.told = Told::Offline;
+                    }
+                    return Flow::Continue(());
+                }
                 () = self.events.closed() => return Flow::Break(End::Stopped),
                 command = self.inbox.recv() => note(&mut self.wanted, command)?,
             }
@@ -279,7 +286,7 @@ impl Supervisor {
                     return lost(reason);
                 }
                 return Flow::Break(End::Rejected(format!(
-                    "{reason}; create a personal access token for the bot's account, configure it and start Houston again"
+                    "{reason}; create a personal access token for the bot's account and configure it"
                 )));
             }
             SessionEvent::SubReady { id } => {

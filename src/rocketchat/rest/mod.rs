@@ -145,6 +145,21 @@ impl Rest {
         Self { max_wait: Duration::ZERO, ..self.clone() }
     }
 
+    /// Another client of the same server, with rate budgets of its own, that calls as this user.
+    pub fn beside(&self, user_id: &str, token: &str) -> Result<Self, RestError> {
+        let shared = Shared {
+            http: self.shared.http.clone(),
+            base: self.shared.base.clone(),
+            auth: RwLock::new(None),
+            limiter: Limiter::default(),
+            directs: Mutex::default(),
+            server_clock: Mutex::default(),
+        };
+        let beside = Self { shared: Arc::new(shared), ..*self };
+        beside.set_auth(user_id, token)?;
+        Ok(beside)
+    }
+
     /// From now on, every call is made as this user.
     pub fn set_auth(&self, user_id: &str, token: &str) -> Result<(), RestError> {
         let header = |what: &str, text: &str| {
