@@ -240,7 +240,9 @@ impl Dispatcher {
             }
             Event::Offline { reason, rejected: false } => tracing::warn!("offline, trying again: {reason}"),
             Event::Offline { reason, rejected: true } => {
-                tracing::error!("{reason}. Houston takes it when the file changes, or by `houston reload`");
+                tracing::error!(
+                    "{reason}. Houston takes a new one when its file changes, or by `houston reload`; `houston doctor` says what is wrong"
+                );
             }
             Event::Joined(room) => tracing::info!(room.id = %room.id, "joined {}", room_name(&room)),
             Event::Left(room) => {
