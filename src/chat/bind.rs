@@ -4,6 +4,7 @@
 //! question back, because the near miss of a production target is another production target.
 
 mod error;
+mod scope;
 mod value;
 
 use std::collections::BTreeMap;
@@ -57,16 +58,20 @@ pub struct Bound<'s> {
     pub canonical: String,
     /// Lines after the first that were not read; the answer says so ([`Bound::note`]).
     pub further_lines: usize,
+    /// How a word was read that could have been meant otherwise; the answer says so, too.
+    pub read_as: Option<String>,
 }
 
 impl Bound<'_> {
     /// What the person should know beside the answer.
     pub fn note(&self) -> Option<String> {
-        (self.further_lines > 0).then(|| {
+        let left = (self.further_lines > 0).then(|| {
             let lines = crate::text::count(self.further_lines, "further line");
             let were = if self.further_lines == 1 { "was" } else { "were" };
             format!("Only the first line is the command: {lines} {were} not read.")
-        })
+        });
+        let notes: Vec<String> = self.read_as.iter().cloned().chain(left).collect();
+        (!notes.is_empty()).then(|| notes.join(" "))
     }
 }
 
@@ -121,7 +126,7 @@ pub fn bind<'s>(
     let (command, words) = find_command(line, commands)?;
     let fail = |span, problem| Err(BindError::new(line, span, problem, Some(command)));
 
-    let given = match read(line, command, words) {
+    let given = match read(line, command, words, known) {
         Ok(Read::Help) => return Ok(Outcome::Help(command)),
         Ok(Read::Given(given)) => given,
         Err(failure) => return fail(failure.0, failure.1),
@@ -138,11 +143,12 @@ pub fn bind<'s>(
     let own_reason = values.iter().find(|(name, _)| *name == REASON).map(|(_, v)| v.as_typed());
     let bound = Bound {
         command,
-        canonical: canonical(command, &given, &values),
+        canonical: canonical(command, &given, &values, known),
         dry_run: given.dry_run,
         break_glass: given.break_glass,
         reason: given.reason.or(own_reason).filter(|r| !r.trim().is_empty()),
         further_lines: if given.took_rest { 0 } else { line.further_lines() },
+        read_as: given.read_as,
         values: Values(values.0),
     };
     Ok(Outcome::Run(bound))
@@ -192,13 +198,16 @@ fn find_command<'s>(
 }
 
 /// What was typed for each argument, unchecked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Given {
     values: BTreeMap<String, (String, Span)>,
     dry_run: bool,
     reason: Option<String>,
     break_glass: Option<String>,
     took_rest: bool,
+    /// That the first word of free text named.
+    service: Option<scope::Service>,
+    read_as: Option<String>,
 }
 
 impl Given {
@@ -236,11 +245,15 @@ fn slot<'s>(command: &'s CommandSpec, name: &str) -> Option<Slot<'s>> {
     }
 }
 
+fn is_rest(argument: &&Argument) -> bool {
+    argument.kind == ArgumentKind::Rest
+}
+
 fn may_need_consent(command: &CommandSpec) -> bool {
     command.changes && matches!(command.action, super::spec::Action::Playbook(_))
 }
 
-fn read(line: &CommandLine, command: &CommandSpec, words: usize) -> Result<Read, Failure> {
+fn read(line: &CommandLine, command: &CommandSpec, words: usize, known: &Known) -> Result<Read, Failure> {
     let mut given = Given::default();
     let tokens = &line.tokens[words..];
     let mut positional = command.arguments.iter().filter(|a| a.kind != ArgumentKind::Switch).peekable();
@@ -253,11 +266,24 @@ fn read(line: &CommandLine, command: &CommandSpec, words: usize) -> Result<Read,
         let named = token.named.as_ref().and_then(|n| Some((n, slot(command, &n.name)?)));
         let named = named.filter(|(n, slot)| n.dashed || !matches!(slot, Slot::Help));
         if named.is_none()
-            && let Some(rest) = positional.next_if(|a| a.kind == ArgumentKind::Rest)
+            && let Some(rest) = positional.peek().copied().filter(is_rest)
         {
-            if take_rest(line, command, rest, token.span.start, &mut given) {
+            let mut all = given.clone();
+            if take_rest(line, command, rest, token.span.start, &mut all) {
                 return Ok(Read::Help);
             }
+            match scope::first(command, token, &all, known) {
+                scope::First::Service(service) if given.service.is_none() => {
+                    given.values.insert(service.argument.clone(), (service.target.clone(), service.span));
+                    given.service = Some(service);
+                    continue;
+                }
+                scope::First::Unclear(problem) if given.service.is_none() => {
+                    failure = failure.or(Some(Box::new((token.span, problem))));
+                }
+                _ => {}
+            }
+            given = all;
             break;
         }
         let step = match named {
@@ -266,6 +292,14 @@ fn read(line: &CommandLine, command: &CommandSpec, words: usize) -> Result<Read,
             None => take_positional(command, positional.next(), token, &mut given),
         };
         failure = failure.or(step.err());
+    }
+    if let Some(service) = given.service.take() {
+        let rest = command.arguments.iter().find(is_rest).filter(|rest| rest.required);
+        if rest.is_some_and(|rest| !given.values.contains_key(&rest.name)) {
+            failure = failure.or(Some(Box::new((service.span, service.alone))));
+        } else {
+            given.read_as = Some(service.note);
+        }
     }
     failure.map_or(Ok(Read::Given(given)), Err)
 }
@@ -405,7 +439,7 @@ fn take_rest(
     false
 }
 
-fn canonical(command: &CommandSpec, given: &Given, values: &value::Checked) -> String {
+fn canonical(command: &CommandSpec, given: &Given, values: &value::Checked, known: &Known) -> String {
     let typed = |a: &Argument| {
         let value = given.values.contains_key(&a.name).then(|| values.get(&a.name))??;
         Some(value.as_typed())
@@ -420,6 +454,9 @@ fn canonical(command: &CommandSpec, given: &Given, values: &value::Checked) -> S
         };
         match argument.kind {
             ArgumentKind::Switch => parts.push(switch(&argument.name, &value)),
+            ArgumentKind::Rest if in_order && scope::reads_as_service(command, given, &value, known) => {
+                rest = Some(quote(&value));
+            }
             ArgumentKind::Rest if in_order => rest = Some(quoted_rest(command, &value)),
             _ if in_order => parts.push(quote_if_needed(&value)),
             _ => parts.push(format!("{}={}", argument.name, quote_if_needed(&value))),

@@ -644,6 +644,7 @@ fn action_of(spec: &CommandSpec, bound: &OwnedBound, room: &Room) -> Action {
         break_glass: bound.break_glass.clone(),
         canonical: bound.canonical.clone(),
         further_lines: 0,
+        read_as: None,
     };
     Action::of(&bound, room)
 }

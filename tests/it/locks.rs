@@ -183,3 +183,43 @@ async fn a_kill_between_an_act_and_its_answer_leaves_nobody_without_one() {
     t.expect("ops", &["`prod` is free"]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_word_that_names_a_service_locks_the_service_and_no_more() {
+    let t = house(&[("web", 1)]).await;
+    t.say("carol", "ops", "!lock prod web hotfix by hand").await;
+    t.expect(
+        "ops",
+        &[
+            ":lock: `prod/web` is locked",
+            "Read as `prod/web`; for all of `prod` say `!lock prod \"web hotfix by hand\"`.",
+        ],
+    )
+    .await;
+    t.say("carol", "ops", "!locks").await;
+    t.expect("ops", &["`prod/web` is locked by carol", ": hotfix by hand"]).await;
+    // Nobody can know which: nothing is done, and both are there to copy.
+    for typed in ["!lock prod web", "!lock prod Web breaks"] {
+        t.say("carol", "ops", typed).await;
+        t.expect("ops", &["may be the service", "`!lock prod/web ", "`!lock prod \""]).await;
+    }
+    t.say("carol", "ops", "!unlock prod web").await;
+    t.expect("ops", &[":unlock: `prod/web` is free."]).await;
+    t.say("carol", "ops", "!lock prod \"web and api move\"").await;
+    t.expect("ops", &[":lock: `prod` is locked"]).await;
+    t.say("carol", "ops", "!unlock prod web").await;
+    t.expect("ops", &["`prod/web` is not locked by itself", "`prod` is locked by carol", "`!unlock prod`"])
+        .await;
+    t.say("carol", "ops", "!unlock prod").await;
+    t.expect("ops", &[":unlock: `prod` is free."]).await;
+    // A freeze is of an environment.
+    t.say("carol", "ops", "!freeze prod web until 17:00 hotfix").await;
+    t.expect("ops", &["`web` is a service, and this is about all of `prod`"]).await;
+    t.say("carol", "ops", "!freeze prod until 3h hotfix").await;
+    t.expect("ops", &[":snowflake: `prod` is frozen"]).await;
+    t.say("carol", "ops", "!unfreeze prod web").await;
+    t.expect("ops", &["this is about all of `prod`", "`!unfreeze prod \"web\"`"]).await;
+    t.say("carol", "ops", "!unfreeze prod").await;
+    t.expect("ops", &["`prod` is not frozen any more"]).await;
+    t.end().await;
+}

@@ -71,6 +71,28 @@ pub enum Problem {
         /// Environments that have a service of this name.
         elsewhere: Vec<String>,
     },
+    /// A word after a target may be a service of it, or begin the free text.
+    OneOrAll {
+        typed: String,
+        environment: String,
+        /// The command for the service.
+        one: String,
+        /// The command for the environment.
+        whole: String,
+    },
+    /// A word after an environment names a service of it, and the command is about all of it.
+    NotOfAService {
+        typed: String,
+        environment: String,
+        whole: String,
+    },
+    /// A service stands where another word belongs.
+    NoServiceHere {
+        typed: String,
+        environment: Option<String>,
+        argument: String,
+        choices: Vec<String>,
+    },
     UnknownPerson {
         typed: String,
         suggestion: Option<String>,
@@ -214,6 +236,30 @@ impl fmt::Display for Problem {
                 }
                 let rest = or_choices(suggestion, "Services there", choices);
                 write!(f, "There is no service {}{place}{rest}", code(typed))
+            }
+            Self::OneOrAll { typed, environment, one, whole } => write!(
+                f,
+                "{} may be the service, or begin what you say about all of `{environment}`. For the service: {}. For all: {}.",
+                code(typed),
+                crate::text::code(&format!("!{one}")),
+                crate::text::code(&format!("!{whole}"))
+            ),
+            Self::NotOfAService { typed, environment, whole } => write!(
+                f,
+                "{} is a service, and this is about all of `{environment}`. If that is meant: {}.",
+                code(typed),
+                crate::text::code(&format!("!{whole}"))
+            ),
+            Self::NoServiceHere { typed, environment, argument, choices } => {
+                let all = environment
+                    .as_ref()
+                    .map_or("an environment".to_owned(), |name| format!("all of `{name}`"));
+                write!(
+                    f,
+                    "{} is a service, and this is about {all}: `{argument}` is {}. `!lock` can keep one service as it is.",
+                    code(typed),
+                    or_list(choices)
+                )
             }
             Self::UnknownPerson { typed, suggestion } => {
                 write!(f, "There is nobody called {}{}", code(typed), or_choices(suggestion, "", &[]))

@@ -59,8 +59,20 @@ pub(crate) fn commands() -> &'static [CommandSpec] {
             command(
                 "lock",
                 true,
-                vec![argument("target", K::Text, true), argument("reason", K::Rest, true)],
+                vec![argument("target", K::Target, true), argument("reason", K::Rest, true)],
                 vec![argument("for", any, false), argument("loud", K::Switch, false)],
+            ),
+            command(
+                "unlock",
+                true,
+                vec![argument("target", K::Target, true), argument("reason", K::Rest, false)],
+                Vec::new(),
+            ),
+            command(
+                "unfreeze",
+                true,
+                vec![environment(true), argument("reason", K::Rest, false)],
+                Vec::new(),
             ),
             command("resolve", true, vec![run(), argument("outcome", outcome, true)], Vec::new()),
             command("deny", false, vec![run(), argument("reason", K::Rest, false)], Vec::new()),

@@ -118,7 +118,9 @@ fn check(
                 return Ok(Value::Text(typed_owned()));
             }
             let choices = choices(argument, None, known);
-            Err(Problem::UnknownEnvironment { typed: typed_owned(), suggestion: near(&choices), choices })
+            let before = typed.split_once('/').map(|(environment, _)| environment.to_owned());
+            let suggestion = before.filter(|name| choices.contains(name)).or_else(|| near(&choices));
+            Err(Problem::UnknownEnvironment { typed: typed_owned(), suggestion, choices })
         }
         ArgumentKind::Service => {
             let choices = services(environment, known);
@@ -179,6 +181,15 @@ fn check(
         ArgumentKind::Enum(choices) => {
             match choices.iter().find(|c| c.to_lowercase() == typed.to_lowercase()) {
                 Some(choice) => Ok(Value::Text(choice.clone())),
+                // `freeze prod web until …`
+                None if services(environment, known).iter().any(|service| service == typed) => {
+                    Err(Problem::NoServiceHere {
+                        typed: typed_owned(),
+                        environment: environment.map(str::to_owned),
+                        argument: name,
+                        choices: choices.clone(),
+                    })
+                }
                 None => Err(Problem::NotAChoice {
                     argument: name,
                     typed: typed_owned(),

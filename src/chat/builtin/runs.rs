@@ -6,7 +6,7 @@ use crate::chat::dispatch::ineligible;
 use crate::chat::operate::parse_lock;
 use crate::ids::RunId;
 use crate::runs::event::Resolution;
-use crate::runs::locks::ManualLock;
+use crate::runs::locks::{Holder, ManualLock};
 use crate::runs::state::StepState;
 use crate::runs::{ActError, Retried, Voted};
 use crate::text::{code, defuse};
@@ -190,7 +190,7 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
     let reason = call.bound.values.text("reason").unwrap_or_default().to_owned();
     for held in parts.engine.manual_locks().await {
         if held.name == name && held.by.id != call.cause.by.id {
-            let holder = crate::runs::locks::Holder::Person(held);
+            let holder = Holder::Person(held);
             return format!("{}. `!unlock {name}` first.", holder.describe(parts.clock.now()));
         }
     }
@@ -245,8 +245,21 @@ pub(super) async fn unlock(call: &Call<'_>) -> String {
             format!(":unlock: {} is free.{whose}", code(&name.to_string()))
         }
         Ok(None) => {
-            let by_run = parts.engine.held().await.into_iter().find(|held| held.name == name);
+            let held = parts.engine.held().await;
+            let all = held.iter().find(|held| {
+                name.service.is_some()
+                    && held.name.service.is_none()
+                    && held.name.environment == name.environment
+                    && matches!(held.holder, Holder::Person(_))
+            });
+            let by_run = held.iter().find(|held| held.name == name);
             match by_run {
+                None if let Some(all) = all => format!(
+                    "{} is not locked by itself: {}. `!unlock {}` frees all of it.",
+                    code(&name.to_string()),
+                    all.holder.describe(parts.clock.now()),
+                    all.name
+                ),
                 Some(held) => format!(
                     "{} is held by {}: `!cancel` the run to free it.",
                     code(&name.to_string()),
