@@ -76,9 +76,15 @@ pub fn ago(then: jiff::Timestamp, now: jiff::Timestamp) -> String {
     format!("{} ago", duration(coarse))
 }
 
+/// Whatever is longer is no slip of a name, and would take long to compare.
+const LONGEST_SLIP: usize = 100;
+
 /// The candidate that was probably meant: within edit distance 2 (1 for words of up to three letters),
 /// also by case or as the only one that begins so. Never used to correct, only to ask.
 pub fn did_you_mean<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if typed.len() > LONGEST_SLIP {
+        return None;
+    }
     let typed_lower = typed.to_lowercase();
     let within = if typed.chars().count() <= 3 { 1 } else { 2 };
     let mut best: Option<(usize, &str)> = None;
@@ -133,6 +139,20 @@ fn is_unprintable(c: char) -> bool {
 pub fn code(text: &str) -> String {
     let text = defuse(text).replace('`', "ˋ").replace('\n', " ");
     format!("`{text}`")
+}
+
+/// Of what a person said, where an answer repeats it: enough to know it again.
+pub const QUOTED: usize = 200;
+
+/// What a person said, repeated in an answer: its beginning, when it is long. A command that others decide about,
+/// or that is to be copied, is shown whole ([`code`]).
+pub fn said(text: &str) -> String {
+    defuse(&ellipsis(text, QUOTED)).into_owned()
+}
+
+/// As [`said`], as inline code: a command or a word.
+pub fn typed(text: &str) -> String {
+    code(&ellipsis(text, QUOTED))
 }
 
 /// Foreign text as a fenced block that it cannot leave.

@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Because, Denied, Explanation, Membership, Person};
 use crate::config::Rule;
 use crate::ids::RoleName;
-use crate::text::code;
+use crate::text::{code, typed};
 
 /// `deny `deploy` with `environment` prod in `general` for `intern``.
 pub(super) fn rule(rule: &Rule) -> String {
@@ -76,7 +76,7 @@ impl fmt::Display for Denied {
             super::DecidedBy::Rule(at) => format!("{at} says"),
             _ => "the built-in rule is".to_owned(),
         };
-        write!(f, "You may not {} here: {place}: {}. ", code(&self.command), self.rule)?;
+        write!(f, "You may not {} here: {place}: {}. ", typed(&self.command), self.rule)?;
         write!(f, "{}", who_may(&self.who_may))?;
         for note in &self.notes {
             write!(f, "\n:warning: {note}")?;
@@ -88,7 +88,7 @@ impl fmt::Display for Denied {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.allowed { "may" } else { "may not" };
-        writeln!(f, "{} {verdict} {}.", code(&self.who.username), code(&self.command))?;
+        writeln!(f, "{} {verdict} {}.", code(&self.who.username), typed(&self.command))?;
         match self.memberships.as_slice() {
             [] => writeln!(f, "- no role")?,
             all => {

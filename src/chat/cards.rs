@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::away;
+use super::bind::{BREAK_GLASS, REASON};
+use super::parse::quote_if_needed;
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
@@ -17,7 +19,7 @@ use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
 use crate::runs::event::Outcome;
 use crate::runs::state::{ChangedFooting, Decision, Phase, RunState, StepRecord, StepState};
-use crate::text::{self, code, defuse};
+use crate::text::{self, code, defuse, typed};
 
 /// Steps beyond this are counted, not listed, on a card.
 const MOST_STEPS: usize = 20;
@@ -47,6 +49,18 @@ fn change(change: &Change) -> String {
         (Some(from), None) => format!("{what}: {} → removed", code(from)),
         (None, None) => what.into_owned(),
     }
+}
+
+/// The command as others decide about it: whole, but for the reasons, which stand below it.
+pub(super) fn decided_about(plan: &Plan) -> String {
+    let mut command = plan.command.clone();
+    let why = plan.break_glass.as_ref().map(|glass| &glass.reason);
+    for (flag, reason) in [(REASON, plan.reason.as_ref()), (BREAK_GLASS, why)] {
+        if let Some(reason) = reason {
+            command = command.replacen(&format!(" --{flag}={}", quote_if_needed(reason)), "", 1);
+        }
+    }
+    code(&command)
 }
 
 /// What a plan would do: the same lines on the card, in a dry run and in `houston plan`.
@@ -89,22 +103,22 @@ pub fn dry_run(plan: &Plan, already: &[String]) -> String {
     };
     format!(
         ":mag: *dry run* {}: nothing was changed\n{}\n{approval}",
-        code(&plan.command),
+        decided_about(plan),
         plan_lines(plan, already)
     )
 }
 
 pub fn nothing_to_do(plan: &Plan, already: &[String]) -> String {
     let why = if already.is_empty() { String::new() } else { format!(": {}", text::plain_and_list(already)) };
-    format!(":white_check_mark: {}: nothing to do{}", code(&plan.command), defuse(&why))
+    format!(":white_check_mark: {}: nothing to do{}", typed(&plan.command), defuse(&why))
 }
 
 /// The approval message, at any time of its life.
 pub fn card(run: &RunState, now: Timestamp) -> String {
     let mut out =
-        format!(":clipboard: *{}* {} asked by {}\n", run.id, code(&run.plan.command), name(&run.by));
+        format!(":clipboard: *{}* {} asked by {}\n", run.id, decided_about(&run.plan), name(&run.by));
     if let Some(reason) = &run.plan.reason {
-        let _ = writeln!(out, "_reason: {}_", defuse(reason));
+        let _ = writeln!(out, "_reason: {}_", text::said(reason));
     }
     let _ = writeln!(out, "{}", plan_lines(&run.plan, &[]));
     match &run.decision {
@@ -194,7 +208,7 @@ pub fn escalation(run: &RunState, now: Timestamp) -> Option<String> {
     let escalation = run.plan.approval.as_ref()?.escalate.as_ref()?;
     Some(format!(
         ":arrow_up: *{id}* {} of {}: nobody decided within {}, so {} can decide now too, {} (until {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
-        code(&run.plan.command),
+        typed(&run.plan.command),
         name(&run.by),
         text::duration(escalation.after),
         approvals::all_of(&escalation.to),
@@ -211,7 +225,7 @@ pub fn reminder(run: &RunState, now: Timestamp) -> Option<String> {
         run.tally()?.groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
     Some(format!(
         ":alarm_clock: *{id}* {} still waits for {}, {}: {}, then it expires (at {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
-        code(&run.plan.command),
+        typed(&run.plan.command),
         text::plain_and_list(&missing),
         if run.plan.approval.as_ref()?.not_requester {
             format!("not {}", name(&run.by))
@@ -264,7 +278,7 @@ fn decided(run: &RunState, decision: &Decision) -> String {
             ":x: *denied* by {} at {}: {}\nNothing was changed.",
             name(by),
             clock_time(*at),
-            reason.as_deref().map_or_else(|| "no reason given yet".into(), defuse)
+            reason.as_deref().map_or_else(|| "no reason given yet".to_owned(), text::said)
         ),
         Decision::Expired { at } => format!(
             ":hourglass: *expired* at {}: it was not approved in time. Nothing was changed; send the command again.",
@@ -295,7 +309,7 @@ fn differences(of: &[Change]) -> String {
 
 fn abandoned(run: &RunState) -> String {
     match &run.abandoned {
-        Some((by, reason)) => format!(":no_entry_sign: *abandoned* by {}: {}", name(by), defuse(reason)),
+        Some((by, reason)) => format!(":no_entry_sign: *abandoned* by {}: {}", name(by), text::said(reason)),
         None => ":no_entry_sign: *abandoned*".to_owned(),
     }
 }
@@ -306,7 +320,7 @@ pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
 }
 
 fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
-    let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, code(&run.plan.command));
+    let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, typed(&run.plan.command));
     let started = run.started_at.unwrap_or(run.created_at);
     if let Some(changed) = &run.footing_changed {
         let head = head(":warning:", "needs a person: what it goes by has changed");
@@ -443,7 +457,7 @@ fn done_word(run: &RunState) -> &'static str {
 /// The last edit: the truth.
 fn finished(run: &RunState, outcome: Outcome) -> String {
     let id = run.id;
-    let command = code(&run.plan.command);
+    let command = typed(&run.plan.command);
     let end = run.ended_at.unwrap_or(run.created_at);
     let took = run.started_at.map(|from| since(from, end));
     let mut out = match outcome {
@@ -540,7 +554,7 @@ pub fn result(run: &RunState) -> String {
         None => run.word().to_owned(),
     };
     // The one mention that is meant.
-    format!("@{} {} {what}", run.by.username, code(&run.plan.command))
+    format!("@{} {} {what}", run.by.username, typed(&run.plan.command))
 }
 
 /// What may become of a run that would go on by another configuration than its own.
@@ -563,7 +577,7 @@ pub(super) fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> St
     };
     let mut out = format!(
         ":warning: *{id}* {} has stopped{at}: I was started again, and the configuration is not the one that it began with.\n{}Nothing is done or undone by itself. Look, then say one of\n`!retry {id}`: {goes_on}, by the configuration in force now{takes}\n",
-        code(&run.plan.command),
+        typed(&run.plan.command),
         differences(&changed.differences),
     );
     if run.cancel.is_none() && goes_on == "goes on" {

@@ -13,7 +13,7 @@ use super::parse::{Addressed, CommandLine, addressed, command_line, quote};
 use super::spec::{ArgumentKind, CommandSpec};
 use crate::gateway::events::{Inbound, RoomKind};
 use crate::ids::{MessageId, RoomId, UserId};
-use crate::text::{code, duration, or_list};
+use crate::text::{duration, or_list, typed};
 
 /// How long an answer is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -84,7 +84,7 @@ impl Pending {
 
     /// For the thread.
     pub fn question(&self) -> String {
-        let typed = code(format!("{}{}", self.before, self.after).trim());
+        let typed = typed(format!("{}{}", self.before, self.after).trim());
         // `which run (the run)` would say nothing.
         let says_more = !self.doc.is_empty() && !self.doc.contains(&self.argument);
         let doc = if says_more { format!(" ({})", self.doc) } else { String::new() };

@@ -24,7 +24,7 @@ pub use self::votes::ineligible;
 use super::bind::{Bound, Known, Outcome, bind};
 use super::builtin;
 use super::dialogue::Pending;
-use super::parse::{Addressed, CommandLine, addressed};
+use super::parse::{Addressed, CommandLine, addressed, too_long};
 use super::people::People;
 use super::reload::Reloads;
 use super::spec::{Action as SpecAction, CommandSpec};
@@ -43,7 +43,7 @@ use crate::runs::Engine;
 use crate::runs::state::Phase;
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
-use crate::text::{self, code, defuse};
+use crate::text::{self, defuse, typed};
 
 /// Pauses before an answer is tried again at once: most of what goes wrong on a line is over by then.
 const AT_ONCE_AGAIN: [Duration; 3] =
@@ -311,6 +311,10 @@ impl Dispatcher {
     }
 
     fn command(&self, message: Inbound, line: &CommandLine, lane: &mpsc::UnboundedSender<Act>) {
+        if let Some(text) = too_long(&line.text) {
+            self.answer(message, text);
+            return;
+        }
         let config = self.config();
         match bind(line, &config.commands, &Known::of(&config.environments)) {
             Ok(Outcome::Help(spec)) => {
@@ -472,7 +476,7 @@ impl Dispatcher {
                 let text = format!(
                     "I am no longer in the room where you asked for {} {}. {} Say `!show {}` here or in another room to follow it.",
                     run.id,
-                    code(&run.plan.command),
+                    typed(&run.plan.command),
                     match run.phase {
                         Phase::Deciding { .. } =>
                             format!("It can still be approved by text in any room: `!approve {}`.", run.id),

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::cards::{clock_time, plan_lines};
+use super::cards::{clock_time, decided_about, plan_lines};
 use super::dispatch::{Dispatcher, OwnedBound};
 use super::spec::CommandSpec;
 use crate::access::Person;
@@ -17,7 +17,7 @@ use crate::gateway::events::Inbound;
 use crate::ids::{EnvName, RoleName, UserId};
 use crate::playbook::model::{BreakGlass, Plan};
 use crate::runs::state::RunState;
-use crate::text::{self, code, defuse, or_list};
+use crate::text::{self, code, defuse, or_list, said, typed};
 
 /// Why this person may not break the glass here, if they want to; in the audit log, too.
 pub async fn refused(
@@ -61,7 +61,7 @@ pub fn may_break(
     let Some(environment) = in_the_way else {
         return Err(format!(
             "{} waits for nothing: it needs no approval. Send it again without `--break-glass`. Nothing was changed.",
-            code(&bound.canonical)
+            typed(&bound.canonical)
         ));
     };
     may(config, &environment, roles)
@@ -153,7 +153,7 @@ pub fn of_plan(plan: &Plan) -> String {
     format!(
         ":rotating_light: *BREAK-GLASS*: it would start at once, {}: _{}_\nThe room and the leads would be told, and it would have to be reviewed.",
         consent(glass),
-        defuse(&glass.reason)
+        said(&glass.reason)
     )
 }
 
@@ -164,9 +164,9 @@ pub fn announcement(run: &RunState) -> String {
     format!(
         ":rotating_light: *BREAK-GLASS* *{id}* {} by {by}, {}\n_why: {}_\n{}\n`!cancel {id}` stops it. It has to be reviewed \
          when it has ended: {}.",
-        code(&run.plan.command),
+        decided_about(&run.plan),
         consent(glass),
-        defuse(&glass.reason),
+        said(&glass.reason),
         plan_lines(&run.plan, &[]),
         how_to_review(run, glass)
     )
@@ -186,7 +186,7 @@ pub fn around(run: &RunState, message: String) -> String {
         "{head}\n:rotating_light: *BREAK-GLASS* by {}, {}: _{}_",
         defuse(&run.by.username),
         consent(glass),
-        defuse(&glass.reason)
+        said(&glass.reason)
     );
     if !rest.is_empty() {
         out.push('\n');
@@ -194,7 +194,7 @@ pub fn around(run: &RunState, message: String) -> String {
     }
     if let Some(review) = &run.review {
         let (by, at) = (defuse(&review.by.username), clock_time(review.at));
-        out.push_str(&format!("\n:memo: *reviewed* by {by} at {at}: {}", defuse(&review.findings)));
+        out.push_str(&format!("\n:memo: *reviewed* by {by} at {at}: {}", said(&review.findings)));
     } else if run.is_done() && run.review_open() {
         out.push_str(&format!("\n:memo: *review open*: {}", how_to_review(run, glass)));
     }
@@ -208,7 +208,7 @@ pub fn open_review(run: &RunState, now: Timestamp) -> String {
     format!(
         ":memo: *{}* {} by {} broke the glass and is not reviewed; it ended {}. Say {}.",
         run.id,
-        code(&run.plan.command),
+        typed(&run.plan.command),
         defuse(&run.by.username),
         text::ago(ended, now),
         how_to_review(run, glass)

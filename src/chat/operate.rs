@@ -22,7 +22,7 @@ use crate::runs::event::Origin;
 use crate::runs::releases;
 use crate::runs::{NewRun, locks};
 use crate::store::{Batch, Store};
-use crate::text::{code, defuse, did_you_mean, or_list};
+use crate::text::{self, code, defuse, did_you_mean, or_list, typed};
 
 /// Plans and begins a run. Nothing is said when the run's own messages say it.
 pub async fn run(
@@ -82,7 +82,7 @@ pub async fn run(
     if let Some(held) = by_people {
         return Some(format!(
             ":lock: {} was not started: {}. `!unlock {}` frees it.",
-            code(&plan.command),
+            typed(&plan.command),
             held.holder.describe(parts.clock.now()),
             held.name
         ));
@@ -92,7 +92,7 @@ pub async fn run(
         let why = frozen.describe();
         let (command, target) = (&plan.command, Some(frozen.environment.to_string()));
         dispatcher.audit("refused", &cause.by, command, target, None, Some(why.clone())).await;
-        return Some(format!(":snowflake: {} was not started: {why}. {}", code(command), frozen.way_out()));
+        return Some(format!(":snowflake: {} was not started: {why}. {}", typed(command), frozen.way_out()));
     }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
@@ -100,7 +100,7 @@ pub async fn run(
     let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by);
     match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with }).await {
         Ok(_) => None,
-        Err(error) => Some(format!("{} was not started: {error}", code(&bound.canonical))),
+        Err(error) => Some(format!("{} was not started: {error}", typed(&bound.canonical))),
     }
 }
 
@@ -197,7 +197,11 @@ async fn last_healthy(
 
 pub fn refusal(command: &str, error: &PlanError) -> String {
     let hint = error.hint.as_ref().map(|hint| format!("\n:bulb: {}", defuse(hint))).unwrap_or_default();
-    format!(":x: {} cannot be planned: {}{hint}\nNothing was changed.", code(command), defuse(&error.message))
+    format!(
+        ":x: {} cannot be planned: {}{hint}\nNothing was changed.",
+        typed(command),
+        defuse(&error.message)
+    )
 }
 
 fn missing_reason(plan: &Plan) -> Option<String> {
@@ -205,7 +209,7 @@ fn missing_reason(plan: &Plan) -> Option<String> {
     (policy.reason_required && plan.reason.is_none()).then(|| {
         format!(
             "{} needs a reason ({}): send it again with `--reason \"why\"`.",
-            code(&plan.command),
+            typed(&plan.command),
             defuse(&policy.rule)
         )
     })
@@ -219,7 +223,7 @@ fn disk_full(store: &Store, floor: u32, plan: &Plan) -> Option<String> {
             ":floppy_disk: {} was not started: the disk with Houston's state folder has {free} MB left, and \
              `limits.free_megabytes` asks for {floor} MB. Runs that are under way go on. Free some space, then \
              send it again.",
-            code(&plan.command)
+            typed(&plan.command)
         )
     })
 }
@@ -234,7 +238,7 @@ pub fn parse_lock(typed: &str, environments: &BTreeMap<EnvName, Environment>) ->
         let meant = did_you_mean(typed, known.iter().copied())
             .map(|near| format!(" Did you mean {}?", code(near)))
             .unwrap_or_default();
-        format!("There is no {what} {}.{meant} There are {}.", code(typed), or_list(&known))
+        format!("There is no {what} {}.{meant} There are {}.", text::typed(typed), or_list(&known))
     };
     let Some(found) = environments.get(environment) else {
         return Err(unknown("environment", environment, environments.keys().map(EnvName::as_str).collect()));

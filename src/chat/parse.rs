@@ -125,6 +125,20 @@ pub fn command_line(text: &str) -> CommandLine {
     line(text, start, Form::Bare)
 }
 
+/// Of a command with all its lines, as Rocket.Chat counts. What is longer is no command but a document.
+pub const LONGEST: usize = 2000;
+
+/// The answer to a text that is too long for a command or for a part of one.
+pub fn too_long(text: &str) -> Option<String> {
+    let length = text::chat_len(text);
+    (length > LONGEST).then(|| {
+        format!(
+            "That is {length} characters long, and I read at most {LONGEST}. Nothing was done. Put the long part where \
+             others can look it up, and send the command again with the place."
+        )
+    })
+}
+
 impl CommandLine {
     /// Lines after the first that are not blank.
     pub fn further_lines(&self) -> usize {

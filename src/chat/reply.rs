@@ -344,7 +344,7 @@ impl Voice {
             id,
             room: run.origin.room.id.clone(),
             thread: run.origin.thread.clone(),
-            text: format!("*{}* {}", run.id, crate::text::code(&run.plan.command)),
+            text: format!("*{}* {}", run.id, crate::text::typed(&run.plan.command)),
         };
         if let Err(error) = self.chat.post_buttons(post, &buttons).await {
             tracing::debug!(run.id = %run.id, "no buttons for {}: {error}", run.id);

@@ -110,7 +110,7 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
             out,
             ":arrow_forward: {} {} by {}: {}",
             run.id,
-            text::code(&run.plan.command),
+            text::typed(&run.plan.command),
             defuse(&run.by.username),
             run.word()
         );

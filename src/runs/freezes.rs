@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::Actor;
 use crate::diagnostic::Location;
 use crate::ids::EnvName;
-use crate::text::{code, defuse};
+use crate::text::{code, defuse, said};
 
 /// How many freezes that follow on each other are seen as one.
 const MOST_IN_A_ROW: usize = 32;
@@ -62,7 +62,7 @@ impl Frozen {
             "{} is frozen until {} by {by}: {}",
             code(self.environment.as_str()),
             crate::config::window::words(&self.until),
-            defuse(&self.reason)
+            said(&self.reason)
         )
     }
 

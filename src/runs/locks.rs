@@ -44,14 +44,14 @@ impl Holder {
     pub fn queue_line(&self) -> String {
         match self {
             Self::Run { run, command, by, .. } => {
-                format!("{run} ({} by {})", crate::text::code(command), crate::text::defuse(&by.username))
+                format!("{run} ({} by {})", crate::text::typed(command), crate::text::defuse(&by.username))
             }
             Self::Unreadable { run, command, by, .. } => unreadable(*run, command, by),
             Self::Person(lock) => format!(
                 "{} has locked `{}`: {}",
                 crate::text::defuse(&lock.by.username),
                 lock.name,
-                crate::text::defuse(&lock.reason)
+                crate::text::said(&lock.reason)
             ),
         }
     }
@@ -66,7 +66,7 @@ impl Holder {
         match self {
             Self::Run { run, command, by, since } => format!(
                 "{run} ({} by {}, for {})",
-                crate::text::code(command),
+                crate::text::typed(command),
                 crate::text::defuse(&by.username),
                 age(*since)
             ),
@@ -77,7 +77,7 @@ impl Holder {
                 crate::text::defuse(&lock.by.username),
                 lock.at.strftime("%H:%M UTC"),
                 crate::text::ago(lock.at, now),
-                crate::text::defuse(&lock.reason)
+                crate::text::said(&lock.reason)
             ),
         }
     }
@@ -87,7 +87,7 @@ fn unreadable(run: RunId, command: &str, by: &str) -> String {
     format!(
         "{run} ({} by {}), whose log this version of Houston cannot read: start the version that wrote it, or \
          look what it did and `abandon {run} REASON`",
-        crate::text::code(command),
+        crate::text::typed(command),
         crate::text::defuse(by)
     )
 }

@@ -747,7 +747,7 @@ impl RunState {
                 let output = serde_json::json!({ "answer": answer, "by": by.id });
                 self.end_wait(*step, output, at).map_err(refuse)?;
                 if stops && let Some(slot) = self.slot(*step) {
-                    let error = StepError::new(format!("{} answered {}", by.username, text::code(answer)));
+                    let error = StepError::new(format!("{} answered {}", by.username, text::typed(answer)));
                     slot.error = Some(error.clone());
                     slot.state = StepState::Failed { attempt: 1, error };
                 }

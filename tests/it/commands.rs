@@ -259,3 +259,64 @@ async fn a_card_that_the_approvers_cannot_see_says_how_they_approve() {
     t.until(&card, &["*denied* by bob", "not now"]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn what_somebody_typed_is_repeated_at_its_beginning_only() {
+    let t = House::start().await;
+    let long = "so long ".repeat(60);
+    let quoted = |text: &str| format!("{}…", &text[..199]);
+    t.say("alice", "ops", &format!("!ping {long}")).await;
+    let pong = t.expect("ops", &["pong so long", "…"]).await;
+    assert_eq!(pong.text, format!("pong {}", quoted(&long)));
+    for (typed, answer) in [
+        (format!("!{}", "deploy".repeat(60)), "There is no command"),
+        (format!("!deploy {}", "prod".repeat(60)), "There is no environment"),
+        (format!("!deploy prod web {}", "1.8/".repeat(60)), "is no version"),
+        (format!("!help {}", "deploy".repeat(60)), "There is no command"),
+        (format!("!can {} deploy prod", "bob".repeat(60)), "nobody called"),
+        (format!("!freeze prod until {long}"), "until when"),
+    ] {
+        t.say("alice", "ops", &typed).await;
+        let said = t.expect("ops", &[answer]).await;
+        assert!(said.text.chars().count() < 500, "{}", said.text);
+    }
+    // What others decide about is shown whole; the reason is repeated.
+    t.say("alice", "ops", &format!("!deploy prod web 1.8 --reason \"{long}\"")).await;
+    let card = t.card().await;
+    assert!(card.text.contains(&format!("_reason: {}_", quoted(&long))), "{}", card.text);
+    t.say("bob", "ops", &format!("!deny R-1 {long}")).await;
+    t.expect("ops", &["R-1 is denied."]).await;
+    let card = t.until(&card, &["*denied* by bob"]).await;
+    assert!(
+        card.text.contains(&format!(": {}", quoted(&long))) && !card.text.contains(&long),
+        "{}",
+        card.text
+    );
+    t.say("alice", "ops", "!audit").await;
+    let audit = t.expect("ops", &["denied", "so long"]).await;
+    assert!(!audit.text.contains(&long[..250]), "{}", audit.text);
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_for_a_command_is_refused_with_its_length() {
+    let t = House::talk().await;
+    for typed in ["!ping", "@houston ping", "!deploy prod", "!lock prod"] {
+        t.say("alice", "ops", &format!("{typed} {}", "x".repeat(4000))).await;
+        let said = t.expect("ops", &["characters long, and I read at most 2000. Nothing was done."]).await;
+        assert!(said.text.chars().count() < 300, "{}", said.text);
+    }
+    // As the answer to a question, too, which stays open.
+    let asked = t.say("alice", "ops", "!lock prod").await;
+    t.expect("ops", &["what `reason`"]).await;
+    t.reply("alice", "ops", &asked, &"x".repeat(2001)).await;
+    t.expect("ops", &["That is 2001 characters long"]).await;
+    t.reply("alice", "ops", &asked, "maintenance").await;
+    t.expect("ops", &[":lock: `prod` is locked"]).await;
+    t.say("alice", "ops", "!unlock prod").await;
+    t.expect("ops", &[":unlock: `prod` is free"]).await;
+    // Talk that is not for Houston may be as long as it likes.
+    t.say("alice", "ops", &"x".repeat(4000)).await;
+    t.silence("ops").await;
+    t.end().await;
+}

@@ -12,7 +12,7 @@ use crate::config::window::{Day, Moment, in_a_while, words};
 use crate::config::yaml::parse_duration;
 use crate::ids::EnvName;
 use crate::runs::freezes::{Frozen, ManualFreeze};
-use crate::text::{code, defuse, plain_and_list};
+use crate::text::{self, code, plain_and_list, said};
 
 /// Whatever is longer is a mistake, or belongs into the environment's file.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -55,7 +55,7 @@ pub(super) async fn freeze(call: &Call<'_>) -> String {
         ":snowflake: {} is {again}frozen until {}: {}. Nothing that changes it begins before; `!unfreeze {environment}` ends it.{}",
         code(environment.as_str()),
         words(&until),
-        defuse(&freeze.reason),
+        said(&freeze.reason),
         others(call, &environment).await
     )
 }
@@ -128,8 +128,8 @@ fn until_and_reason(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zon
         let Some(head) = words.get(..taken) else { continue };
         if let Some(moment) = Moment::parse(&head.join(" ").replace('T', " ")) {
             let at = moment.after(now, zone).ok_or_else(|| match moment.day {
-                Day::On(_) => format!("{} is over already: say {WHEN}.", code(&head.join(" "))),
-                _ => format!("There is no {} ahead: say {WHEN}.", code(&head.join(" "))),
+                Day::On(_) => format!("{} is over already: say {WHEN}.", text::typed(&head.join(" "))),
+                _ => format!("There is no {} ahead: say {WHEN}.", text::typed(&head.join(" "))),
             })?;
             read = Some((at, taken));
             break;

@@ -12,7 +12,7 @@ use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
 use crate::providers::swarm;
 use crate::runs::releases;
-use crate::text::{self, code, defuse};
+use crate::text::{self, code, defuse, typed};
 
 /// Bytes of a transcript that are attached; the rest stays with `houston runs logs`.
 const LARGEST_ATTACHED: u64 = 4 * 1024 * 1024;
@@ -25,7 +25,7 @@ const MOST_LOG_LINES: i64 = 200;
 
 pub(super) fn ping(call: &Call<'_>) -> String {
     match call.bound.values.text("text") {
-        Some(text) => format!("pong {}", defuse(text)),
+        Some(said) => format!("pong {}", text::said(said)),
         None => "pong".to_owned(),
     }
 }
@@ -75,7 +75,7 @@ pub(super) async fn can(call: &Call<'_>) -> String {
     let name = user.trim_start_matches('@');
     let found = match parts.chat.user(Who::Name(name)).await {
         Ok(Some(found)) => found,
-        Ok(None) => return format!("There is nobody called {} in Rocket.Chat.", code(name)),
+        Ok(None) => return format!("There is nobody called {} in Rocket.Chat.", typed(name)),
         Err(error) => return error.to_string(),
     };
     let actor = Actor { id: found.id, username: found.username };
@@ -366,12 +366,12 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
             entry.time.strftime("%m-%d %H:%M:%SZ"),
             event.run.map(|run| run.to_string()).unwrap_or_default(),
             event.action,
-            event.command,
+            text::ellipsis(&event.command, text::QUOTED),
             event.who.name,
         );
         if let Some(result) = event.result.as_ref().filter(|result| **result != event.action) {
-            let _ =
-                write!(out, ": {}", result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result));
+            let result = result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result);
+            let _ = write!(out, ": {}", text::ellipsis(result, text::QUOTED));
         }
         out.push('\n');
     }
@@ -398,13 +398,13 @@ pub(super) async fn locks(call: &Call<'_>) -> String {
     }
     for run in parts.engine.open_runs().await {
         if let crate::runs::state::Phase::Frozen { why, .. } = &run.phase {
-            lines.push(format!("- {} {} waits: {why}", run.id, code(&run.plan.command)));
+            lines.push(format!("- {} {} waits: {why}", run.id, typed(&run.plan.command)));
         }
         if let crate::runs::state::Phase::Queued { behind } = &run.phase {
             lines.push(format!(
                 "- {} {} waits for {}",
                 run.id,
-                code(&run.plan.command),
+                typed(&run.plan.command),
                 text::plain_and_list(behind)
             ));
         }

@@ -53,7 +53,7 @@ pub async fn run(
     if bound.dry_run {
         return Some(format!(
             "{} would be done at once; nothing was changed.",
-            crate::text::code(&bound.canonical)
+            crate::text::typed(&bound.canonical)
         ));
     }
     let call = Call { dispatcher, config, cause, bound };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
+use crate::chat::parse::too_long;
 use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
@@ -21,7 +22,7 @@ const LATEST: usize = 50;
 const TO_EXPLAIN: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// Of a reason; more is cut.
-const LONGEST_REASON: usize = 300;
+const LONGEST_REASON: usize = text::QUOTED;
 
 impl Dispatcher {
     pub(super) async fn maybe_answer(&self, message: &Inbound) {
@@ -109,7 +110,9 @@ impl Dispatcher {
             }
             return;
         };
-        if may {
+        if let (true, Some(text)) = (may, too_long(said)) {
+            self.say(message, message.thread.clone(), text).await;
+        } else if may {
             if let Err(error) = engine.answer(run, &message.by, answer).await {
                 self.say(message, message.thread.clone(), error.to_string()).await;
             }

@@ -11,7 +11,7 @@ use crate::gateway::Priority;
 use crate::gateway::events::{Inbound, Post, SendError};
 use crate::ids::{MessageId, RoomId, RunId, derived_id};
 use crate::store::{Batch, Store, StoreError, Tree};
-use crate::text::code;
+use crate::text::typed;
 
 /// Kept under the id of the message that asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ impl Begun {
         };
         format!(
             "I was stopped while I did {}, and do not know whether it was done: {look}. Say it again if it was not.",
-            code(&self.command)
+            typed(&self.command)
         )
     }
 }
@@ -63,7 +63,7 @@ impl Dispatcher {
             tracing::error!("an act was not begun: {error}");
             format!(
                 ":x: {} was not done: the state folder cannot be written ({error}). Make room for it, then say it again.",
-                code(&bound.canonical)
+                typed(&bound.canonical)
             )
         })
     }

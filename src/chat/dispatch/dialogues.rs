@@ -13,11 +13,11 @@ use super::{Act, Dispatcher};
 use crate::chat::bind::{Known, Outcome};
 use crate::chat::dialogue::{Answer, PATIENCE, Pending};
 use crate::chat::help;
-use crate::chat::parse::{Addressed, addressed, command_line};
+use crate::chat::parse::{Addressed, addressed, command_line, too_long};
 use crate::gateway::events::{Inbound, RoomKind};
 use crate::ids::MessageId;
 use crate::store::{Batch, StoreError, Tree};
-use crate::text::{self, code};
+use crate::text::{self, typed};
 
 /// A question in a room to a person, one at a time in each thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +110,10 @@ impl Dispatcher {
             }
             None => return Continued::NotMeant,
         };
+        if let Some(text) = too_long(&message.text) {
+            self.answer(message.clone(), text);
+            return Continued::Taken;
+        }
         match meant.dialogue {
             Dialogue::Argument { pending } => {
                 let answer = pending.answer(
@@ -171,7 +175,7 @@ impl Dispatcher {
     pub(super) fn ask_whether_still_meant(&self, message: &Inbound, canonical: &str) {
         let mut question = format!(
             "You asked for {} {} ago, when I was away. Is it still meant? Answer `yes` or `no` here, or send it again.",
-            code(canonical),
+            typed(canonical),
             text::duration(message.age)
         );
         let thread = message.thread.clone().unwrap_or_else(|| message.id.clone());
@@ -180,7 +184,7 @@ impl Dispatcher {
         let earlier = self.open_dialogues(message).into_iter().find(|open| open.key == here);
         if let Some(Dialogue::Stale { text, .. }) = earlier.map(|open| open.dialogue) {
             let _ =
-                write!(question, "\nI no longer ask about {}: send it again if you mean it.", code(&text));
+                write!(question, "\nI no longer ask about {}: send it again if you mean it.", typed(&text));
         }
         let dialogue = Dialogue::Stale { text: canonical.to_owned(), asked_at: self.parts.clock.now() };
         self.ask(message, Some(thread), &dialogue, question);
