@@ -202,38 +202,30 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     out
 }
 
-/// Others may decide now, while the run still waits for consent.
-pub fn escalation(run: &RunState, now: Timestamp) -> Option<String> {
+/// While the run still waits for consent: half of the time is over, or it has `escalated` to others.
+pub fn still_undecided(run: &RunState, now: Timestamp, escalated: bool) -> Option<String> {
     let Phase::Deciding { expires_at } = run.phase else { return None };
-    let escalation = run.plan.approval.as_ref()?.escalate.as_ref()?;
+    let policy = run.plan.approval.as_ref()?;
+    let (by, left, until) = (name(&run.by), left(now, expires_at), clock_time(expires_at));
+    let (sign, how) = if escalated {
+        let escalation = policy.escalate.as_ref()?;
+        let others = approvals::all_of(&escalation.to);
+        let after = text::duration(escalation.after);
+        let how = format!(
+            "of {by}: nobody decided within {after}, so {others} can decide now too, {left} (until {until})"
+        );
+        (":arrow_up:", how)
+    } else {
+        let groups = run.tally()?.groups;
+        let missing: Vec<String> =
+            groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
+        let missing = text::plain_and_list(&missing);
+        let by = if policy.not_requester { format!("not {by}") } else { format!("asked by {by}") };
+        (":alarm_clock:", format!("still waits for {missing}, {by}: {left}, then it expires (at {until})"))
+    };
     Some(format!(
-        ":arrow_up: *{id}* {} of {}: nobody decided within {}, so {} can decide now too, {} (until {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
+        "{sign} *{id}* {} {how}.\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
         typed(&run.plan.command),
-        name(&run.by),
-        text::duration(escalation.after),
-        approvals::all_of(&escalation.to),
-        left(now, expires_at),
-        clock_time(expires_at),
-        id = run.id,
-    ))
-}
-
-/// Half of the time is over, while the run still waits for consent.
-pub fn reminder(run: &RunState, now: Timestamp) -> Option<String> {
-    let Phase::Deciding { expires_at } = run.phase else { return None };
-    let missing: Vec<String> =
-        run.tally()?.groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
-    Some(format!(
-        ":alarm_clock: *{id}* {} still waits for {}, {}: {}, then it expires (at {}).\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
-        typed(&run.plan.command),
-        text::plain_and_list(&missing),
-        if run.plan.approval.as_ref()?.not_requester {
-            format!("not {}", name(&run.by))
-        } else {
-            format!("asked by {}", name(&run.by))
-        },
-        left(now, expires_at),
-        clock_time(expires_at),
         id = run.id,
     ))
 }
@@ -289,13 +281,39 @@ fn decided(run: &RunState, decision: &Decision) -> String {
 }
 
 fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
-    let mut out = format!(
-        ":warning: *void* at {}: things are not as they were when this was planned, so it was not started\n",
-        clock_time(at)
-    );
-    out.push_str(&self::differences(differences));
-    let _ = write!(out, "Nothing was changed. Look again with {}.", code(&format!("!{}", run.plan.command)));
-    out
+    format!(
+        ":warning: *void* at {}: things are not as they were when this was planned, so it was not started\n{}",
+        clock_time(at),
+        otherwise(run, differences)
+    )
+}
+
+/// What differs, and the command that asks again.
+fn otherwise(run: &RunState, differences: &[Change]) -> String {
+    let again = code(&format!("!{}", run.plan.command));
+    format!("{}Nothing was changed. To ask again: {again}", self::differences(differences))
+}
+
+/// To whoever asked for a run that is void, and to those who approved it: an edited card notifies nobody.
+pub fn void(run: &RunState) -> String {
+    let Some(Decision::Voided { differences, .. }) = &run.decision else { return String::new() };
+    let approved = run.votes.values().filter(|vote| vote.choice == approvals::Choice::Approve);
+    let approved = approved.map(|vote| &vote.by).filter(|by| by.id != run.by.id);
+    // The mentions that are meant.
+    let whom: Vec<String> =
+        std::iter::once(&run.by).chain(approved).map(|who| format!("@{}", who.username)).collect();
+    let approved = if whom.len() > 1 {
+        "it is not what was approved any more"
+    } else {
+        "it is not what was planned any more"
+    };
+    format!(
+        "{} *{}* {} was not started: {approved}.\n{}",
+        whom.join(" "),
+        run.id,
+        typed(&run.plan.command),
+        otherwise(run, differences)
+    )
 }
 
 /// A line each.

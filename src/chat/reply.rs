@@ -259,14 +259,13 @@ impl Voice {
             (Notice::Question { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, trouble::question(&run)).await
             }
-            (Notice::Escalation { id, .. }, Some(run)) => {
-                let Some(text) = cards::escalation(&run, now) else { return Ok(()) };
-                let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
-                self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
+            (Notice::Void { id, .. }, Some(run)) => {
+                let under = if run.plan.approval.is_some() { &run.card } else { &run.progress };
+                self.reply(&run, id, under, cards::void(&run)).await
             }
-            (Notice::Reminder { id, .. }, Some(run)) => {
+            (Notice::Undecided { id, escalated, .. }, Some(run)) => {
                 // Decided before this was said: nothing to remind of any more.
-                let Some(text) = cards::reminder(&run, now) else { return Ok(()) };
+                let Some(text) = cards::still_undecided(&run, now, *escalated) else { return Ok(()) };
                 // Where the card is, not in a thread under it that nobody may follow.
                 let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
                 self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
@@ -374,9 +373,9 @@ impl Voice {
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
             Notice::Question { .. } => trouble::question(&run),
+            Notice::Void { .. } => cards::void(&run),
             Notice::Result { .. }
-            | Notice::Reminder { .. }
-            | Notice::Escalation { .. }
+            | Notice::Undecided { .. }
             | Notice::AskWhyDenied { .. }
             | Notice::BreakGlass { .. }
             | Notice::BreakGlassTo { .. }
@@ -465,11 +464,11 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Progress { run }
         | Notice::Result { run, .. }
         | Notice::Question { run, .. }
-        | Notice::Reminder { run, .. }
+        | Notice::Undecided { run, .. }
+        | Notice::Void { run, .. }
         | Notice::BreakGlass { run, .. }
         | Notice::BreakGlassTo { run, .. }
         | Notice::ReviewReminder { run, .. }
-        | Notice::Escalation { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
         Notice::Say { .. } => None,
     }

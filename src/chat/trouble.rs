@@ -113,7 +113,7 @@ fn stands(record: &StepRecord) -> bool {
 /// Everything that was done, in the order in which it would be undone, with how a person does it.
 fn stuck(run: &RunState) -> String {
     let id = run.id;
-    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", code(&run.plan.command));
+    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", crate::text::typed(&run.plan.command));
     for (index, record) in run.steps.iter().enumerate().rev() {
         let place = place(run, index);
         match &record.state {

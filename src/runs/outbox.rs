@@ -33,16 +33,22 @@ pub enum Notice {
     Question { run: RunId, id: MessageId },
     /// To the denier: why?
     AskWhyDenied { run: RunId, id: MessageId },
-    /// Half of the time for the decision is over, beside the card.
-    Reminder { run: RunId, id: MessageId },
+    /// It is still not decided, beside the card: half of the time is over, or others may decide now.
+    #[serde(alias = "reminder", alias = "escalation")]
+    Undecided {
+        run: RunId,
+        id: MessageId,
+        #[serde(default)]
+        escalated: bool,
+    },
+    /// To whoever asked for it and approved it: it will not start, since it is not what they saw.
+    Void { run: RunId, id: MessageId },
     /// A run begins without consent: to the room, outside of threads.
     BreakGlass { run: RunId, id: MessageId },
     /// The same to one person, in a direct message.
     BreakGlassTo { run: RunId, id: MessageId, to: UserId },
     /// A break-glass run has still to be reviewed.
     ReviewReminder { run: RunId, id: MessageId },
-    /// Others may decide now, beside the card.
-    Escalation { run: RunId, id: MessageId },
     /// A sentence of its own.
     Say { post: Post },
 }
@@ -56,10 +62,13 @@ impl Notice {
         Self::Question { run, id: derived_id(&format!("{run}/question/{seq}")).into() }
     }
     pub fn escalation(run: RunId) -> Self {
-        Self::Escalation { run, id: derived_id(&format!("{run}/escalation")).into() }
+        Self::Undecided { run, id: derived_id(&format!("{run}/escalation")).into(), escalated: true }
     }
     pub fn reminder(run: RunId) -> Self {
-        Self::Reminder { run, id: derived_id(&format!("{run}/reminder")).into() }
+        Self::Undecided { run, id: derived_id(&format!("{run}/reminder")).into(), escalated: false }
+    }
+    pub fn void(run: RunId) -> Self {
+        Self::Void { run, id: derived_id(&format!("{run}/void")).into() }
     }
     pub fn break_glass(run: RunId) -> Self {
         Self::BreakGlass { run, id: derived_id(&format!("{run}/break-glass")).into() }

@@ -399,12 +399,20 @@ async fn late_votes_are_answered_and_change_nothing() {
 
 #[tokio::test]
 async fn drift_between_approval_and_start_voids_it() {
-    let t = House::start().await;
+    let mut t = House::start().await;
     let card = asked(&t).await;
     t.change_image("web", "demo/web:1.6").await;
     t.react("bob", &card, ":+1:").await;
     t.until(&card, &["*void*", "image", "demo/web:1.7", "demo/web:1.6", "Nothing was changed"]).await;
+    // An edit notifies nobody: whoever asked and whoever approved are told, once, beside the card.
+    let told = t.expect("ops", &["@alice @bob *R-1*", "was not started: it is not what was approved"]).await;
+    assert_eq!(told.thread.as_deref(), Some(card.id.as_str()));
+    for part in ["`demo/web:1.7` → `demo/web:1.6`", "To ask again: `!deploy prod web 1.8`"] {
+        assert!(told.text.contains(part), "{}", told.text);
+    }
     assert_eq!(t.image("web").await, "demo/web:1.6");
+    t.restart().await;
+    t.silence("ops").await;
     t.end().await;
 }
 
@@ -417,6 +425,7 @@ async fn a_changed_configuration_voids_what_was_asked_before() {
     t.start_again().await;
     t.react("bob", &card, ":+1:").await;
     t.until(&card, &["*void*", "configuration of variable colour of prod"]).await;
+    t.expect("ops", &["@alice @bob *R-1*", "variable colour of prod", "`!deploy prod web 1.8`"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.end().await;
 }

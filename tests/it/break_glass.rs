@@ -242,6 +242,7 @@ async fn a_right_that_is_lost_in_the_queue_is_lost() {
     t.until(&first, &["deployed in"]).await;
     t.expect("ops", &["@carol", "deployed in"]).await;
     t.until(&second, &["*void*", "the requester's right to do this"]).await;
+    t.expect("ops", &["@carol *R-2*", "was not started", "the requester's right to do this"]).await;
     lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-1*"]).await;
     lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-2*"]).await;
     t.end().await;

@@ -67,6 +67,7 @@ async fn who_has_left_while_their_run_was_queued_starts_nothing() {
     assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);
     t.ended("R-1", &["deployed in"]).await;
     t.until(&second, &["*void*", "the requester's right to do this", "the account is not active"]).await;
+    t.expect("ops", &["@bob *R-2*", "was not started", "the account is not active"]).await;
     assert_eq!(t.tasks_wanted("web").await, 1);
     t.end().await;
 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Objection, Work, own_messages};
+use super::{Engine, Objection, Work, own_messages, voided_messages};
 use crate::change::Change;
 use crate::ids::RunId;
 use crate::playbook::steps::StepError;
@@ -230,7 +230,7 @@ impl Engine {
         };
         if !differences.is_empty() {
             let voided = vec![Event::Voided { differences }];
-            self.decide_and_audit(state, voided, own_messages(state), Batch::new(), "void").await;
+            self.decide_and_audit(state, voided, voided_messages(state), Batch::new(), "void").await;
             return Turn::Moved;
         }
         // Nothing is changed that the audit log cannot be told of first.
@@ -318,7 +318,12 @@ impl Engine {
         if events.is_empty() {
             return None;
         }
-        self.decide(state, events, own_messages(state)).await;
+        let void = events.iter().any(|event| matches!(event, Event::Voided { .. }));
+        if void {
+            self.decide_and_audit(state, events, voided_messages(state), Batch::new(), "void").await;
+        } else {
+            self.decide(state, events, own_messages(state)).await;
+        }
         Some(Turn::Moved)
     }
 

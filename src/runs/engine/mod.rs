@@ -464,6 +464,13 @@ fn own_messages(state: &RunState) -> Vec<Notice> {
     notices
 }
 
+/// As [`own_messages`], for a run that is void: an edit of them notifies nobody.
+fn voided_messages(state: &RunState) -> Vec<Notice> {
+    let mut notices = own_messages(state);
+    notices.push(Notice::void(state.id));
+    notices
+}
+
 /// What message of a run a reaction or a reply is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunMessage {

@@ -438,8 +438,8 @@ impl Bench {
                 Notice::Progress { run } => ("progress", state(*run).await.progress),
                 Notice::Result { id, .. } => ("result", id.clone()),
                 Notice::Question { id, .. } => ("question", id.clone()),
-                Notice::Reminder { id, .. } => ("reminder", id.clone()),
-                Notice::Escalation { id, .. } => ("escalation", id.clone()),
+                Notice::Undecided { id, .. } => ("undecided", id.clone()),
+                Notice::Void { id, .. } => ("void", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
                     ("break-glass", id.clone())
