@@ -207,7 +207,7 @@ struct Given {
     break_glass: Option<String>,
     took_rest: bool,
     /// That the first word of free text named.
-    service: Option<scope::Service>,
+    service: Option<Box<scope::Service>>,
     read_as: Option<String>,
 }
 
@@ -276,7 +276,7 @@ fn read(line: &CommandLine, command: &CommandSpec, words: usize, known: &Known) 
             match scope::first(command, token, &all, known) {
                 scope::First::Service(service) if given.service.is_none() => {
                     given.values.insert(service.argument.clone(), (service.target.clone(), service.span));
-                    given.service = Some(service);
+                    given.service = Some(Box::new(service));
                     continue;
                 }
                 scope::First::Unclear(problem) if given.service.is_none() => {

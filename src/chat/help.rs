@@ -196,7 +196,7 @@ mod tests {
             few.contains("*Look and decide*") && !few.contains("*Change*") && !few.contains("!deploy"),
             "{few}"
         );
-        assert!(few.contains("6 more commands are for others"), "{few}");
+        assert!(few.contains("8 more commands are for others"), "{few}");
         assert!(!all.contains('|'), "Rocket.Chat shows tables as text");
     }
 
