@@ -227,6 +227,7 @@ impl Listener {
             }
             cursors.open_in(HashSet::new());
             self.cursors = Some(cursors);
+            self.begin_for_good().await;
             self.stop_holding().await;
             self.caught_up().await;
             return;
@@ -511,6 +512,15 @@ impl Listener {
             biased;
             _ = self.events.send(event) => {}
             () = self.shared.stop.cancelled() => {}
+        }
+    }
+
+    /// Before anything is heard: killed now, the next process would otherwise be at its first start too, and take
+    /// what this one heard for older than itself.
+    async fn begin_for_good(&mut self) {
+        self.save();
+        if let Err(error) = self.shared.store.sync().await {
+            tracing::error!(%error, "where Houston began to listen is not on the device yet");
         }
     }
 
