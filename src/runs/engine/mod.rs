@@ -29,6 +29,7 @@ use super::journal::{Header, Journal, JournalError, headers, read_log};
 use super::locks::{Held, ManualLock};
 use super::next::{Next, next};
 use super::outbox::Notice;
+use super::owed::{self, Owed};
 use super::state::{Illegal, RunState};
 use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
@@ -96,6 +97,8 @@ struct Inner {
     /// store, alive.
     consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
+    /// What earlier processes could not tell the audit log any more.
+    left_owed: Mutex<Vec<Owed>>,
     live: Mutex<HashMap<RunId, Live>>,
     /// Of runs that are not done.
     footings: Mutex<HashMap<RunId, Footing>>,
@@ -238,8 +241,14 @@ impl Engine {
     /// Reads the journal. Nothing moves before [`Engine::start`].
     pub fn open(parts: Parts) -> Result<Self, StoreError> {
         let journal = Journal::load(parts.store.clone(), parts.metrics.clone())?;
+        // Now: what comes from here on is told by whoever does it.
+        let left_owed = owed::all(&parts.store).unwrap_or_else(|error| {
+            tracing::error!("what the audit log has to be told cannot be read: {error}");
+            Vec::new()
+        });
         let engine = Self(Arc::new(Inner {
             journal: tokio::sync::Mutex::new(journal),
+            left_owed: Mutex::new(left_owed),
             live: Mutex::default(),
             footings: Mutex::default(),
             wakes: Mutex::default(),

@@ -3,6 +3,7 @@
 //!
 //! Must not: decide what is appended.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::MutexGuard;
@@ -15,7 +16,7 @@ use crate::ids::RunId;
 use crate::runs::event::{Event, Outcome};
 use crate::runs::journal::{Journal, JournalError, read_log};
 use crate::runs::outbox::Notice;
-use crate::runs::owed::{self, Owed};
+use crate::runs::owed::Owed;
 use crate::runs::state::{Decision, RunState};
 use crate::store::{Batch, StoreError};
 
@@ -214,10 +215,7 @@ impl Engine {
     /// Tells the audit log what an earlier process could not tell it any more.
     pub(super) async fn pay_what_is_owed(&self) {
         let parts = &self.0.parts;
-        let all = owed::all(&parts.store).unwrap_or_else(|error| {
-            tracing::error!("what the audit log has to be told cannot be read: {error}");
-            Vec::new()
-        });
+        let all = std::mem::take(&mut *self.0.left_owed.lock().unwrap_or_else(PoisonError::into_inner));
         if all.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use houston::playbook::steps::StepError;
 use houston::runs::event::{Found, Outcome, Resolution};
 use houston::runs::outbox;
 use houston::runs::state::{Phase, RunState};
-use houston::store::{SyncPoint, Tree};
+use houston::store::{Batch, SyncPoint, Tree};
 use jiff::Timestamp;
 
 use super::bench::*;
@@ -199,4 +199,25 @@ async fn how_long_nobody_moved_a_run_is_known_to_about_a_second() {
     let away = last.engine.state(run).await.unwrap().away.unwrap();
     assert_eq!((away.times, away.since), (2, away.until));
     assert_eq!(last.done(run).await.outcome(), Some(Outcome::Succeeded));
+}
+
+/// What an act of this process owes the audit log is told by that act; the start tells what earlier ones left.
+#[tokio::test]
+async fn the_start_does_not_tell_the_audit_log_what_an_act_of_its_own_is_about_to_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path(), &Clock::manual(Timestamp::UNIX_EPOCH), &Arc::default());
+    let run = bench.create(plan(vec![step("idem", "a")])).await;
+    // As it is between an act's event and its line in the audit log.
+    let mut batch = Batch::new();
+    let key = [&run.0.to_be_bytes()[..], &1u32.to_be_bytes()].concat();
+    batch.put(Tree::Owed, &key, &serde_json::json!({"run": run, "seq": 1, "what": "approved", "by": null}));
+    bench.store.commit(batch).await.unwrap();
+    bench.engine.start().await;
+    bench.done(run).await;
+    let told = |dir: &Path| houston::audit::tail(&dir.join("audit.jsonl"), 1000).unwrap();
+    let reference = Some("R-1/1".to_owned());
+    assert!(told(dir.path()).iter().all(|entry| entry.event.event != reference));
+    let (copy, next) = bench.killed_here(dir.path()).await;
+    next.engine.start().await;
+    assert_eq!(told(copy.path()).iter().filter(|entry| entry.event.event == reference).count(), 1);
 }
