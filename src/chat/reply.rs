@@ -79,8 +79,12 @@ impl Voice {
     /// Until `stop`; what was not said stays in the outbox.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.engine.subscribe();
-        for run in self.engine.open_runs().await {
-            self.watch(&run);
+        // A message that was perhaps never said would be taken for one that somebody deleted: it is watched when it
+        // is said.
+        let unsaid = outbox::waiting(&self.store).unwrap_or_default();
+        let unsaid: HashSet<RunId> = unsaid.iter().filter_map(|entry| run_of(&entry.notice)).collect();
+        for run in self.engine.open_runs().await.iter().filter(|run| !unsaid.contains(&run.id)) {
+            self.watch(run);
         }
         // What an earlier process showed goes on in the same message.
         self.everything_moved().await;
