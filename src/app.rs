@@ -3,6 +3,8 @@
 //!
 //! Must not: decide anything that is not about building.
 
+#[cfg(debug_assertions)]
+mod kill_point;
 mod watch;
 mod world;
 
@@ -223,6 +225,8 @@ impl Houston {
         let metrics = Metrics::new(clock.now().as_duration().as_secs_f64());
         let store = {
             let (dir, watch) = (state.join("journal"), watch_syncs(metrics.clone()));
+            #[cfg(debug_assertions)]
+            let watch = kill_point::with(watch)?;
             tokio::task::spawn_blocking(move || Store::open_watched(&dir, watch))
                 .await
                 .map_err(|_| StartError::new("opening the state folder failed unexpectedly"))??

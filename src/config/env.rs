@@ -26,6 +26,11 @@ pub const VARIABLES: &[Variable] = &[
         name: "TMPDIR",
         doc: "Where the control sockets of SSH go when the state folder's path is too long. Default `/tmp`.",
     },
+    #[cfg(debug_assertions)]
+    Variable {
+        name: "HOUSTON_KILL_AT",
+        doc: "Only in debug builds, for tests: `before:17` kills this Houston before its 17th sync of the store, `after:17` after it.",
+    },
 ];
 
 /// Handed on to commands on this machine; nothing else is, since Houston's environment may hold secrets.

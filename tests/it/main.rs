@@ -28,6 +28,8 @@ mod fuzz;
 mod gateway;
 mod health;
 mod image;
+#[cfg(debug_assertions)] // A release build cannot be killed so.
+mod kills;
 mod locks;
 mod metrics;
 mod output;
