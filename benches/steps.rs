@@ -147,6 +147,7 @@ fn plan() -> Plan {
         retry: Retry::default(),
         timeout: None,
         service: None,
+        approval: None,
     };
     Plan {
         command: "nothing prod".into(),

@@ -59,6 +59,8 @@ pub struct Vote {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ineligible {
     OwnRequest,
+    /// A step asks for others than those who approved its plan.
+    ApprovedThePlan,
     /// The roles that would count.
     NoRole(Vec<RoleName>),
 }

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::away;
 use super::bind::{BREAK_GLASS, REASON};
 use super::parse::quote_if_needed;
+use super::{away, step_cards};
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
 use crate::playbook::model::{OnFailure, Plan, PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
+use crate::runs::ballot::Ballot;
 use crate::runs::event::Outcome;
 use crate::runs::state::{ChangedFooting, Decision, Phase, RunState, StepRecord, StepState};
 use crate::text::{self, code, defuse, typed};
@@ -36,12 +37,12 @@ fn since(from: Timestamp, to: Timestamp) -> String {
     text::duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }
 
-fn name(actor: &Actor) -> String {
+pub(super) fn name(actor: &Actor) -> String {
     defuse(&actor.username).into_owned()
 }
 
 /// `image: `web:1.7` → `web:1.8``
-fn change(change: &Change) -> String {
+pub(super) fn change(change: &Change) -> String {
     let what = defuse(&change.what);
     match (&change.from, &change.to) {
         (Some(from), Some(to)) => format!("{what}: {} → {}", code(from), code(to)),
@@ -80,6 +81,9 @@ pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
         }
         if step.undo == PlannedUndo::Impossible {
             let _ = writeln!(out, "• :warning: cannot be undone");
+        }
+        if let Some(waits) = step_cards::in_plan(step) {
+            let _ = writeln!(out, "• {waits}");
         }
     }
     if plan.steps.len() > MOST_STEPS {
@@ -121,18 +125,19 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
         let _ = writeln!(out, "_reason: {}_", text::said(reason));
     }
     let _ = writeln!(out, "{}", plan_lines(&run.plan, &[]));
-    match &run.decision {
+    match &run.consent.decision {
         None => {
-            out.push_str(&undecided(run, now));
-            let _ = write!(out, "\n_plan {}_", run.digest.short());
+            out.push_str(&undecided(run, &run.consent, now));
+            let _ = write!(out, "\n_plan {}_", run.consent.digest.short());
         }
         Some(decision) => out.push_str(&decided(run, decision)),
     }
     out
 }
 
-fn undecided(run: &RunState, now: Timestamp) -> String {
-    let Some(policy) = run.policy() else { return String::new() };
+/// Who has to consent, who has, until when, and how.
+pub(super) fn undecided(run: &RunState, ballot: &Ballot, now: Timestamp) -> String {
+    let Some(policy) = ballot.policy() else { return String::new() };
     if let Phase::Done { outcome: Outcome::Cancelled } = run.phase {
         let by = run.cancel.as_ref().map(name).unwrap_or_default();
         return format!(":no_entry_sign: *cancelled* by {by} before it was decided. Nothing was changed.");
@@ -140,8 +145,8 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     if let Phase::Done { outcome: Outcome::Abandoned } = run.phase {
         return abandoned(run);
     }
-    let tally = run.tally();
-    let have: Vec<String> = run
+    let tally = ballot.tally();
+    let have: Vec<String> = ballot
         .votes
         .values()
         .filter(|vote| vote.choice == approvals::Choice::Approve)
@@ -161,7 +166,8 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     if !have.is_empty() && !missing.is_empty() {
         let _ = write!(out, " · *missing* {}", text::plain_and_list(&missing));
     }
-    if let Phase::Deciding { expires_at } = run.phase {
+    if run.asking() == Some(ballot) {
+        let expires_at = ballot.expires_at;
         let _ = write!(out, " · *until* {} ({})", clock_time(expires_at), left(now, expires_at));
     }
     if let (Some(at), Some(escalation)) = (run.escalate_at(), &policy.escalate) {
@@ -169,7 +175,7 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
             write!(out, " · from {} on {} can decide too", clock_time(at), approvals::all_of(&escalation.to));
     }
     out.push('\n');
-    for who in &run.vanished {
+    for who in &ballot.vanished {
         let _ = writeln!(
             out,
             ":grey_question: {}'s reaction vanished and does not count. Rocket.Chat can lose reactions made at the same moment: {} can say `!approve {}`.",
@@ -178,7 +184,7 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
             run.id
         );
     }
-    for who in &run.lost {
+    for who in &ballot.lost {
         let who = name(who);
         let _ = writeln!(
             out,
@@ -202,10 +208,28 @@ fn undecided(run: &RunState, now: Timestamp) -> String {
     out
 }
 
-/// While the run still waits for consent: half of the time is over, or it has `escalated` to others.
-pub fn still_undecided(run: &RunState, now: Timestamp, escalated: bool) -> Option<String> {
-    let Phase::Deciding { expires_at } = run.phase else { return None };
-    let policy = run.plan.approval.as_ref()?;
+/// The request for consent that a notice is about, if it can still be decided: that on the plan, or that of a
+/// step by its place.
+fn still_asks(run: &RunState, ask: Option<usize>) -> Option<&Ballot> {
+    let place = run.open_ask().map(|_| run.asks.len() - 1);
+    run.asking().filter(|_| place == ask)
+}
+
+/// `step 2 of `, where it is not the whole that waits.
+fn of_step(run: &RunState) -> String {
+    run.open_ask().map(|ask| format!("step {} of ", ask.step + 1)).unwrap_or_default()
+}
+
+/// While the run, or its step of that place, still waits for consent: half of the time is over, or it has
+/// `escalated` to others.
+pub fn still_undecided(
+    run: &RunState,
+    ask: Option<usize>,
+    now: Timestamp,
+    escalated: bool,
+) -> Option<String> {
+    let ballot = still_asks(run, ask)?;
+    let (expires_at, policy) = (ballot.expires_at, ballot.policy()?);
     let (by, left, until) = (name(&run.by), left(now, expires_at), clock_time(expires_at));
     let (sign, how) = if escalated {
         let escalation = policy.escalate.as_ref()?;
@@ -216,7 +240,7 @@ pub fn still_undecided(run: &RunState, now: Timestamp, escalated: bool) -> Optio
         );
         (":arrow_up:", how)
     } else {
-        let groups = run.tally()?.groups;
+        let groups = ballot.tally()?.groups;
         let missing: Vec<String> =
             groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
         let missing = text::plain_and_list(&missing);
@@ -224,7 +248,8 @@ pub fn still_undecided(run: &RunState, now: Timestamp, escalated: bool) -> Optio
         (":alarm_clock:", format!("still waits for {missing}, {by}: {left}, then it expires (at {until})"))
     };
     Some(format!(
-        "{sign} *{id}* {} {how}.\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
+        "{sign} *{id}* {}{} {how}.\nSay `!approve {id}` or `!deny {id} why`, or react to its card.",
+        of_step(run),
         typed(&run.plan.command),
         id = run.id,
     ))
@@ -249,22 +274,17 @@ fn missing_line(group: &GroupTally) -> String {
 fn decided(run: &RunState, decision: &Decision) -> String {
     match decision {
         Decision::Approved { by, at } => {
-            let by: Vec<String> = by.iter().map(name).collect();
-            format!(
-                ":white_check_mark: *approved* by {} at {}, {} after it was asked for",
-                text::plain_and_list(&by),
-                clock_time(*at),
-                since(run.created_at, *at)
-            ) + &match run.phase {
-                Phase::Done { outcome: Outcome::Cancelled } if run.started_at.is_none() => format!(
-                    "\n:no_entry_sign: *cancelled* by {} before it started. Nothing was changed.",
-                    run.cancel.as_ref().map(name).unwrap_or_default()
-                ),
-                Phase::Done { outcome: Outcome::Abandoned } if run.started_at.is_none() => {
-                    format!("\n{}", abandoned(run))
+            approved(by, run.created_at, *at)
+                + &match run.phase {
+                    Phase::Done { outcome: Outcome::Cancelled } if run.started_at.is_none() => format!(
+                        "\n:no_entry_sign: *cancelled* by {} before it started. Nothing was changed.",
+                        run.cancel.as_ref().map(name).unwrap_or_default()
+                    ),
+                    Phase::Done { outcome: Outcome::Abandoned } if run.started_at.is_none() => {
+                        format!("\n{}", abandoned(run))
+                    }
+                    _ => String::new(),
                 }
-                _ => String::new(),
-            }
         }
         Decision::Denied { by, reason, at } => format!(
             ":x: *denied* by {} at {}: {}\nNothing was changed.",
@@ -278,6 +298,16 @@ fn decided(run: &RunState, decision: &Decision) -> String {
         ),
         Decision::Voided { differences, at } => voided(run, differences, *at),
     }
+}
+
+pub(super) fn approved(by: &[Actor], asked_at: Timestamp, at: Timestamp) -> String {
+    let by: Vec<String> = by.iter().map(name).collect();
+    format!(
+        ":white_check_mark: *approved* by {} at {}, {} after it was asked for",
+        text::plain_and_list(&by),
+        clock_time(at),
+        since(asked_at, at)
+    )
 }
 
 fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
@@ -296,8 +326,8 @@ fn otherwise(run: &RunState, differences: &[Change]) -> String {
 
 /// To whoever asked for a run that is void, and to those who approved it: an edited card notifies nobody.
 pub fn void(run: &RunState) -> String {
-    let Some(Decision::Voided { differences, .. }) = &run.decision else { return String::new() };
-    let approved = run.votes.values().filter(|vote| vote.choice == approvals::Choice::Approve);
+    let Some(Decision::Voided { differences, .. }) = &run.consent.decision else { return String::new() };
+    let approved = run.consent.votes.values().filter(|vote| vote.choice == approvals::Choice::Approve);
     let approved = approved.map(|vote| &vote.by).filter(|by| by.id != run.by.id);
     // The mentions that are meant.
     let whom: Vec<String> =
@@ -373,6 +403,7 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
                 ),
             )
         }
+        Phase::Asking { .. } => head(":raised_hand:", &step_cards::in_progress(run).unwrap_or_default()),
         Phase::Waiting { pause: Pause::For(_), until, .. } => head(
             ":hourglass_flowing_sand:",
             &until.map_or_else(|| "waits".to_owned(), |until| format!("waits until {}", clock_time(until))),
@@ -391,7 +422,13 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     }
     out.push('\n');
     out.push_str(&step_lines(run, live, now));
-    if matches!(run.phase, Phase::Running | Phase::Waiting { .. }) && run.cancel.is_none() {
+    if let Phase::Asking { .. } = run.phase {
+        let _ =
+            write!(out, "\n_its card is in the thread: `!approve {id}` or `!deny {id} why`_", id = run.id);
+    }
+    if matches!(run.phase, Phase::Running | Phase::Asking { .. } | Phase::Waiting { .. })
+        && run.cancel.is_none()
+    {
         let _ = write!(out, "\n_:octagonal_sign: or `!cancel {}` cancels_", run.id);
     }
     out
@@ -401,7 +438,15 @@ fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let mut lines = Vec::new();
     for (index, (step, record)) in run.plan.steps.iter().zip(&run.steps).enumerate() {
         let live = if live.step == Some(index) { live } else { &LiveStatus::default() };
-        lines.push(step_line(step, record, live, now));
+        lines.push(match (&run.phase, &record.state) {
+            (Phase::Asking { step: asking, .. }, _) if *asking == index => {
+                format!(":raised_hand: {}", defuse(&step.title))
+            }
+            (Phase::Done { .. }, StepState::RetryAt { error, .. }) => {
+                format!(":x: {}: {}", defuse(&step.title), reason(error))
+            }
+            _ => step_line(step, record, live, now),
+        });
     }
     if lines.len() > MOST_STEPS {
         let hidden = lines.len() - MOST_STEPS;
@@ -502,7 +547,7 @@ fn finished(run: &RunState, outcome: Outcome) -> String {
                 }
             }
         }
-        Outcome::Void => match &run.decision {
+        Outcome::Void => match &run.consent.decision {
             Some(Decision::Voided { differences, at }) => {
                 return format!("*{id}* {command}\n{}", voided(run, differences, *at));
             }
@@ -624,6 +669,9 @@ pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     }
     if matches!(run.phase, Phase::Paused { .. } | Phase::Unknown { .. } | Phase::Stuck) {
         let _ = writeln!(out, "{}", super::trouble::question(run));
+    }
+    if let Some(card) = run.asks.len().checked_sub(1).and_then(|ask| step_cards::card(run, ask, now)) {
+        let _ = writeln!(out, "{card}");
     }
     let _ = write!(out, "_asked {} by {}_", text::ago(run.created_at, now), name(&run.by));
     out

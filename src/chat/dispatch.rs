@@ -478,7 +478,7 @@ impl Dispatcher {
                     run.id,
                     typed(&run.plan.command),
                     match run.phase {
-                        Phase::Deciding { .. } =>
+                        Phase::Deciding { .. } | Phase::Asking { .. } =>
                             format!("It can still be approved by text in any room: `!approve {}`.", run.id),
                         _ => "It goes on.".to_owned(),
                     },

@@ -57,7 +57,9 @@ pub fn may_break(
         return Ok(());
     }
     let environment = bound.values.text("environment").map(EnvName::from);
-    let in_the_way = environment.filter(|name| frozen || config.approval(name, &command.name).is_some());
+    let in_the_way = environment.filter(|name| {
+        frozen || config.approval(name, &command.name).is_some() || config.some_step_asks(command)
+    });
     let Some(environment) = in_the_way else {
         return Err(format!(
             "{} waits for nothing: it needs no approval. Send it again without `--break-glass`. Nothing was changed.",
@@ -109,14 +111,21 @@ fn with_people(config: &Config, role: &RoleName) -> String {
 pub fn put(plan: &mut Plan, reason: Option<&String>) {
     let Some(reason) = reason else { return };
     let without = plan.approval.take();
-    let groups = without.iter().flat_map(|policy| policy.any_of.iter().flatten());
+    let asking: Vec<_> = plan
+        .steps
+        .iter_mut()
+        .filter_map(|step| Some((step.id.clone(), step.approval.take()?.policy)))
+        .collect();
+    let policies = without.iter().chain(asking.iter().map(|(_, policy)| policy));
+    let groups = policies.flat_map(|policy| policy.any_of.iter().flatten());
     let mut reviewers: Vec<RoleName> = groups.flat_map(|group| group.from.iter().cloned()).collect();
     if reviewers.is_empty() {
         reviewers = [OPERATOR, LEAD].map(RoleName::from).to_vec();
     }
     reviewers.sort();
     reviewers.dedup();
-    plan.break_glass = Some(BreakGlass { reason: reason.clone(), without, through: None, reviewers });
+    let steps = asking.iter().map(|(step, _)| step.clone()).collect();
+    plan.break_glass = Some(BreakGlass { reason: reason.clone(), without, steps, through: None, reviewers });
 }
 
 /// The leads that the configuration names, but the one who does it.
@@ -142,8 +151,13 @@ pub async fn say_through_what(dispatcher: &Dispatcher, plan: &mut Plan) {
 fn consent(glass: &BreakGlass) -> String {
     let without = glass.without.as_ref();
     let without = without.map(|policy| format!("without the approval of {}", approvals::describe(policy)));
+    let steps: Vec<&str> = glass.steps.iter().map(crate::ids::StepId::as_str).collect();
+    let steps = (!steps.is_empty()).then(|| {
+        let noun = if steps.len() == 1 { "step" } else { "steps" };
+        format!("without the approval of {noun} {}", text::and_list(&steps))
+    });
     let through = glass.through.as_ref().map(|freeze| format!("through a freeze ({freeze})"));
-    let both: Vec<String> = without.into_iter().chain(through).collect();
+    let both: Vec<String> = without.into_iter().chain(steps).chain(through).collect();
     text::plain_and_list(&both)
 }
 

@@ -21,4 +21,5 @@ pub mod reply;
 pub mod spec;
 pub mod spec_parse;
 pub mod status;
+pub mod step_cards;
 mod trouble;

@@ -205,8 +205,9 @@ pub fn refusal(command: &str, error: &PlanError) -> String {
 }
 
 fn missing_reason(plan: &Plan) -> Option<String> {
-    let policy = plan.approval.as_ref()?;
-    (policy.reason_required && plan.reason.is_none()).then(|| {
+    let steps = plan.asking_steps().map(|(_, approval)| &approval.policy);
+    let policy = plan.approval.iter().chain(steps).find(|policy| policy.reason_required)?;
+    plan.reason.is_none().then(|| {
         format!(
             "{} needs a reason ({}): send it again with `--reason \"why\"`.",
             typed(&plan.command),

@@ -85,10 +85,7 @@ impl<'c> Policy<'c> {
         if let Some(may) = expected.may {
             self.hold_right(expected, may, &person, &bound, found);
         }
-        let policy = bound
-            .values
-            .text("environment")
-            .and_then(|name| self.config.approval(&EnvName::from(name), &bound.command.name));
+        let Ok(policy) = self.policy(expected, &bound, found) else { return };
         if let Some(needed) = expected.approval
             && needed != policy.is_some()
         {
@@ -98,6 +95,33 @@ impl<'c> Policy<'c> {
         if let Some((names, enough)) = &expected.approved_by {
             self.hold_consent(expected, names, *enough, &person, policy.as_ref(), found);
         }
+    }
+
+    /// The rule of the command, or of the step that is meant.
+    fn policy(
+        &self,
+        expected: &Expectation,
+        bound: &Bound<'_>,
+        found: &mut Diagnostics,
+    ) -> Result<Option<ApprovalPolicy>, ()> {
+        let Some((step, at)) = &expected.step else {
+            let environment = bound.values.text("environment").map(EnvName::from);
+            return Ok(environment.and_then(|name| self.config.approval(&name, &bound.command.name)));
+        };
+        let SpecAction::Playbook(name) = &bound.command.action else {
+            let text = format!("`{}` has no steps", bound.command.name);
+            found.push(Diagnostic::error(at.clone(), text).hint("leave `step` away"));
+            return Err(());
+        };
+        let steps = self.config.playbooks.get(name).map(|playbook| playbook.steps.as_slice());
+        let steps = steps.unwrap_or_default();
+        if let Some(step) = steps.iter().find(|found| found.id.as_str() == step) {
+            return Ok(step.approval.as_ref().map(|approval| approval.policy.clone()));
+        }
+        let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+        let finding = Diagnostic::error(at.clone(), format!("the playbook `{name}` has no step `{step}`"));
+        found.push(finding.hint(format!("its steps are {}", text::and_list(&ids))));
+        Err(())
     }
 
     fn hold_right(

@@ -13,16 +13,19 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{cards, glass, trouble};
+use super::{cards, glass, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Chat, Priority};
 use crate::ids::{MessageId, RoomId, RunId};
-use crate::runs::Engine;
+use crate::playbook::model::PlannedStep;
+use crate::runs::ballot::Ballot;
 use crate::runs::outbox::{self, Notice, OutboxEntry};
-use crate::runs::state::{Phase, RunState};
+use crate::runs::state::{Decision, Phase, RunState};
+use crate::runs::{Engine, PLAN};
 use crate::store::Store;
+use crate::text::defuse;
 
 /// Between two edits of one progress message. People read no faster, and edits share the rate budget.
 const EDIT_EVERY: Duration = Duration::from_millis(1000);
@@ -176,7 +179,10 @@ impl Voice {
                 if room.as_ref().is_some_and(|room| held_up.contains(room)) {
                     continue;
                 }
-                let again = matches!(entry.notice, Notice::Card { .. } | Notice::Progress { .. });
+                let again = matches!(
+                    entry.notice,
+                    Notice::Card { .. } | Notice::StepCard { .. } | Notice::Progress { .. }
+                );
                 let spoken =
                     if again && shown.contains(&entry.notice) { Ok(()) } else { self.say(&entry).await };
                 match spoken {
@@ -238,21 +244,34 @@ impl Voice {
             (Notice::Say { post }, _) => self.chat.post(post.clone(), Priority::Urgent).await,
             (Notice::Card { .. }, Some(run)) => {
                 let text = cards::card(&run, now);
-                self.show(&run, &run.card, text, Priority::Urgent).await?;
+                self.show(&run, &run.consent.card, None, text, Priority::Urgent).await?;
                 self.watch(&run);
-                self.buttons(&run).await;
+                self.buttons(&run, &run.consent, None).await;
+                Ok(())
+            }
+            (Notice::StepCard { ask, .. }, Some(run)) => {
+                let (Some(asked), Some(text)) = (run.asks.get(*ask), step_cards::card(&run, *ask, now))
+                else {
+                    return Ok(());
+                };
+                let card = &asked.ballot.card;
+                self.show(&run, card, Some(&run.progress), text, Priority::Urgent).await?;
+                self.watch(&run);
+                self.buttons(&run, &asked.ballot, run.plan.steps.get(asked.step)).await;
                 Ok(())
             }
             (Notice::Progress { .. }, Some(run)) => {
                 let text = cards::progress(&run, &self.engine.live(run.id), now);
-                self.show(&run, &run.progress, text, Priority::Normal).await?;
+                self.show(&run, &run.progress, None, text, Priority::Normal).await?;
                 self.dirty.remove(&run.id);
                 self.watch(&run);
                 if run.is_done() {
                     // Should there be another word about it, it is posted again under its id, and edited.
                     self.posted.remove(&run.progress);
-                    self.posted.remove(&run.card);
-                    self.posted.remove(&buttons_of(&run));
+                    for ballot in run.asks.iter().map(|ask| &ask.ballot).chain([&run.consent]) {
+                        self.posted.remove(&ballot.card);
+                        self.posted.remove(&buttons_of(ballot));
+                    }
                     self.editable.remove(&run.id);
                 }
                 Ok(())
@@ -264,12 +283,12 @@ impl Voice {
                 self.reply(&run, id, &run.progress, trouble::question(&run)).await
             }
             (Notice::Void { id, .. }, Some(run)) => {
-                let under = if run.plan.approval.is_some() { &run.card } else { &run.progress };
+                let under = if run.plan.approval.is_some() { &run.consent.card } else { &run.progress };
                 self.reply(&run, id, under, cards::void(&run)).await
             }
-            (Notice::Undecided { id, escalated, .. }, Some(run)) => {
+            (Notice::Undecided { id, ask, escalated, .. }, Some(run)) => {
                 // Decided before this was said: nothing to remind of any more.
-                let Some(text) = cards::still_undecided(&run, now, *escalated) else { return Ok(()) };
+                let Some(text) = cards::still_undecided(&run, *ask, now, *escalated) else { return Ok(()) };
                 // Where the card is, not in a thread under it that nobody may follow.
                 let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
                 self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
@@ -291,25 +310,28 @@ impl Voice {
                 self.chat.post(Post { id: id.clone(), room, thread: None, text }, Priority::Urgent).await
             }
             (Notice::AskWhyDenied { id, .. }, Some(run)) => {
-                let Some(crate::runs::state::Decision::Denied { by, reason: None, .. }) = &run.decision
-                else {
+                let decision = &run.latest_ballot().decision;
+                let Some(Decision::Denied { by, reason: None, .. }) = decision else {
                     return Ok(());
                 };
                 let text = format!(
                     "@{} why? One line in this thread, and I put it on the card of {}.",
                     by.username, run.id
                 );
-                self.reply(&run, id, &run.card, text).await
+                let under = if run.asks.is_empty() { &run.consent.card } else { &run.progress };
+                self.reply(&run, id, under, text).await
             }
             (_, None) => Ok(()),
         }
     }
 
-    /// Posts a message of a run, or edits it to what is so now.
+    /// Posts a message of a run, or edits it to what is so now. `under`: in the thread of that one, unless the run
+    /// was asked for in a thread itself.
     async fn show(
         &mut self,
         run: &RunState,
         message: &MessageId,
+        under: Option<&MessageId>,
         text: String,
         priority: Priority,
     ) -> Result<(), SendError> {
@@ -320,7 +342,7 @@ impl Voice {
         let post = Post {
             id: message.clone(),
             room: room.clone(),
-            thread: run.origin.thread.clone(),
+            thread: run.origin.thread.clone().or_else(|| under.cloned()),
             text: text.clone(),
         };
         self.chat.post(post, Priority::Urgent).await?;
@@ -334,20 +356,25 @@ impl Voice {
 
     /// Buttons under a card, as long as it can be decided. A convenience: one that cannot be posted is not
     /// missed, since every button has an equal text on the card.
-    async fn buttons(&mut self, run: &RunState) {
-        let wanted = self.config.get().approval_buttons && matches!(run.phase, Phase::Deciding { .. });
-        let id = buttons_of(run);
+    async fn buttons(&mut self, run: &RunState, ballot: &Ballot, step: Option<&PlannedStep>) {
+        let wanted = self.config.get().approval_buttons && run.asking() == Some(ballot);
+        let id = buttons_of(ballot);
         if !wanted || !self.posted.insert(id.clone()) {
             return;
         }
-        let (approve, deny) = (format!("!approve {}", run.id), format!("!deny {}", run.id));
+        // A button that is clicked late says what it was for.
+        let of = step.map_or(PLAN, |step| step.id.as_str());
+        let (approve, deny) = (format!("!approve {} {of}", run.id), format!("!deny {}", run.id));
         let buttons =
             [Button { label: "Approve", command: &approve }, Button { label: "Deny", command: &deny }];
         let post = Post {
             id,
             room: run.origin.room.id.clone(),
-            thread: run.origin.thread.clone(),
-            text: format!("*{}* {}", run.id, crate::text::typed(&run.plan.command)),
+            thread: run.origin.thread.clone().or_else(|| step.map(|_| run.progress.clone())),
+            text: match step {
+                Some(step) => format!("*{}* {}", run.id, defuse(&step.title)),
+                None => format!("*{}* {}", run.id, crate::text::typed(&run.plan.command)),
+            },
         };
         if let Err(error) = self.chat.post_buttons(post, &buttons).await {
             tracing::debug!(run.id = %run.id, "no buttons for {}: {error}", run.id);
@@ -374,6 +401,10 @@ impl Voice {
         let Ok(run) = self.engine.state(run).await else { return };
         let text = match &entry.notice {
             Notice::Card { .. } => cards::card(&run, self.clock.now()),
+            Notice::StepCard { ask, .. } => match step_cards::card(&run, *ask, self.clock.now()) {
+                Some(card) => card,
+                None => return,
+            },
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
             Notice::Question { .. } => trouble::question(&run),
@@ -402,11 +433,14 @@ impl Voice {
     /// Reactions are followed while they can mean something.
     fn watch(&self, run: &RunState) {
         let room: &RoomId = &run.origin.room.id;
-        let before_start = !run.holds_locks() && !run.is_done();
-        if run.plan.approval.is_some() && before_start {
-            self.chat.watch(room, &run.card);
-        } else {
-            self.chat.unwatch(&run.card);
+        for ballot in run.asks.iter().map(|ask| &ask.ballot).chain([&run.consent]) {
+            // One that is looked at before it is said would be taken for one that was deleted.
+            let said = self.posted.contains(&ballot.card) || ballot.asked_at < self.started_at;
+            if run.open_ballot() != Some(ballot) {
+                self.chat.unwatch(&ballot.card);
+            } else if said {
+                self.chat.watch(room, &ballot.card);
+            }
         }
         if run.is_done() {
             self.chat.unwatch(&run.progress);
@@ -443,7 +477,7 @@ impl Voice {
                 continue;
             }
             let text = cards::progress(&run, &self.engine.live(id), self.clock.now());
-            let edited = self.show(&run, &run.progress, text, Priority::Progress).await;
+            let edited = self.show(&run, &run.progress, None, text, Priority::Progress).await;
             let mut wait = EDIT_EVERY;
             if let Err(error) = edited {
                 tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");
@@ -458,13 +492,14 @@ impl Voice {
     }
 }
 
-fn buttons_of(run: &RunState) -> MessageId {
-    MessageId::new(crate::ids::derived_id(&format!("{}/buttons", run.card)))
+fn buttons_of(ballot: &Ballot) -> MessageId {
+    MessageId::new(crate::ids::derived_id(&format!("{}/buttons", ballot.card)))
 }
 
 fn run_of(notice: &Notice) -> Option<RunId> {
     match notice {
         Notice::Card { run }
+        | Notice::StepCard { run, .. }
         | Notice::Progress { run }
         | Notice::Result { run, .. }
         | Notice::Question { run, .. }

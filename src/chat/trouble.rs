@@ -91,6 +91,7 @@ fn abandoning(run: &RunState) -> String {
 
 fn paused(run: &RunState, step: usize) -> String {
     let id = run.id;
+    let refused = run.was_refused(step);
     let why = run.steps.get(step).and_then(|record| record.error.as_ref());
     let undone = match run.steps.iter().filter(|record| stands(record)).count() {
         0 => "ends the run".to_owned(),
@@ -100,9 +101,11 @@ fn paused(run: &RunState, step: usize) -> String {
         _ => "ends the run, and undoes what was done".to_owned(),
     };
     format!(
-        ":double_vertical_bar: *{id}* {} failed and waits for you{}\n`!retry {id}` tries it again, `!cancel {id}` {undone}.",
+        ":double_vertical_bar: *{id}* {} {} and waits for you{}\n`!retry {id}` {}, `!cancel {id}` {undone}.",
         place(run, step),
-        why.map(|error| format!(": {}{}", reason(error), explain(error))).unwrap_or_default()
+        if refused { "was not approved" } else { "failed" },
+        why.map(|error| format!(": {}{}", reason(error), explain(error))).unwrap_or_default(),
+        if refused { "asks again" } else { "tries it again" }
     )
 }
 
@@ -113,7 +116,10 @@ fn stands(record: &StepRecord) -> bool {
 /// Everything that was done, in the order in which it would be undone, with how a person does it.
 fn stuck(run: &RunState) -> String {
     let id = run.id;
-    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", crate::text::typed(&run.plan.command));
+    let mut out = format!(
+        ":sos: *{id}* {} is stuck: undoing failed for good.\n",
+        crate::text::typed(&run.plan.command)
+    );
     for (index, record) in run.steps.iter().enumerate().rev() {
         let place = place(run, index);
         match &record.state {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::Config;
 use super::environment::{ApprovalPolicyRule, BreakGlassRule};
 use super::yaml::{Map, Node, Value, written_duration};
+use crate::chat::spec::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ids::{EnvName, RoleName};
-use crate::playbook::model::{ApprovalGroup, ApprovalPolicy, Escalation};
+use crate::ids::{EnvName, RoleName, StepId};
+use crate::playbook::model::{AfterRetries, ApprovalGroup, ApprovalPolicy, Escalation, StepApproval};
 
 /// How long a request waits for consent when nothing else is said.
 pub const EXPIRES: Duration = Duration::from_secs(30 * 60);
@@ -43,8 +44,7 @@ impl Config {
     /// `nodes remove` two of whom one is a lead; other environments need nobody.
     pub fn approval(&self, environment: &EnvName, command: &str) -> Option<ApprovalPolicy> {
         let spec = self.commands.iter().find(|spec| spec.name == command);
-        let needs_plan = spec
-            .is_none_or(|spec| spec.changes && matches!(spec.action, crate::chat::spec::Action::Playbook(_)));
+        let needs_plan = spec.is_none_or(|spec| spec.changes && matches!(spec.action, Action::Playbook(_)));
         if !needs_plan {
             return None;
         }
@@ -58,6 +58,23 @@ impl Config {
 }
 
 impl Config {
+    /// The steps of a command's playbook that wait for consent of their own.
+    pub fn asking_steps<'c>(
+        &'c self,
+        command: &CommandSpec,
+    ) -> impl Iterator<Item = (&'c StepId, &'c StepApproval)> + use<'c> {
+        let playbook = match &command.action {
+            Action::Playbook(name) => self.playbooks.get(name),
+            Action::Builtin(_) => None,
+        };
+        let steps = playbook.map(|playbook| playbook.steps.as_slice()).unwrap_or_default();
+        steps.iter().filter_map(|step| Some((&step.id, step.approval.as_ref()?)))
+    }
+
+    pub fn some_step_asks(&self, command: &CommandSpec) -> bool {
+        self.asking_steps(command).next().is_some()
+    }
+
     /// The roles whose people may start without consent in `environment`; none: nobody may.
     pub fn may_break_glass(&self, environment: &EnvName) -> &[RoleName] {
         let own = self.environments.get(environment).and_then(|e| e.break_glass.as_ref());
@@ -138,14 +155,44 @@ pub(super) fn read(
 
 fn policy(node: &Node, at: &Location, expires: Duration, found: &mut Diagnostics) -> Option<ApprovalPolicy> {
     let mut map = node.map(found)?;
-    let groups = groups(&mut map, node, found);
+    let policy = policy_of(&mut map, node, at, expires, found);
+    map.finish(found);
+    policy
+}
+
+/// `approval:` of a step: a policy, and what only a step has.
+pub(crate) fn of_step(node: &Node, expires: Duration, found: &mut Diagnostics) -> Option<StepApproval> {
+    let Value::Map(_) = node.value else {
+        found.push(node.expected("a policy").hint("write approval: {count: 1, from: [lead]}"));
+        return None;
+    };
+    let mut map = node.map(found)?;
+    let policy = policy_of(&mut map, node, &node.at, expires, found);
+    let not_approver = map.take("not_approver").and_then(|node| node.boolean(found));
+    let ends = [("fail", AfterRetries::Fail), ("pause", AfterRetries::Pause)];
+    let otherwise = map.take("otherwise").and_then(|node| node.choice(&ends, found));
+    map.finish(found);
+    Some(StepApproval {
+        policy: policy?,
+        not_approver: not_approver.unwrap_or_default(),
+        otherwise: otherwise.unwrap_or_default(),
+    })
+}
+
+fn policy_of(
+    map: &mut Map<'_>,
+    node: &Node,
+    at: &Location,
+    expires: Duration,
+    found: &mut Diagnostics,
+) -> Option<ApprovalPolicy> {
+    let groups = groups(map, node, found);
     let not_requester = map.take("not_requester").and_then(|n| n.boolean(found)).unwrap_or(true);
     let expires = map.take("expires").and_then(|n| n.duration(EXPIRES_RANGE, found)).unwrap_or(expires);
     let reason = map.take("reason");
     let reason_required =
         reason.and_then(|n| n.choice(&[("required", true), ("optional", false)], found)).unwrap_or(false);
     let escalate = map.take("escalate").map(|node| escalation(node, expires, found));
-    map.finish(found);
     Some(ApprovalPolicy {
         escalate: match escalate {
             None => None,

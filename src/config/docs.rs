@@ -211,10 +211,16 @@ pub fn steps(kinds: &[&dyn StepKind]) -> String {
     let mut out = String::from(
         "# Steps\n\nA step of a playbook has an `id`, one step kind with its parameters, and as needed `when` (an \
          expression), `undo` (`none`, or another step), `retry` (`attempts`, `backoff`, `max_elapsed`, `then: fail` \
-         or `pause`) and `timeout`. Parameters are templates over the playbook's inputs, `variables`, \
+         or `pause`), `timeout` and `approval`. Parameters are templates over the playbook's inputs, `variables`, \
          `environment`, `command`, `requester` and `reason`; with `each: services` also `service`, `version` and \
          `declared`, the service as its file declares it. A parameter that is one `{{ … }}` keeps the type of its \
-         value, and is left out when that is none.\n",
+         value, and is left out when that is none.\n\n\
+         `approval` makes the run wait before the step until people consent to what it would do then: a policy as in \
+         `approvals` of an environment's file (`{count: 1, from: [lead]}` and so on), with `not_approver: true` where those \
+         who approved the plan do not count, and `otherwise`: after a denial, or when nobody decides in time, the step has \
+         failed and `on_failure` decides (`fail`, the default), or the run pauses until somebody says `!retry`, which asks \
+         again, or `!cancel` (`pause`). The run keeps its locks meanwhile. A step that is tried again after it began asks \
+         no second time.\n",
     );
     for kind in kinds {
         let undo = match kind.undo_mode(&serde_json::json!({})) {

@@ -22,6 +22,8 @@ pub struct Expectation {
     pub command: String,
     /// Whether they may ask for it.
     pub may: Option<bool>,
+    /// The step of its playbook whose rule of consent is meant, in place of the command's.
+    pub step: Option<(String, Location)>,
     /// Whether somebody has to consent.
     pub approval: Option<bool>,
     /// Who consents, by user name; and whether that is enough.
@@ -41,6 +43,7 @@ fn expectation(node: &Node, found: &mut Diagnostics) -> Option<Expectation> {
     let roles = map.take("rocketchat_roles").and_then(|node| node.one_or_more_texts(found));
     let room = map.take("room").and_then(|node| node.text(found)).unwrap_or("ops");
     let may = map.take("may").and_then(|node| node.boolean(found));
+    let step = map.take("step").and_then(|node| Some((node.text(found)?.to_owned(), node.at.clone())));
     let approval =
         map.take("approval").and_then(|node| node.choice(&[("needed", true), ("none", false)], found));
     let by = map.take("approved_by").and_then(|node| node.one_or_more_texts(found));
@@ -69,6 +72,7 @@ fn expectation(node: &Node, found: &mut Diagnostics) -> Option<Expectation> {
         room: room.trim_start_matches('#').to_owned(),
         command: command?.to_owned(),
         may,
+        step,
         approval,
         approved_by: by.map(|by| (names(by), enough.unwrap_or(true))),
         at: node.at.clone(),

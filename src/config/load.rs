@@ -184,11 +184,12 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
             _ => {
                 playbook_names.extend(source.path.file_stem().and_then(|s| s.to_str()).map(str::to_owned));
                 let Some(node) = node else { continue };
-                let located = crate::playbook::parse::read(node, &source.path, &source.bytes, found);
+                let located = crate::playbook::parse::read(node, &source.path, &source.bytes, expires, found);
                 if let Some(located) = located {
                     let used = crate::playbook::check::check(&located, kinds, found);
                     uses.variables.extend(used.variables);
                     uses.roles.extend(used.roles);
+                    uses.approvals.extend(used.approvals);
                     playbooks.insert(located.playbook.name.clone(), located.playbook);
                 }
             }

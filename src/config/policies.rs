@@ -10,6 +10,7 @@ use super::environment::{BreakGlassRule, Environment};
 use crate::chat::spec::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
+use crate::playbook::check::ApprovalUse;
 use crate::playbook::model::{ApprovalGroup, ApprovalPolicy};
 use crate::text;
 
@@ -34,6 +35,13 @@ pub(super) fn check(
         breakers_exist(rule, access, found);
     }
     defaults(environment, access, commands.unwrap_or_default(), found);
+}
+
+/// A step's own rule.
+pub(super) fn of_step(usage: &ApprovalUse, access: &Access, found: &mut Diagnostics) {
+    if roles_exist(&usage.policy, access, &usage.at, found) {
+        satisfiable(&usage.policy, access, &usage.what, Some(&usage.at), found);
+    }
 }
 
 /// A role that is not there would let nobody break the glass, on the one day on which it matters.

@@ -54,11 +54,14 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
     asked_roles(all, found);
 }
 
-/// A question for a role that nobody has is never answered.
+/// A question for a role that nobody has is never answered, a step that waits for one never begins.
 fn asked_roles(all: &Everything<'_>, found: &mut Diagnostics) {
     let Some(access) = all.access else { return };
     for usage in all.uses.roles.iter().filter(|usage| !access.roles.contains_key(&usage.role)) {
         found.push(super::policies::unknown_role(&usage.role, access, &usage.at));
+    }
+    for usage in &all.uses.approvals {
+        super::policies::of_step(usage, access, found);
     }
 }
 

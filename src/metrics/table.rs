@@ -104,7 +104,7 @@ pub const RUNS_FINISHED: Described = counter(
 pub const RUNS_OPEN: Described = gauge(
     "houston_runs_open",
     &["state"],
-    "Runs that are not done: `deciding`, `ready`, `queued`, `frozen`, `running`, `waiting`, `paused`, `unknown`, `undoing`, `stuck`, `footing`; `paused`, `unknown`, `stuck` and `footing` ones need a person",
+    "Runs that are not done: `deciding`, `ready`, `queued`, `frozen`, `running`, `asking`, `waiting`, `paused`, `unknown`, `undoing`, `stuck`, `footing`; `paused`, `unknown`, `stuck` and `footing` ones need a person",
 );
 pub const STEPS: Described = counter(
     "houston_steps_total",
@@ -116,7 +116,7 @@ pub const STEP_DURATION: Described =
 pub const APPROVALS: Described = counter(
     "houston_approvals_total",
     &["decision"],
-    "Requests for approval that were decided: `approved`, `denied`, `expired`, `voided`",
+    "Requests for approval, of plans and of steps, that were decided: `approved`, `denied`, `expired`, `voided`",
 );
 pub const APPROVAL_WAIT: Described =
     histogram("houston_approval_wait_seconds", &[], "From the request for approval to its decision");

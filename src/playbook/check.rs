@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 use crate::config::yaml::{Key, Node, Value, parse_duration};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
-use crate::playbook::model::{Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
-use crate::playbook::parse::Located;
+use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
+use crate::playbook::parse::{Located, STEP_WORDS};
 use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;
 use crate::text;
@@ -32,6 +32,16 @@ pub struct RoleUse {
 pub struct Uses {
     pub variables: Vec<VariableUse>,
     pub roles: Vec<RoleUse>,
+    pub approvals: Vec<ApprovalUse>,
+}
+
+/// A step's rule of consent, to be compared with the roles and people that the configuration declares.
+#[derive(Clone, Debug)]
+pub struct ApprovalUse {
+    pub policy: ApprovalPolicy,
+    /// `step `cutover` of `migrate``
+    pub what: String,
+    pub at: Location,
 }
 
 /// Reports everything that is wrong with the steps; returns what they rely on.
@@ -54,6 +64,13 @@ pub fn check(located: &Located, kinds: &[&dyn StepKind], found: &mut Diagnostics
             check.asked(kind, &step.params, &step.at);
         }
         check.undo(step, undo_params.as_ref());
+        if let Some(approval) = &step.approval {
+            check.uses.approvals.push(ApprovalUse {
+                policy: approval.policy.clone(),
+                what: format!("step `{}` of `{}`", step.id, playbook.name),
+                at: step.at.clone(),
+            });
+        }
     }
     check.uses
 }
@@ -103,9 +120,8 @@ impl<'c> Check<'c> {
             return Some(*kind);
         }
         let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
-        let words = ["id", "when", "undo", "retry", "timeout"];
         let finding = Diagnostic::error(at.clone(), format!("`{name}` is not a step kind"));
-        let meant = text::did_you_mean(name, names.iter().copied().chain(words));
+        let meant = text::did_you_mean(name, names.iter().copied().chain(STEP_WORDS.iter().copied()));
         self.found.push(match meant {
             Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
             None => finding.hint(format!("step kinds are {}", text::and_list(&names))),

@@ -58,6 +58,8 @@ pub struct StepTemplate {
     pub undo: Option<UndoTemplate>,
     pub retry: Retry,
     pub timeout: Option<Duration>,
+    /// Whose consent it waits for when the run has come to it.
+    pub approval: Option<StepApproval>,
     pub at: Location,
 }
 
@@ -94,6 +96,7 @@ pub struct Retry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterRetries {
+    /// As `on_failure` of the playbook says.
     #[default]
     Fail,
     /// Wait for a person: `retry R-1`, `abandon R-1`, `cancel R-1`.
@@ -187,6 +190,9 @@ pub struct BreakGlass {
     pub reason: String,
     /// The consent that it goes without; absent: none would have been needed.
     pub without: Option<ApprovalPolicy>,
+    /// The steps whose consent it goes without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepId>,
     /// The freeze that it goes through, in words.
     pub through: Option<String>,
     /// The roles whose people may review it; the requester never may.
@@ -201,6 +207,10 @@ impl Plan {
     /// Whether carrying it out would change nothing.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+    /// The steps that wait for consent of their own.
+    pub fn asking_steps(&self) -> impl Iterator<Item = (&PlannedStep, &StepApproval)> {
+        self.steps.iter().filter_map(|step| Some((step, step.approval.as_ref()?)))
     }
 }
 
@@ -218,6 +228,19 @@ pub struct PlannedStep {
     pub timeout: Option<Duration>,
     /// The service that the step is about, for progress and reports.
     pub service: Option<ServiceName>,
+    /// Whose consent it waits for when the run has come to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StepApproval>,
+}
+
+/// Who must consent before a step begins, in the middle of its run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepApproval {
+    pub policy: ApprovalPolicy,
+    /// Whether the consent of those who have approved the plan counts for nothing here. Off by default.
+    pub not_approver: bool,
+    /// When it is denied or nobody decides in time.
+    pub otherwise: AfterRetries,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::chat::spec_parse::TYPES;
+use crate::config::approvals;
 use crate::config::yaml::{Key, Map, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::digest::Digest;
@@ -15,6 +16,9 @@ use crate::playbook::model::{
     AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepTemplate, UndoTemplate,
 };
 use crate::text;
+
+/// What a step says beside what it does.
+pub(super) const STEP_WORDS: &[&str] = &["id", "when", "undo", "retry", "timeout", "approval"];
 
 /// What a template in a playbook says, and where: for the checks that follow.
 #[derive(Debug)]
@@ -26,8 +30,15 @@ pub struct Located {
     pub when: Vec<Option<Location>>,
 }
 
-/// `file` gives the playbook its name.
-pub fn read(root: &Node, file: &Path, bytes: &[u8], found: &mut Diagnostics) -> Option<Located> {
+/// `file` gives the playbook its name; after `expires` nobody's consent to a step is waited for any more, where it
+/// says nothing else.
+pub fn read(
+    root: &Node,
+    file: &Path,
+    bytes: &[u8],
+    expires: Duration,
+    found: &mut Diagnostics,
+) -> Option<Located> {
     let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let mut map = root.map(found)?;
     let description = map.need("description", "one sentence: what it does", found);
@@ -59,7 +70,7 @@ pub fn read(root: &Node, file: &Path, bytes: &[u8], found: &mut Diagnostics) -> 
     }
     let mut ids = BTreeMap::new();
     for node in items {
-        step(node, &mut located, &mut ids, found);
+        step(node, expires, &mut located, &mut ids, found);
     }
     Some(located)
 }
@@ -81,7 +92,13 @@ fn inputs(node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Input> {
     inputs
 }
 
-fn step(node: &Node, located: &mut Located, ids: &mut BTreeMap<String, u32>, found: &mut Diagnostics) {
+fn step(
+    node: &Node,
+    expires: Duration,
+    located: &mut Located,
+    ids: &mut BTreeMap<String, u32>,
+    found: &mut Diagnostics,
+) {
     let Some(mut map) = node.map(found) else { return };
     let id = map.need("id", "a short name that is unique in the playbook: id: update", found);
     let id = id.and_then(|node| Some((node.text(found)?, node)));
@@ -109,8 +126,8 @@ fn step(node: &Node, located: &mut Located, ids: &mut BTreeMap<String, u32>, fou
     let retry = map.take("retry").map_or_else(Retry::default, |node| retry(node, found));
     let day = Duration::from_secs(86_400);
     let timeout = map.take("timeout").and_then(|node| node.duration(Duration::from_secs(1)..=day * 7, found));
-    let Some((kind, params_node)) = kind(&map, node, &["id", "when", "undo", "retry", "timeout"], found)
-    else {
+    let approval = map.take("approval").and_then(|node| approvals::of_step(node, expires, found));
+    let Some((kind, params_node)) = kind(&map, node, STEP_WORDS, found) else {
         return;
     };
     let (undo, undo_node) = match undo {
@@ -125,6 +142,7 @@ fn step(node: &Node, located: &mut Located, ids: &mut BTreeMap<String, u32>, fou
         undo,
         retry,
         timeout,
+        approval,
         at: kind.at.clone(),
     });
     located.params.push((Some(params_node.clone()), undo_node));

@@ -182,6 +182,7 @@ impl Planner {
             retry: template.retry.clone(),
             timeout: template.timeout,
             service,
+            approval: template.approval.clone(),
         };
         Ok((step, acts))
     }

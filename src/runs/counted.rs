@@ -40,8 +40,9 @@ fn count_one(metrics: &Metrics, state: &RunState, record: &Recorded) {
         Event::UndoSucceeded { step } => metrics.step(kind(*step), "undone"),
         Event::UndoFailed { step, .. } => metrics.step(kind(*step), "undo_failed"),
         Event::Approved | Event::Denied { .. } | Event::Expired | Event::Voided { .. } => {
-            if let Some(decision) = &state.decision {
-                metrics.decided(word(decision), between(state.created_at, record.at));
+            let ballot = state.latest_ballot();
+            if let Some(decision) = &ballot.decision {
+                metrics.decided(word(decision), between(ballot.asked_at, record.at));
             }
         }
         _ => {}
@@ -63,9 +64,9 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Every state of a run that is not done, and how many are in it.
 pub fn open(runs: &[RunState]) -> Vec<(&'static str, usize)> {
-    const STATES: [&str; 11] = [
-        "deciding", "ready", "queued", "frozen", "running", "waiting", "paused", "unknown", "undoing",
-        "stuck", "footing",
+    const STATES: [&str; 12] = [
+        "deciding", "ready", "queued", "frozen", "running", "asking", "waiting", "paused", "unknown",
+        "undoing", "stuck", "footing",
     ];
     STATES.map(|state| (state, runs.iter().filter(|run| state_word(run) == state).count())).to_vec()
 }
@@ -80,6 +81,7 @@ fn state_word(run: &RunState) -> &'static str {
         Phase::Queued { .. } => "queued",
         Phase::Frozen { .. } => "frozen",
         Phase::Running => "running",
+        Phase::Asking { .. } => "asking",
         Phase::Waiting { .. } => "waiting",
         Phase::Paused { .. } => "paused",
         Phase::Unknown { .. } => "unknown",

@@ -11,11 +11,11 @@ use crate::change::Change;
 use crate::conversation::{Actor, Room};
 use crate::digest::Digest;
 use crate::ids::{EffectToken, MessageId, RunId, UserId};
-use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
+use crate::playbook::model::{ApprovalPolicy, Basis, Plan, Preview};
 use crate::playbook::steps::{Pause, StepError};
 
-/// Of [`Event`] as written by this build.
-pub const EVENT_VERSION: u32 = 1;
+/// The newest [`Event::version`] of this build.
+pub const EVENT_VERSION: u32 = 2;
 
 /// One line of a run's log, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +130,17 @@ pub enum Event {
     FootingAccepted {
         vote: Vote,
     },
+    /// The step begins when people consent to what it would do now. What decides on a plan decides on it, from
+    /// here until it begins.
+    StepAsked {
+        step: usize,
+        preview: Preview,
+        /// Over the plan, the step, what the steps before it gave, and the preview.
+        digest: Digest,
+        /// The message that asks.
+        card: MessageId,
+        expires_at: Timestamp,
+    },
     StepStarted {
         step: usize,
         /// From 1.
@@ -235,6 +246,18 @@ pub enum Found {
     UnderWay { what: String },
     /// Nobody had to look: the step only reads, or ends in the same state, so it is done again.
     Harmless { only_reads: bool },
+}
+
+impl Event {
+    /// What a build has to understand to go on from this event. Those of 1 know no step that asks: they would
+    /// begin it without consent.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::StepAsked { .. } => 2,
+            Self::Created { plan, .. } if plan.asking_steps().next().is_some() => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// How a person undoes a step.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::counted;
-use super::event::{EVENT_VERSION, Event, Outcome, Recorded};
+use super::event::{Event, Outcome, Recorded};
 use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
 use super::outbox::{Notice, OutboxEntry};
@@ -211,7 +211,7 @@ impl Journal {
         now: Timestamp,
     ) -> Result<(RunState, u64), JournalError> {
         let run = RunId(self.next_run);
-        let record = Recorded { v: EVENT_VERSION, run, seq: 0, at: now, event };
+        let record = Recorded { v: event.version(), run, seq: 0, at: now, event };
         let state = RunState::begin(&record)?;
         let mut batch = with;
         batch.put(Tree::Events, &event_key(run, 0), &record);
@@ -237,7 +237,7 @@ impl Journal {
         let mut records = Vec::with_capacity(events.len());
         let mut batch = with;
         for event in events {
-            let record = Recorded { v: EVENT_VERSION, run, seq: state.next_seq, at: now, event };
+            let record = Recorded { v: event.version(), run, seq: state.next_seq, at: now, event };
             state.apply(&record)?;
             batch.put(Tree::Events, &event_key(run, record.seq), &record);
             records.push(record);

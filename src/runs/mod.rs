@@ -3,6 +3,7 @@
 //! Must not: know Rocket.Chat or how things are said in chat.
 
 mod alive;
+pub mod ballot;
 pub mod counted;
 pub mod engine;
 pub mod event;
@@ -19,5 +20,6 @@ pub mod transcripts;
 mod usual;
 
 pub use engine::{
-    ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, Parts, Retried, RunMessage, Voted,
+    About, ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,
+    RunMessage, Voted,
 };

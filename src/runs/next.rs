@@ -32,6 +32,10 @@ pub enum Next {
     Escalate,
     /// Nothing until then.
     Sleep(Timestamp),
+    /// Look at what the step would do now, append `step_asked`.
+    Ask {
+        step: usize,
+    },
     /// Append `step_started`, perform, append the outcome.
     Step {
         step: usize,
@@ -65,22 +69,28 @@ pub enum Next {
 
 pub fn next(run: &RunState, now: Timestamp) -> Next {
     let next = on_its_footing(run, now);
-    let acts = matches!(next, Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. });
+    let acts =
+        matches!(next, Next::Ask { .. } | Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. });
     if acts && run.footing_changed.is_some() { Next::Rest } else { next }
 }
 
 /// What follows when what the run goes by is what it began with.
 fn on_its_footing(run: &RunState, now: Timestamp) -> Next {
     match &run.phase {
-        Phase::Deciding { expires_at } if *expires_at <= now => Next::Expire,
-        Phase::Deciding { expires_at } => match (run.escalate_at(), run.remind_at()) {
-            // First, so that a reminder names everybody who may decide.
-            (Some(at), _) if at <= now => Next::Escalate,
-            (_, Some(at)) if at <= now => Next::Remind,
-            (escalate, remind) => {
-                Next::Sleep([escalate, remind].into_iter().flatten().fold(*expires_at, Timestamp::min))
+        Phase::Asking { .. } if run.cancel.is_some() => after_failure(run, Outcome::Cancelled),
+        Phase::Deciding { expires_at } | Phase::Asking { expires_at, .. } if *expires_at <= now => {
+            Next::Expire
+        }
+        Phase::Deciding { expires_at } | Phase::Asking { expires_at, .. } => {
+            match (run.escalate_at(), run.remind_at()) {
+                // First, so that a reminder names everybody who may decide.
+                (Some(at), _) if at <= now => Next::Escalate,
+                (_, Some(at)) if at <= now => Next::Remind,
+                (escalate, remind) => {
+                    Next::Sleep([escalate, remind].into_iter().flatten().fold(*expires_at, Timestamp::min))
+                }
             }
-        },
+        }
         Phase::Frozen { until, .. } => Next::Sleep(*until),
         Phase::Ready | Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Stuck => Next::Rest,
         Phase::Done { .. } => match run.remind_of_review_at() {
@@ -118,7 +128,7 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 if run.cancel.is_some() {
                     return after_failure(run, Outcome::Cancelled);
                 }
-                return Next::Step { step: index, attempt: 1 };
+                return begin(run, index, 1);
             }
             StepState::Running { attempt, .. } => return Next::Recover { step: index, attempt: *attempt },
             StepState::Unknown { .. } if run.cancel.is_some() => {
@@ -130,17 +140,21 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 if run.cancel.is_some() {
                     return after_failure(run, Outcome::Cancelled);
                 }
-                return if *at <= now {
-                    Next::Step { step: index, attempt: attempt + 1 }
-                } else {
-                    Next::Sleep(*at)
-                };
+                return if *at <= now { begin(run, index, attempt + 1) } else { Next::Sleep(*at) };
             }
             StepState::Failed { attempt, error } => {
                 if error.cancelled || run.cancel.is_some() {
                     return after_failure(run, Outcome::Cancelled);
                 }
-                let retry = &run.plan.steps[index].retry;
+                let planned = &run.plan.steps[index];
+                if run.was_refused(index) {
+                    let otherwise = planned.approval.as_ref().map(|approval| approval.otherwise);
+                    return match otherwise.unwrap_or_default() {
+                        AfterRetries::Pause => Next::Pause { step: index },
+                        AfterRetries::Fail => after_failure(run, Outcome::Failed),
+                    };
+                }
+                let retry = &planned.retry;
                 let first = record.started_at.unwrap_or(now);
                 let doubled = retry.backoff.saturating_mul(1 << (attempt - 1).min(16));
                 let failed_at = record.ended_at.unwrap_or(now);
@@ -163,6 +177,11 @@ fn running(run: &RunState, now: Timestamp) -> Next {
         }
     }
     Next::Finish(Outcome::Succeeded)
+}
+
+/// A step that people have to consent to asks first.
+fn begin(run: &RunState, step: usize, attempt: u32) -> Next {
+    if run.must_ask(step) { Next::Ask { step } } else { Next::Step { step, attempt } }
 }
 
 /// Stop where it is, or undo: the playbook says.

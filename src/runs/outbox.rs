@@ -25,6 +25,8 @@ pub struct OutboxEntry {
 pub enum Notice {
     /// The approval message of a run: posted if it is not there yet, else edited to what is so now.
     Card { run: RunId },
+    /// The message with which a step asks for consent, by its place among the run's; likewise.
+    StepCard { run: RunId, ask: usize },
     /// The progress message, likewise.
     Progress { run: RunId },
     /// The result, to whoever asked, in the thread.
@@ -40,6 +42,9 @@ pub enum Notice {
         id: MessageId,
         #[serde(default)]
         escalated: bool,
+        /// With it, the decision on a step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<usize>,
     },
     /// To whoever asked for it and approved it: it will not start, since it is not what they saw.
     Void { run: RunId, id: MessageId },
@@ -61,11 +66,11 @@ impl Notice {
     pub fn question(run: RunId, seq: u32) -> Self {
         Self::Question { run, id: derived_id(&format!("{run}/question/{seq}")).into() }
     }
-    pub fn escalation(run: RunId) -> Self {
-        Self::Undecided { run, id: derived_id(&format!("{run}/escalation")).into(), escalated: true }
+    pub fn escalation(run: RunId, ask: Option<usize>) -> Self {
+        Self::Undecided { run, id: of_ask(run, "escalation", ask), escalated: true, ask }
     }
-    pub fn reminder(run: RunId) -> Self {
-        Self::Undecided { run, id: derived_id(&format!("{run}/reminder")).into(), escalated: false }
+    pub fn reminder(run: RunId, ask: Option<usize>) -> Self {
+        Self::Undecided { run, id: of_ask(run, "reminder", ask), escalated: false, ask }
     }
     pub fn void(run: RunId) -> Self {
         Self::Void { run, id: derived_id(&format!("{run}/void")).into() }
@@ -80,9 +85,15 @@ impl Notice {
     pub fn review_reminder(run: RunId, seq: u32) -> Self {
         Self::ReviewReminder { run, id: derived_id(&format!("{run}/review/{seq}")).into() }
     }
-    pub fn ask_why_denied(run: RunId) -> Self {
-        Self::AskWhyDenied { run, id: derived_id(&format!("{run}/why")).into() }
+    pub fn ask_why_denied(run: RunId, ask: Option<usize>) -> Self {
+        Self::AskWhyDenied { run, id: of_ask(run, "why", ask) }
     }
+}
+
+/// Each request for consent has messages of its own.
+fn of_ask(run: RunId, what: &str, ask: Option<usize>) -> MessageId {
+    let ask = ask.map(|ask| format!("/{ask}")).unwrap_or_default();
+    derived_id(&format!("{run}/{what}{ask}")).into()
 }
 
 /// What waits to be said, oldest first.

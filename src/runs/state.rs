@@ -3,8 +3,7 @@
 //!
 //! Must not: read the clock, the store or the world.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::ballot::{Asked, Ballot};
 use super::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution, ToUndo};
 use crate::approvals::{self, Tally, Vote};
 use crate::change::Change;
 use crate::conversation::Actor;
-use crate::digest::Digest;
 use crate::ids::{MessageId, RunId, UserId};
-use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
+use crate::playbook::model::{ApprovalPolicy, Basis, Plan, Preview, StepApproval};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::text;
 
@@ -61,6 +60,11 @@ pub enum Phase {
     },
     /// Moves; holds its locks. So do the ones below.
     Running,
+    /// The step begins when people consent to it.
+    Asking {
+        step: usize,
+        expires_at: Timestamp,
+    },
     Waiting {
         step: usize,
         pause: Pause,
@@ -89,6 +93,7 @@ impl Phase {
             Self::Queued { .. } => QUEUED,
             Self::Frozen { .. } => FROZEN,
             Self::Running => "running",
+            Self::Asking { .. } => "waits for the approval of a step",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
             Self::Unknown { .. } => NEEDS_A_PERSON,
@@ -215,33 +220,32 @@ pub struct Review {
     pub at: Timestamp,
 }
 
+/// A step that has asked for consent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepAsk {
+    pub step: usize,
+    /// What it would do, as it was seen when it asked.
+    pub preview: Preview,
+    pub ballot: Ballot,
+    /// It has begun: consent to it is past.
+    pub begun: bool,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState {
     pub id: RunId,
     pub plan: Arc<Plan>,
-    pub digest: Digest,
     pub by: Actor,
     pub origin: Origin,
-    pub card: MessageId,
     pub progress: MessageId,
     pub phase: Phase,
     /// It had to wait for its start, and so has shown its progress message.
     pub was_queued: bool,
-    /// The latest vote of each person that counts now.
-    pub votes: BTreeMap<UserId, Vote>,
-    /// Whose reaction vanished without a withdrawal by text, latest last.
-    pub vanished: Vec<Actor>,
-    /// Whose vote was taken out because they left or lost the role, latest last.
-    pub lost: Vec<Actor>,
-    /// Who took a vote back by text, or has lost it: a reaction of theirs that still stands means nothing any
-    /// more.
-    pub withdrawn: BTreeSet<UserId>,
-    pub told: BTreeSet<UserId>,
-    /// The room was told that half of the time is over.
-    pub reminded: bool,
-    /// Those to whom the request escalates may decide too.
-    pub escalated: bool,
-    pub decision: Option<Decision>,
+    /// To the plan.
+    pub consent: Ballot,
+    /// Of steps that have asked for consent of their own, latest last. One that was denied or was looked at anew
+    /// asks again.
+    pub asks: Vec<StepAsk>,
     pub steps: Vec<StepRecord>,
     /// It has begun, and neither does nor undoes anything until somebody consents.
     pub footing_changed: Option<ChangedFooting>,
@@ -318,23 +322,24 @@ impl RunState {
             open: false,
             undo_ended: 0,
         };
+        let consent = Ballot::new(Asked {
+            card: card.clone(),
+            digest: digest.clone(),
+            rule: plan.approval.clone(),
+            requester: by.id.clone(),
+            barred: Vec::new(),
+            asked_at: record.at,
+            expires_at: expires_at.unwrap_or(Timestamp::MAX),
+        });
         Ok(Self {
             id: record.run,
-            digest: digest.clone(),
             by: by.clone(),
             origin: origin.clone(),
-            card: card.clone(),
             progress: progress.clone(),
             phase,
             was_queued: false,
-            votes: BTreeMap::new(),
-            vanished: Vec::new(),
-            lost: Vec::new(),
-            withdrawn: BTreeSet::new(),
-            told: BTreeSet::new(),
-            reminded: false,
-            escalated: false,
-            decision: None,
+            consent,
+            asks: Vec::new(),
             steps: vec![blank; plan.steps.len()],
             plan: Arc::new((**plan).clone()),
             footing_changed: None,
@@ -364,36 +369,81 @@ impl RunState {
         self.accepted.as_ref().unwrap_or(&self.plan.basis)
     }
 
-    /// Who has to consent, as it is now: an escalation has opened a further way.
-    pub fn policy(&self) -> Option<Cow<'_, ApprovalPolicy>> {
-        let policy = self.plan.approval.as_ref()?;
-        match &policy.escalate {
-            Some(escalation) if self.escalated => {
-                let mut policy = policy.clone();
-                policy.any_of.push(escalation.to.clone());
-                Some(Cow::Owned(policy))
-            }
-            _ => Some(Cow::Borrowed(policy)),
+    /// What people are asked to decide now.
+    pub fn asking(&self) -> Option<&Ballot> {
+        match self.phase {
+            Phase::Deciding { .. } => Some(&self.consent),
+            Phase::Asking { .. } => self.asks.last().map(|ask| &ask.ballot),
+            _ => None,
         }
     }
 
-    pub fn tally(&self) -> Option<Tally> {
-        Some(approvals::tally(&*self.policy()?, &self.by.id, self.votes.values()))
+    /// The consent that can still be given, taken back or turned into a denial: what it is for has not begun.
+    pub fn open_ballot(&self) -> Option<&Ballot> {
+        if self.before_start() {
+            return Some(&self.consent).filter(|ballot| ballot.policy().is_some());
+        }
+        self.open_ask().map(|ask| &ask.ballot)
     }
 
-    /// When others may decide too; `None`: they may already, or there are none.
+    fn open_ballot_mut(&mut self) -> Option<&mut Ballot> {
+        if self.before_start() {
+            return Some(&mut self.consent).filter(|ballot| ballot.policy().is_some());
+        }
+        self.open_ask()?;
+        self.asks.last_mut().map(|ask| &mut ask.ballot)
+    }
+
+    /// The step that waits for consent, or has it and has not begun.
+    pub fn open_ask(&self) -> Option<&StepAsk> {
+        let ask = self.asks.last()?;
+        let open = match self.phase {
+            Phase::Asking { .. } => true,
+            Phase::Running => !ask.begun && ask.ballot.is_approved(),
+            _ => false,
+        };
+        open.then_some(ask)
+    }
+
+    /// The latest time that this step asked for consent.
+    pub fn ask_of(&self, step: usize) -> Option<&StepAsk> {
+        self.asks.iter().rev().find(|ask| ask.step == step)
+    }
+
+    /// Whether the step may not begin before people have consented to it.
+    pub fn must_ask(&self, step: usize) -> bool {
+        self.rule_of(step).is_some() && !self.ask_of(step).is_some_and(|ask| ask.ballot.is_approved())
+    }
+
+    /// Whether people have kept the step from beginning, by denying it or by deciding nothing.
+    pub fn was_refused(&self, step: usize) -> bool {
+        self.ask_of(step).is_some_and(|ask| {
+            matches!(ask.ballot.decision, Some(Decision::Denied { .. } | Decision::Expired { .. }))
+        })
+    }
+
+    fn rule_of(&self, step: usize) -> Option<&StepApproval> {
+        self.plan.steps.get(step)?.approval.as_ref()
+    }
+
+    /// How the latest request for consent ended, to the plan or to one of its steps.
+    pub fn latest_ballot(&self) -> &Ballot {
+        self.asks.last().map_or(&self.consent, |ask| &ask.ballot)
+    }
+
+    /// See [`Ballot::escalate_at`].
     pub fn escalate_at(&self) -> Option<Timestamp> {
-        let Phase::Deciding { .. } = self.phase else { return None };
-        let after = self.plan.approval.as_ref()?.escalate.as_ref()?.after;
-        self.created_at.checked_add(after).ok().filter(|_| !self.escalated)
+        self.asking()?.escalate_at()
     }
 
     /// When the room is to be told that half of the time for the decision is over; `None`: it was, or there
     /// is nothing to decide.
     pub fn remind_at(&self) -> Option<Timestamp> {
-        let Phase::Deciding { expires_at } = self.phase else { return None };
-        let half = expires_at.as_second().midpoint(self.created_at.as_second());
-        Timestamp::from_second(half).ok().filter(|_| !self.reminded)
+        self.asking()?.remind_at()
+    }
+
+    fn before_start(&self) -> bool {
+        matches!(self.phase, Phase::Deciding { .. }) || self.wants_locks()
     }
 
     /// Whether it broke the glass and nobody has closed its review; one that never started is not reviewed.
@@ -473,7 +523,7 @@ impl RunState {
     /// What the run would be if this happened now.
     pub fn after(&self, event: Event, at: Timestamp) -> Result<Self, Illegal> {
         let mut after = self.clone();
-        after.apply(&Recorded { v: EVENT_VERSION, run: self.id, seq: self.next_seq, at, event })?;
+        after.apply(&Recorded { v: event.version(), run: self.id, seq: self.next_seq, at, event })?;
         Ok(after)
     }
 
@@ -497,109 +547,93 @@ impl RunState {
         if self.is_done() && !afterwards {
             return Err(refuse("the run has ended"));
         }
-        let before_start = matches!(self.phase, Phase::Deciding { .. }) || self.wants_locks();
+        let before_start = self.before_start();
         let at = record.at;
         match &record.event {
             Event::Created { .. } => return Err(refuse("a run is created once")),
             Event::Voted { vote, digest } => {
-                if !before_start {
-                    return Err(refuse("votes count until the start"));
+                let ballot = self.open_ballot_mut().ok_or_else(|| refuse("votes count until the start"))?;
+                if *digest != ballot.digest {
+                    return Err(refuse("the vote is for another plan or step"));
                 }
-                if *digest != self.digest {
-                    return Err(refuse("the vote is for another plan"));
-                }
-                self.vanished.retain(|who| who.id != vote.by.id);
-                self.lost.retain(|who| who.id != vote.by.id);
-                self.withdrawn.remove(&vote.by.id);
-                self.votes.insert(vote.by.id.clone(), vote.clone());
+                ballot.vote(vote);
             }
             Event::VoteWithdrawn { by, vanished, lost } => {
-                if !before_start {
-                    return Err(refuse("votes can be withdrawn until the start"));
-                }
-                if self.votes.remove(&by.id).is_none() {
-                    return Err(refuse("there is no vote of this person"));
-                }
-                if *vanished {
-                    self.vanished.push(by.clone());
-                } else {
-                    self.withdrawn.insert(by.id.clone());
-                }
-                if *lost {
-                    self.lost.push(by.clone());
-                }
-                if !matches!(self.phase, Phase::Deciding { .. })
-                    && let Some(tally) = self.tally()
-                    && !tally.met
-                {
-                    // The deadline of a decision that fell back is what is left of the policy's time.
-                    let expires = self.plan.approval.as_ref().map_or(Duration::ZERO, |p| p.expires);
-                    let expires_at = self.created_at.checked_add(expires).unwrap_or(Timestamp::MAX);
-                    self.phase = Phase::Deciding { expires_at };
-                    self.decision = None;
-                }
+                self.withdraw(by, *vanished, *lost).map_err(refuse)?;
             }
             Event::Told { who } => {
-                self.told.insert(who.clone());
+                let told = match self.open_ballot_mut() {
+                    Some(ballot) => &mut ballot.told,
+                    None => &mut self.consent.told,
+                };
+                told.insert(who.clone());
             }
             Event::Reminded => {
                 if self.remind_at().is_none() {
                     return Err(refuse("there is nothing to remind of"));
                 }
-                self.reminded = true;
+                let ballot = self.open_ballot_mut().ok_or_else(|| refuse("nobody is asked"))?;
+                ballot.reminded = true;
             }
             Event::Escalated => {
                 if self.escalate_at().is_none() {
                     return Err(refuse("there is nobody to whom it could escalate"));
                 }
-                self.escalated = true;
-                // They were told that they may not.
-                self.told.clear();
+                self.open_ballot_mut().ok_or_else(|| refuse("nobody is asked"))?.escalate();
             }
             Event::CardReplaced { card } => {
-                // What its steps leave outside is found again by a name that the card is in.
-                if !before_start {
-                    return Err(refuse("it has started"));
-                }
-                self.card = card.clone();
+                // What its steps leave outside is found again by a name that the plan's card is in: that one
+                // stays as it is from the start on.
+                let ballot = if before_start { Some(&mut self.consent) } else { self.open_ballot_mut() };
+                ballot.ok_or_else(|| refuse("it has started"))?.card = card.clone();
             }
             Event::Approved => {
-                let Phase::Deciding { .. } = self.phase else {
+                if self.asking().is_none() {
                     return Err(refuse("it waits for no approval"));
-                };
-                let Some(tally) = self.tally().filter(|tally| tally.met) else {
-                    return Err(refuse("the policy is not met"));
-                };
-                let mut by: Vec<Actor> = tally.groups.into_iter().flat_map(|group| group.filled_by).collect();
-                by.sort_by_key(|who| self.votes.get(&who.id).map(|vote| vote.at));
-                self.decision = Some(Decision::Approved { by, at });
-                self.ready_at = at;
-                self.phase = Phase::Ready;
+                }
+                let ballot = self.open_ballot_mut().ok_or_else(|| refuse("it waits for no approval"))?;
+                ballot.approve(at).map_err(refuse)?;
+                if before_start {
+                    self.ready_at = at;
+                    self.phase = Phase::Ready;
+                } else {
+                    self.phase = Phase::Running;
+                }
             }
             Event::Denied { by, reason } => {
-                if !before_start {
-                    return Err(refuse("it has started"));
+                let decision = Decision::Denied { by: by.clone(), reason: reason.clone(), at };
+                if before_start {
+                    self.consent.decision = Some(decision);
+                    self.end(Outcome::Denied, at);
+                } else {
+                    self.refuse_step(decision, denial(by, reason.as_deref()), at)
+                        .map_err(|_| refuse("it has started"))?;
                 }
-                self.decision = Some(Decision::Denied { by: by.clone(), reason: reason.clone(), at });
-                self.end(Outcome::Denied, at);
             }
-            Event::DenialExplained { reason } => match &mut self.decision {
-                Some(Decision::Denied { reason: slot, .. }) => *slot = Some(reason.clone()),
-                _ => return Err(refuse("it was not denied")),
-            },
+            Event::DenialExplained { reason } => self.explain_denial(reason).map_err(refuse)?,
             Event::Expired => {
-                if !matches!(self.phase, Phase::Deciding { .. }) {
+                if self.asking().is_none() {
                     return Err(refuse("it waits for no approval"));
                 }
-                self.decision = Some(Decision::Expired { at });
-                self.end(Outcome::Expired, at);
+                if before_start {
+                    self.consent.decision = Some(Decision::Expired { at });
+                    self.end(Outcome::Expired, at);
+                } else {
+                    let why = StepError::new("nobody approved it in time");
+                    self.refuse_step(Decision::Expired { at }, why, at).map_err(refuse)?;
+                }
             }
             Event::Voided { differences } => {
-                if !before_start {
-                    return Err(refuse("it has started"));
+                let decision = Decision::Voided { differences: differences.clone(), at };
+                if before_start {
+                    self.consent.decision = Some(decision);
+                    self.end(Outcome::Void, at);
+                } else {
+                    // It asks again, with what is so now.
+                    let ballot = self.open_ballot_mut().ok_or_else(|| refuse("it has started"))?;
+                    ballot.decision = Some(decision);
+                    self.phase = Phase::Running;
                 }
-                self.decision = Some(Decision::Voided { differences: differences.clone(), at });
-                self.end(Outcome::Void, at);
             }
             Event::Queued { behind } => {
                 if !self.wants_locks() {
@@ -667,9 +701,37 @@ impl RunState {
                     self.accepted = self.footing_changed.take().map(|changed| changed.basis);
                 }
             }
+            Event::StepAsked { step, preview, digest, card, expires_at } => {
+                if !matches!(self.phase, Phase::Running) || !self.is_turn_of(*step) {
+                    return Err(refuse("it is not the step's turn"));
+                }
+                let rule = self.rule_of(*step).filter(|_| self.must_ask(*step));
+                let rule = rule.ok_or_else(|| refuse("nobody has to consent to the step"))?;
+                let asks = matches!(
+                    self.steps.get(*step).map(|record| &record.state),
+                    Some(StepState::Pending | StepState::RetryAt { .. })
+                );
+                if !asks {
+                    return Err(refuse("the step has begun"));
+                }
+                let ballot = Ballot::new(Asked {
+                    card: card.clone(),
+                    digest: digest.clone(),
+                    rule: Some(rule.policy.clone()),
+                    requester: self.by.id.clone(),
+                    barred: if rule.not_approver { self.approvers() } else { Vec::new() },
+                    asked_at: at,
+                    expires_at: *expires_at,
+                });
+                self.asks.push(StepAsk { step: *step, preview: preview.clone(), ballot, begun: false });
+                self.phase = Phase::Asking { step: *step, expires_at: *expires_at };
+            }
             Event::StepStarted { step, attempt, .. } => {
                 if self.footing_changed.is_some() {
                     return Err(refuse(NOT_ON_THIS_FOOTING));
+                }
+                if self.must_ask(*step) {
+                    return Err(refuse("nobody has consented to the step"));
                 }
                 let running = matches!(self.phase, Phase::Running) && self.is_turn_of(*step);
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
@@ -691,6 +753,7 @@ impl RunState {
                 slot.open |= resumed;
                 slot.started_at.get_or_insert(at);
                 slot.state = StepState::Running { attempt: *attempt, since: at };
+                self.begun(*step);
             }
             Event::StepSucceeded { step, output, adopted } => {
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
@@ -730,12 +793,16 @@ impl RunState {
                 if !matches!(self.phase, Phase::Running) || !self.is_turn_of(*step) {
                     return Err(refuse("it is not the step's turn"));
                 }
+                if self.must_ask(*step) {
+                    return Err(refuse("nobody has consented to the step"));
+                }
                 let slot = self.slot(*step).ok_or_else(|| refuse("there is no such step"))?;
                 if !matches!(slot.state, StepState::Pending) {
                     return Err(refuse("the step has begun"));
                 }
                 slot.started_at = Some(at);
                 slot.state = StepState::Waiting { since: at };
+                self.begun(*step);
                 self.phase = Phase::Waiting { step: *step, pause: pause.clone(), until: *until };
             }
             Event::WaitEnded { step } => {
@@ -830,7 +897,11 @@ impl RunState {
                 }
                 if !matches!(
                     self.phase,
-                    Phase::Running | Phase::Undoing | Phase::Waiting { .. } | Phase::Paused { .. }
+                    Phase::Running
+                        | Phase::Undoing
+                        | Phase::Waiting { .. }
+                        | Phase::Asking { .. }
+                        | Phase::Paused { .. }
                 ) {
                     return Err(refuse("nothing is to be undone"));
                 }
@@ -905,6 +976,79 @@ impl RunState {
         self.steps.iter().take(step).all(|before| matches!(before.state, StepState::Succeeded { .. }))
     }
 
+    fn begun(&mut self, step: usize) {
+        if let Some(ask) = self.asks.iter_mut().rfind(|ask| ask.step == step) {
+            ask.begun = true;
+        }
+    }
+
+    /// Who has approved the plan.
+    fn approvers(&self) -> Vec<UserId> {
+        match &self.consent.decision {
+            Some(Decision::Approved { by, .. }) => by.iter().map(|who| who.id.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn withdraw(&mut self, by: &Actor, vanished: bool, lost: bool) -> Result<(), &'static str> {
+        let ballot = self.open_ballot_mut().ok_or("votes can be withdrawn until the start")?;
+        if !ballot.take_out(by, vanished, lost) {
+            return Err("there is no vote of this person");
+        }
+        if ballot.is_approved() && ballot.tally().is_some_and(|tally| !tally.met) {
+            // What is left of the time that it had.
+            ballot.decision = None;
+            let expires_at = ballot.expires_at;
+            self.phase = match self.asks.last() {
+                Some(ask) => Phase::Asking { step: ask.step, expires_at },
+                None => Phase::Deciding { expires_at },
+            };
+        }
+        Ok(())
+    }
+
+    /// A step that people keep from beginning is one that has failed without a trace.
+    fn refuse_step(
+        &mut self,
+        decision: Decision,
+        error: StepError,
+        at: Timestamp,
+    ) -> Result<(), &'static str> {
+        let step = self.open_ask().ok_or("no step waits for consent")?.step;
+        if let Some(ballot) = self.open_ballot_mut() {
+            ballot.decision = Some(decision);
+        }
+        let slot = self.slot(step).ok_or("there is no such step")?;
+        let attempt = match slot.state {
+            StepState::RetryAt { attempt, .. } => attempt,
+            _ => 1,
+        };
+        slot.ended_at = Some(at);
+        slot.error = Some(error.clone());
+        slot.state = StepState::Failed { attempt, error };
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// The reason of the latest denial, given afterwards.
+    fn explain_denial(&mut self, reason: &str) -> Result<(), &'static str> {
+        let ballot = self.asks.last_mut().map_or(&mut self.consent, |ask| &mut ask.ballot);
+        let Some(Decision::Denied { by, reason: slot, .. }) = &mut ballot.decision else {
+            return Err("it was not denied");
+        };
+        *slot = Some(reason.to_owned());
+        let error = denial(by, Some(reason));
+        if let Some(step) = self.asks.last().map(|ask| ask.step)
+            && let Some(record) = self.slot(step)
+        {
+            if let StepState::Failed { error: shown, .. } = &mut record.state {
+                *shown = error.clone();
+            }
+            record.error = Some(error);
+        }
+        Ok(())
+    }
+
     fn may_review(&self, by: &Actor) -> Result<(), &'static str> {
         if !self.review_open() {
             return Err("it has no open review");
@@ -954,6 +1098,11 @@ impl RunState {
         self.ended_at = Some(at);
         self.phase = Phase::Done { outcome };
     }
+}
+
+fn denial(by: &Actor, reason: Option<&str>) -> StepError {
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    StepError::new(format!("{} denied it{reason}", by.username))
 }
 
 fn illegal(record: &Recorded, state: &str, why: &'static str) -> Illegal {

@@ -46,6 +46,7 @@ mod sandbox;
 mod secrets;
 mod ssh;
 mod starting;
+mod step_approvals;
 mod step_kinds;
 mod support;
 mod swarm;

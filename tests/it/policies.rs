@@ -12,6 +12,10 @@ const PROD: &str = "services: {web: {image: demo/web, version: '1.7', replicas: 
 
 /// The findings of a folder with these files, as `houston check` lists them.
 fn found(houston: &str, policies: &str) -> Vec<String> {
+    found_with(houston, policies, &[])
+}
+
+fn found_with(houston: &str, policies: &str, more: &[(&str, &str)]) -> Vec<String> {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |path: &str, text: &str| {
         let path = dir.path().join(path);
@@ -22,6 +26,9 @@ fn found(houston: &str, policies: &str) -> Vec<String> {
     write("environments/prod.yaml", PROD);
     write("environments/dev.yaml", &PROD.replace("d.sock", "e.sock"));
     write("policies.yaml", policies);
+    for (path, text) in more {
+        write(path, text);
+    }
     let kinds = houston::app::kinds();
     let kinds: Vec<_> = kinds.values().map(AsRef::as_ref).collect();
     let report = load(dir.path(), &kinds);
@@ -108,5 +115,70 @@ fn rules_that_let_nobody_change_anything_are_refused() {
             "- {who: carol, room: war-room, command: scale prod web 2, may: true}\n- {who: carol, command: scale prod web 2, may: false}\n"
         ),
         Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_line_may_be_about_the_step_that_waits() {
+    let tour =
+        "tour: {summary: A tour., playbook: tour, arguments: {environment: {type: environment, doc: any}}}\n";
+    let steps = "description: A tour\ninputs: {environment: {type: environment}}\nsteps:\n\
+        - {id: look, wait: {for: 1s}}\n- {id: leap, approval: {from: [lead]}, wait: {for: 1s}}\n";
+    let files = [("commands/tour.yaml", tour), ("playbooks/tour.yaml", steps)];
+    let holds = "\
+- {who: bob, command: tour prod, step: leap, approval: needed, approved_by: [carol]}
+- {who: bob, command: tour prod, step: leap, approved_by: [alice], enough: false}
+- {who: carol, command: tour dev, step: leap, approved_by: [carol], enough: false}
+- {who: bob, command: tour prod, step: look, approval: none}
+";
+    assert_eq!(found_with(HOUSTON, holds, &files), Vec::<String>::new());
+    let wrong = "\
+- {who: bob, command: tour prod, step: leap, approval: none}
+- {who: bob, command: tour prod, step: jump, approval: needed}
+- {who: bob, command: ping, step: leap, approval: needed}
+";
+    let errors = found_with(HOUSTON, wrong, &files);
+    for (error, part) in errors.iter().zip([
+        "`tour prod` needs 1 lead, not the requester (playbooks/tour.yaml:5), which is not expected",
+        "the playbook `tour` has no step `jump`",
+        "`ping` has no steps",
+    ]) {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
+fn a_step_that_could_never_begin_is_found() {
+    let tour =
+        "tour: {summary: A tour., playbook: tour, arguments: {environment: {type: environment, doc: any}}}\n";
+    let steps = |approval: &str| {
+        format!(
+            "description: A tour\ninputs: {{environment: {{type: environment}}}}\nsteps:\n\
+             - {{id: leap, approval: {approval}, wait: {{for: 1s}}}}\n"
+        )
+    };
+    for (approval, part) in [
+        ("{from: [chief]}", "`chief` is not a role"),
+        ("{count: 2, from: [lead]}", "step `leap` of `tour` needs 2 of `lead`, and the files name 1 person"),
+        ("{from: [lead], otherwise: undo}", "otherwise"),
+        ("{from: [lead], escalate: {after: 1h, to: {from: [operator]}}}", "before it escalates"),
+        ("needed", "a policy"),
+        ("{}", "exactly one of"),
+    ] {
+        let errors = found_with(
+            HOUSTON,
+            "[]",
+            &[("commands/tour.yaml", tour), ("playbooks/tour.yaml", &steps(approval))],
+        );
+        assert!(errors.iter().any(|error| error.contains(part)), "{part} in {errors:?}");
+    }
+    let houston = format!("{HOUSTON}approvals: {{expires: 2h}}\n");
+    let fits = steps("{from: [operator], escalate: {after: 1h, to: {from: [lead]}}, not_approver: true}");
+    let files = [("commands/tour.yaml", tour), ("playbooks/tour.yaml", fits.as_str())];
+    assert_eq!(
+        found_with(&houston, "[]", &files),
+        Vec::<String>::new(),
+        "`approvals.expires` holds for steps"
     );
 }

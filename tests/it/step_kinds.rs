@@ -25,13 +25,18 @@ pub async fn house(steps: &str, clock: Clock, more: &str) -> House {
 
 /// As [`house`], over these services.
 pub async fn house_of(steps: &str, clock: Clock, more: &str, services: &[(&'static str, u64)]) -> House {
+    let prod = format!("approvals: {{default: none}}\n{more}");
+    let services = services.to_vec();
+    House::with(Setup { prod, files: tour(steps), clock, services, ..Setup::default() }).await
+}
+
+/// The command and its playbook with these steps.
+pub fn tour(steps: &str) -> Vec<(&'static str, String)> {
     let playbook = format!(
         "description: One of everything\ninputs:\n  environment: {{type: environment}}\n  colour: {{type: text}}\n\
          on_failure: undo\nsteps:\n{steps}"
     );
-    let files = vec![("commands/tour.yaml", TOUR.to_owned()), ("playbooks/tour.yaml", playbook)];
-    let prod = format!("approvals: {{default: none}}\n{more}");
-    House::with(Setup { prod, files, clock, services: services.to_vec(), ..Setup::default() }).await
+    vec![("commands/tour.yaml", TOUR.to_owned()), ("playbooks/tour.yaml", playbook)]
 }
 
 const STACK: &str = "  - id: stack\n    swarm_stack: {name: shop, services: [web, api]}\n";

@@ -47,6 +47,9 @@ pub(super) async fn help(call: &Call<'_>) -> String {
 /// Which approval a command needs, environment by environment.
 fn facts(call: &Call<'_>, spec: &CommandSpec) -> Vec<String> {
     let config = call.config;
+    let steps = config.asking_steps(spec).map(|(step, approval)| {
+        format!("its step {} waits for {}", code(step.as_str()), crate::approvals::describe(&approval.policy))
+    });
     if !matches!(spec.action, crate::chat::spec::Action::Playbook(_)) {
         return Vec::new();
     }
@@ -59,6 +62,7 @@ fn facts(call: &Call<'_>, spec: &CommandSpec) -> Vec<String> {
             }
             None => format!("in {} it needs no approval", code(name.as_str())),
         })
+        .chain(steps)
         .collect()
 }
 
@@ -94,6 +98,15 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         }
     });
     let mut text = call.dispatcher.people.access().explain(&person, &action, approval).to_string();
+    for (step, approval) in call.config.asking_steps(bound.command) {
+        let _ = write!(
+            text,
+            "\nStep {}: it waits in the middle of the run for {} ({})",
+            code(step.as_str()),
+            crate::approvals::describe(&approval.policy),
+            approval.policy.rule
+        );
+    }
     // What a playbook does is what a freeze keeps from beginning; reading, locking and cancelling never wait.
     let held_up = bound.command.changes && matches!(bound.command.action, SpecAction::Playbook(_));
     if let (true, Some(name)) = (held_up, bound.values.text("environment").map(EnvName::from)) {

@@ -1,5 +1,7 @@
 //! Built-ins that act on runs and locks.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::Call;
 use crate::approvals::{Choice, Tally, Via, Vote};
 use crate::chat::dispatch::ineligible;
@@ -8,7 +10,7 @@ use crate::ids::RunId;
 use crate::runs::event::Resolution;
 use crate::runs::locks::{Holder, ManualLock};
 use crate::runs::state::StepState;
-use crate::runs::{ActError, Retried, Voted};
+use crate::runs::{About, ActError, Retried, Voted};
 use crate::text::{code, defuse};
 
 fn run_of(call: &Call<'_>) -> Result<RunId, String> {
@@ -37,7 +39,9 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
     {
         return Some(format!("The reason is on the card of {run}."));
     }
-    match parts.engine.vote(run, vote, reason).await {
+    let of = call.bound.values.text("of");
+    let about = About::Words { said_at: said_at(call), of };
+    match parts.engine.vote(run, about, vote, reason).await {
         Ok(Voted::Decided) => Some(match choice {
             Choice::Approve => format!("{run} is approved."),
             Choice::Deny => format!("{run} is denied."),
@@ -49,6 +53,7 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
             Some(format!("@{} {}", call.cause.by.username, ineligible(run, &why)))
         }
         Ok(Voted::Withdrawn) => None,
+        Ok(Voted::NotAsked) => Some(not_asked(call, run, of).await),
         Ok(Voted::Closed(state)) => {
             Some(format!("There is nothing to decide any more about {run} ({state})."))
         }
@@ -60,6 +65,32 @@ fn missing(tally: &Tally) -> String {
     match tally.missing() {
         1 => "one more is".to_owned(),
         n => format!("{n} more are"),
+    }
+}
+
+/// When it was typed, by Houston's clock: what the server's says is off by the difference.
+fn said_at(call: &Call<'_>) -> Timestamp {
+    let age = SignedDuration::try_from(call.cause.age).unwrap_or(SignedDuration::MAX);
+    call.dispatcher.parts.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN)
+}
+
+/// Consent that cannot be meant for what is asked now.
+async fn not_asked(call: &Call<'_>, run: RunId, of: Option<&str>) -> String {
+    let Ok(state) = call.dispatcher.parts.engine.state(run).await else { return format!("No run {run}.") };
+    let step = state.open_ask().and_then(|ask| state.plan.steps.get(ask.step));
+    match (step, of) {
+        (Some(step), None) => format!(
+            "You said that before step {} of {run} asked: look at its card, and say it again if you mean it.",
+            code(step.id.as_str())
+        ),
+        (Some(step), Some(_)) => format!(
+            "{run} asks about step {} now: {} approves that.",
+            code(step.id.as_str()),
+            code(&format!("!approve {run} {}", step.id))
+        ),
+        (None, _) => {
+            format!("{run} asks about its plan now: {} approves that.", code(&format!("!approve {run}")))
+        }
     }
 }
 

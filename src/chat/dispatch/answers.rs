@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
 use crate::chat::parse::too_long;
@@ -123,18 +125,19 @@ impl Dispatcher {
         }
     }
 
-    /// A denial is the end of its run, so the run is looked up by its card among the latest.
+    /// A denial may be the end of its run, so the run is looked up among the latest.
     async fn explain_denial(&self, thread: &MessageId, message: &Inbound) {
         let engine = &self.parts.engine;
         let Ok(latest) = engine.list(LATEST) else { return };
         let now = self.parts.clock.now();
-        let just_denied = |header: &&Header| {
-            let ended = header.ended_at.unwrap_or(header.created_at);
-            header.state == "denied" && now.duration_since(ended) < TO_EXPLAIN
-        };
-        for header in latest.iter().filter(just_denied) {
+        let lately =
+            |header: &&Header| header.ended_at.is_none_or(|ended| now.duration_since(ended) < TO_EXPLAIN);
+        for header in latest.iter().filter(lately) {
             let Ok(state) = engine.state(header.run).await else { continue };
-            if (state.card == *thread || state.origin.thread.as_ref() == Some(thread))
+            // A plan is asked about on its card, a step in the thread of the progress.
+            let asked = if state.asks.is_empty() { &state.consent.card } else { &state.progress };
+            if (asked == thread || state.origin.thread.as_ref() == Some(thread))
+                && just_denied(&state, now)
                 && self.explains_denial(header.run, &message.by, &message.text).await
             {
                 return;
@@ -146,7 +149,9 @@ impl Dispatcher {
     pub(in crate::chat) async fn explains_denial(&self, run: RunId, by: &Actor, text: &str) -> bool {
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return false };
-        let Some(Decision::Denied { by: denier, reason: None, .. }) = &state.decision else { return false };
+        let Some(Decision::Denied { by: denier, reason: None, .. }) = &state.latest_ballot().decision else {
+            return false;
+        };
         if denier.id != by.id {
             return false;
         }
@@ -157,6 +162,11 @@ impl Dispatcher {
         }
         kept.is_ok()
     }
+}
+
+fn just_denied(run: &RunState, now: Timestamp) -> bool {
+    let decision = &run.latest_ballot().decision;
+    matches!(decision, Some(Decision::Denied { at, .. }) if now.duration_since(*at) < TO_EXPLAIN)
 }
 
 /// `R-7 yes`: the run that is named, and the answer.

@@ -11,9 +11,9 @@ use crate::approvals::{self, Choice, Ineligible, Via, Vote};
 use crate::chat::glass;
 use crate::gateway::events::{Actor, Post, Reaction, SendError};
 use crate::ids::{MessageId, RoleName, RunId, derived_id};
-use crate::playbook::model::ApprovalPolicy;
-use crate::runs::state::{Phase, RunState};
-use crate::runs::{Consent, Objection, RunMessage, Voted};
+use crate::runs::ballot::Ballot;
+use crate::runs::state::RunState;
+use crate::runs::{About, Consent, Objection, RunMessage, Voted};
 use crate::text;
 
 impl Dispatcher {
@@ -26,7 +26,7 @@ impl Dispatcher {
                 }
                 for reaction in added {
                     if let Some(choice) = approvals::reading(&reaction.emoji) {
-                        self.vote_by_reaction(run, &reaction, choice).await;
+                        self.vote_by_reaction(run, message, &reaction, choice).await;
                     }
                 }
             }
@@ -38,11 +38,12 @@ impl Dispatcher {
         }
     }
 
-    async fn vote_by_reaction(&self, run: RunId, reaction: &Reaction, choice: Choice) {
+    async fn vote_by_reaction(&self, run: RunId, card: &MessageId, reaction: &Reaction, choice: Choice) {
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return };
         // Told again after a restart or a re-read: it counts already.
-        if state.votes.get(&reaction.by.id).is_some_and(|vote| vote.choice == choice) {
+        let vote = state.open_ballot().and_then(|ballot| ballot.votes.get(&reaction.by.id));
+        if vote.is_some_and(|vote| vote.choice == choice) {
             return;
         }
         self.look_at_votes_again(run).await;
@@ -58,7 +59,7 @@ impl Dispatcher {
         };
         if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
             let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-            self.under_card(run, id, denied.to_string()).await;
+            self.under_card(run, card, id, denied.to_string()).await;
             return;
         }
         let vote = Vote {
@@ -68,46 +69,27 @@ impl Dispatcher {
             roles: self.people.roles(&person),
             at: self.parts.clock.now(),
         };
-        match engine.vote(run, vote, None).await {
+        match engine.vote(run, About::Card(card), vote, None).await {
             Ok(Voted::Ineligible { why, first: true }) => {
                 let text = format!("@{} {}", reaction.by.username, ineligible(run, &why));
-                let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-                self.under_card(run, id, text).await;
+                let step = if state.consent.card == *card { String::new() } else { format!("/{card}") };
+                let id = derived_id(&format!("ineligible/{run}{step}/{}", reaction.by.id)).into();
+                self.under_card(run, card, id, text).await;
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(run.id = %run, "a vote was not taken: {error}"),
         }
     }
 
-    /// What of a run's consent stands no more: a reaction that is gone, a person who left or lost a role,
-    /// a requester who may not ask for this any more.
+    /// What of a run's consent, or of that to its step, stands no more: a reaction that is gone, a person who left
+    /// or lost a role; before the start also a requester who may not ask for this any more.
     async fn consent_of(&self, run: &RunState) -> Result<Vec<Objection>, String> {
-        let chat = &self.parts.chat;
-        let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
-        let standing = if run.votes.values().any(|vote| by_reaction(&vote)) {
-            match chat.reactions(&run.card).await {
-                Ok(standing) => standing,
-                // Deleted, or in a room that Houston has left: what it cannot see stands no more.
-                Err(SendError::Refused { .. }) => Vec::new(),
-                Err(error) => return Err(error.to_string()),
-            }
-        } else {
-            Vec::new()
+        let mut objections = match run.open_ballot() {
+            Some(ballot) => self.votes_that_stand_no_more(ballot).await?,
+            None => Vec::new(),
         };
-        let mut objections = Vec::new();
-        for vote in run.votes.values().filter(|vote| vote.choice == Choice::Approve) {
-            let vanished = by_reaction(&vote)
-                && !standing.iter().any(|reaction| {
-                    reaction.by.id == vote.by.id
-                        && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
-                });
-            let roles = self.roles_now(&vote.by).await?;
-            let may = |policy: &ApprovalPolicy| {
-                approvals::may_vote(policy, &run.by.id, &vote.by.id, &roles).is_ok()
-            };
-            if vanished || !run.policy().is_some_and(|policy| may(&policy)) {
-                objections.push(Objection::Vote { by: vote.by.clone(), vanished });
-            }
+        if run.started_at.is_some() {
+            return Ok(objections);
         }
         let gone = !self.is_active(&run.by).await?;
         let person = self.people.person(&run.by).await;
@@ -125,6 +107,33 @@ impl Dispatcher {
             }
             Ok(_) => objections.push(Objection::Requester("the account is not active".to_owned())),
             Err(denied) => objections.push(Objection::Requester(denied.rule.clone())),
+        }
+        Ok(objections)
+    }
+
+    async fn votes_that_stand_no_more(&self, ballot: &Ballot) -> Result<Vec<Objection>, String> {
+        let by_reaction = |vote: &&Vote| matches!(vote.via, Via::Reaction(_));
+        let standing = if ballot.votes.values().any(|vote| by_reaction(&vote)) {
+            match self.parts.chat.reactions(&ballot.card).await {
+                Ok(standing) => standing,
+                // Deleted, or in a room that Houston has left: what it cannot see stands no more.
+                Err(SendError::Refused { .. }) => Vec::new(),
+                Err(error) => return Err(error.to_string()),
+            }
+        } else {
+            Vec::new()
+        };
+        let mut objections = Vec::new();
+        for vote in ballot.votes.values().filter(|vote| vote.choice == Choice::Approve) {
+            let vanished = by_reaction(&vote)
+                && !standing.iter().any(|reaction| {
+                    reaction.by.id == vote.by.id
+                        && approvals::reading(&reaction.emoji) == Some(Choice::Approve)
+                });
+            let roles = self.roles_now(&vote.by).await?;
+            if vanished || ballot.may_vote(&vote.by.id, &roles) != Some(Ok(())) {
+                objections.push(Objection::Vote { by: vote.by.clone(), vanished });
+            }
         }
         Ok(objections)
     }
@@ -147,12 +156,12 @@ impl Dispatcher {
     /// it is looked at again.
     pub async fn look_at_votes_again(&self, run: RunId) {
         let Ok(state) = self.parts.engine.state(run).await else { return };
-        let Some(policy) = state.policy() else { return };
-        for vote in state.votes.values().filter(|vote| vote.choice == Choice::Approve) {
+        let Some(ballot) = state.open_ballot() else { return };
+        for vote in ballot.votes.values().filter(|vote| vote.choice == Choice::Approve) {
             // Who cannot be looked up now keeps the vote that was checked when it was given; it is looked at
             // again before the start.
             let Ok(roles) = self.roles_now(&vote.by).await else { continue };
-            if approvals::may_vote(&policy, &state.by.id, &vote.by.id, &roles).is_err()
+            if ballot.may_vote(&vote.by.id, &roles) != Some(Ok(()))
                 && let Err(error) = self.parts.engine.lose_vote(run, &vote.by).await
             {
                 tracing::warn!(run.id = %run, "a vote that counts no more was not taken back: {error}");
@@ -165,7 +174,8 @@ impl Dispatcher {
     async fn reaction_vanished(&self, run: RunId, message: &MessageId, gone: &Reaction) {
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return };
-        let Some(vote) = state.votes.get(&gone.by.id) else { return };
+        let vote = state.open_ballot().and_then(|ballot| ballot.votes.get(&gone.by.id));
+        let Some(vote) = vote else { return };
         // Whichever of several reactions it was that counted: what matters is whether one still stands.
         let by_reaction = matches!(vote.via, Via::Reaction(_));
         if !by_reaction || approvals::reading(&gone.emoji) != Some(vote.choice) {
@@ -215,16 +225,18 @@ impl Dispatcher {
     pub(super) async fn deleted(&self, message: &MessageId) {
         let Some((run, RunMessage::Card)) = self.parts.engine.run_of_message(message).await else { return };
         let Ok(state) = self.parts.engine.state(run).await else { return };
-        if matches!(state.phase, Phase::Deciding { .. })
+        if state.asking().is_some()
             && let Err(error) = self.parts.engine.replace_card(run).await
         {
             tracing::warn!(run.id = %run, "the deleted card of {run} was not replaced: {error}");
         }
     }
 
-    async fn under_card(&self, run: RunId, id: MessageId, text: String) {
+    async fn under_card(&self, run: RunId, card: &MessageId, id: MessageId, text: String) {
         let Ok(state) = self.parts.engine.state(run).await else { return };
-        let thread = state.origin.thread.clone().unwrap_or(state.card);
+        // The card of a step stands in the thread under the progress already.
+        let under = if state.consent.card == *card { card.clone() } else { state.progress.clone() };
+        let thread = state.origin.thread.clone().unwrap_or(under);
         self.post(Post { id, room: state.origin.room.id.clone(), thread: Some(thread), text }).await;
     }
 }
@@ -240,6 +252,9 @@ pub fn ineligible(run: RunId, why: &Ineligible) -> String {
     match why {
         Ineligible::OwnRequest => {
             format!("you asked for {run} yourself: somebody else has to approve it.")
+        }
+        Ineligible::ApprovedThePlan => {
+            format!("you approved the plan of {run}: this step takes somebody else.")
         }
         Ineligible::NoRole(roles) => {
             let roles: Vec<&str> = roles.iter().map(RoleName::as_str).collect();

@@ -6,19 +6,50 @@
 use jiff::Timestamp;
 
 use super::write::owed;
-use super::write::{BREAK_GLASS, REVIEWED, who};
-use super::{ActError, Engine, NewRun, Voted, own_messages};
-use crate::approvals::{self, Choice, Via, Vote};
+use super::write::{BREAK_GLASS, REVIEWED, STEP_APPROVED, STEP_DENIED, who};
+use super::{ActError, Engine, NewRun, Voted, decision_card, own_messages, place_of_ask, step_card};
+use crate::approvals::{Choice, Via, Vote};
 use crate::audit;
 use crate::conversation::{Actor, Post};
-use crate::ids::{RoleName, RunId, random_id};
+use crate::ids::{MessageId, RoleName, RunId, random_id};
 use crate::playbook::model::LockName;
 use crate::playbook::steps::Pause;
+use crate::runs::ballot::Ballot;
 use crate::runs::event::{Event, Outcome, Resolution};
 use crate::runs::locks::ManualLock;
 use crate::runs::outbox::Notice;
 use crate::runs::state::{Decision, Phase, RunState};
 use crate::store::Batch;
+
+/// What of a run somebody has in mind who consents or denies. What was asked after they spoke they cannot mean.
+#[derive(Clone, Copy, Debug)]
+pub enum About<'a> {
+    /// What this message asks.
+    Card(&'a MessageId),
+    /// By words, said at this moment; perhaps with the name of a step, or [`PLAN`].
+    Words { said_at: Timestamp, of: Option<&'a str> },
+}
+
+/// In words of consent: the plan, and none of its steps.
+pub const PLAN: &str = "plan";
+
+impl About<'_> {
+    fn is(self, ballot: &Ballot, run: &RunState) -> bool {
+        let step = run.open_ask().and_then(|ask| run.plan.steps.get(ask.step));
+        match self {
+            Self::Card(card) => ballot.card == *card,
+            Self::Words { said_at, of } => {
+                let named = match (of, step) {
+                    (None, _) => true,
+                    (Some(name), None) => name == PLAN,
+                    (Some(name), Some(step)) => name == step.id.as_str(),
+                };
+                // A plan is asked about in answer to a command, and nothing of its run was asked before.
+                named && (step.is_none() || said_at >= ballot.asked_at)
+            }
+        }
+    }
+}
 
 impl Engine {
     /// Begins a run; durable when it returns.
@@ -62,29 +93,40 @@ impl Engine {
         Ok(state)
     }
 
-    /// Takes a vote, by reaction or by command.
-    pub async fn vote(&self, run: RunId, vote: Vote, reason: Option<String>) -> Result<Voted, ActError> {
+    /// Takes a vote, by reaction or by command, on what is asked `about`.
+    pub async fn vote(
+        &self,
+        run: RunId,
+        about: About<'_>,
+        vote: Vote,
+        reason: Option<String>,
+    ) -> Result<Voted, ActError> {
         let reason = reason.map(|reason| self.clean(&reason));
         let journal = self.0.journal.lock().await;
         let state = journal.state(run)?;
-        let open = matches!(state.phase, Phase::Deciding { .. })
-            || (vote.choice == Choice::Deny && state.wants_locks() && state.plan.approval.is_some());
-        let Some(policy) = state.policy().filter(|_| open) else {
+        // What has its consent and has not begun can still be denied.
+        let ballot = match vote.choice {
+            Choice::Approve => state.asking(),
+            Choice::Deny => state.open_ballot(),
+        };
+        let Some(ballot) = ballot.filter(|ballot| ballot.policy().is_some()) else {
             return Ok(Voted::Closed(if state.plan.approval.is_none() && !state.is_done() {
                 "needs no approval"
             } else {
                 state.phase.word()
             }));
         };
+        if !about.is(ballot, &state) {
+            return Ok(Voted::NotAsked);
+        }
         // Reactions are told anew after a restart; one that was withdrawn by text is not a new vote.
-        if matches!(vote.via, Via::Reaction(_)) && state.withdrawn.contains(&vote.by.id) {
+        if matches!(vote.via, Via::Reaction(_)) && ballot.withdrawn.contains(&vote.by.id) {
             return Ok(Voted::Withdrawn);
         }
         // The requester may always deny: that is a cancel.
         let own_denial = vote.choice == Choice::Deny && vote.by.id == state.by.id;
-        if !own_denial && let Err(why) = approvals::may_vote(&policy, &state.by.id, &vote.by.id, &vote.roles)
-        {
-            let first = !state.told.contains(&vote.by.id);
+        if !own_denial && let Some(Err(why)) = ballot.may_vote(&vote.by.id, &vote.roles) {
+            let first = !ballot.told.contains(&vote.by.id);
             if first {
                 let told = Event::Told { who: vote.by.id.clone() };
                 self.act(journal, run, vec![told], Vec::new(), None).await?;
@@ -93,15 +135,13 @@ impl Engine {
         }
         let by = vote.by.clone();
         let choice = vote.choice;
-        let mut events = vec![Event::Voted { vote: vote.clone(), digest: state.digest.clone() }];
+        let Some(tally) = ballot.tally_with(&vote) else { return Ok(Voted::NotAsked) };
+        let mut events = vec![Event::Voted { vote, digest: ballot.digest.clone() }];
         let mut notices = own_messages(&state);
-        let mut ahead = state.votes.clone();
-        ahead.insert(by.id.clone(), vote);
-        let tally = approvals::tally(&policy, &state.by.id, ahead.values());
         match choice {
             Choice::Deny => {
                 if reason.is_none() && !own_denial {
-                    notices.push(Notice::ask_why_denied(run));
+                    notices.push(Notice::ask_why_denied(run, place_of_ask(&state)));
                 }
                 events.push(Event::Denied { by: by.clone(), reason });
             }
@@ -109,8 +149,13 @@ impl Engine {
             Choice::Approve => {}
         }
         let decided = events.len() > 1;
-        let word = if choice == Choice::Approve { "approved" } else { "denied" };
-        let word = if decided { word } else { "voted" };
+        let word = match (decided, choice, state.open_ask().is_some()) {
+            (false, ..) => "voted",
+            (true, Choice::Approve, false) => "approved",
+            (true, Choice::Approve, true) => STEP_APPROVED,
+            (true, Choice::Deny, false) => "denied",
+            (true, Choice::Deny, true) => STEP_DENIED,
+        };
         self.act(journal, run, events, notices, Some((word, Some(by)))).await?;
         Ok(if decided { Voted::Decided } else { Voted::Counted(tally) })
     }
@@ -136,13 +181,18 @@ impl Engine {
     pub async fn explain_denial(&self, run: RunId, reason: String) -> Result<(), ActError> {
         let reason = self.clean(&reason);
         let journal = self.0.journal.lock().await;
-        let by = match journal.state(run)?.decision {
-            Some(Decision::Denied { by, .. }) => Some(by),
+        let state = journal.state(run)?;
+        let by = match &state.latest_ballot().decision {
+            Some(Decision::Denied { by, .. }) => Some(by.clone()),
             _ => None,
         };
         let event = Event::DenialExplained { reason };
         let audited = Some(("denial explained", by));
-        self.act(journal, run, vec![event], vec![Notice::Card { run }], audited).await?;
+        let notices = match state.asks.len() {
+            0 => vec![Notice::Card { run }],
+            asks => vec![Notice::StepCard { run, ask: asks - 1 }, Notice::Progress { run }],
+        };
+        self.act(journal, run, vec![event], notices, audited).await?;
         Ok(())
     }
 
@@ -164,6 +214,7 @@ impl Engine {
                 why: format!("needs a person first: see `!show {run}`, then `resolve` or `abandon` it"),
             });
         } else {
+            notices.extend(step_card(&state));
             notices.push(Notice::Progress { run });
             if state.footing_changed.is_some() && state.cancel.is_none() {
                 // What going on means is another thing now.
@@ -294,7 +345,8 @@ impl Engine {
     pub async fn replace_card(&self, run: RunId) -> Result<(), ActError> {
         let journal = self.0.journal.lock().await;
         let event = Event::CardReplaced { card: random_id().into() };
-        self.act(journal, run, vec![event], vec![Notice::Card { run }], None).await?;
+        let notices = vec![decision_card(&journal.state(run)?)];
+        self.act(journal, run, vec![event], notices, None).await?;
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Objection, Work, own_messages, voided_messages};
+use super::ask::cannot_be_looked_at;
+use super::write::STEP_EXPIRED;
+use super::{Engine, Objection, Work, decision_card, own_messages, place_of_ask, voided_messages};
 use crate::change::Change;
 use crate::ids::RunId;
 use crate::playbook::steps::StepError;
@@ -27,7 +29,7 @@ use crate::store::Batch;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often, before the approval is void because nobody can tell whether it still fits.
-const MOST_LOOKS: u32 = 24;
+pub(super) const MOST_LOOKS: u32 = 24;
 
 /// For so long nobody looks again whether the requester of what needs no approval may do it.
 const JUST_NOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
@@ -137,12 +139,13 @@ impl Engine {
                 return Turn::Rest;
             }
             Next::Expire => {
-                let (expired, notices) = (vec![Event::Expired], vec![Notice::Card { run }]);
-                self.decide_and_audit(&state, expired, notices, Batch::new(), "expired").await;
+                let (expired, notices) = (vec![Event::Expired], vec![decision_card(&state)]);
+                let what = if state.open_ask().is_some() { STEP_EXPIRED } else { "expired" };
+                self.decide_and_audit(&state, expired, notices, Batch::new(), what).await;
             }
             Next::Remind => {
                 // The card says how much time is left; beside it something that notifies is needed.
-                let notices = vec![Notice::Card { run }, Notice::reminder(run)];
+                let notices = vec![decision_card(&state), Notice::reminder(run, place_of_ask(&state))];
                 self.decide_and_audit(&state, vec![Event::Reminded], notices, Batch::new(), "reminded").await;
             }
             Next::RemindOfReview => {
@@ -150,11 +153,21 @@ impl Engine {
                 self.decide(&state, vec![Event::ReviewReminded], notices).await;
             }
             Next::Escalate => {
-                let notices = vec![Notice::Card { run }, Notice::escalation(run)];
+                let notices = vec![decision_card(&state), Notice::escalation(run, place_of_ask(&state))];
                 self.decide_and_audit(&state, vec![Event::Escalated], notices, Batch::new(), "escalated")
                     .await;
             }
+            Next::Ask { step } => {
+                if let Some(turn) = self.ask(&state, step).await {
+                    return turn;
+                }
+            }
             Next::Step { .. } | Next::Recover { .. } | Next::Undo { .. } => {
+                if let Next::Step { step, .. } = decision
+                    && let Some(turn) = self.consent_to_step(&state, step).await
+                {
+                    return turn;
+                }
                 // Decided only for runs that hold their locks.
                 let Some(locks) = LockProof::of(&state) else { return Turn::Rest };
                 match decision {
@@ -224,8 +237,7 @@ impl Engine {
             }
             Err(error) => {
                 tracing::warn!(run.id = %run, "{run} cannot be compared with the world: {error}");
-                let message = self.redact(error).message;
-                vec![Change { what: "the world cannot be looked at".into(), from: None, to: Some(message) }]
+                vec![cannot_be_looked_at(self.redact(error))]
             }
         };
         if !differences.is_empty() {
@@ -283,22 +295,28 @@ impl Engine {
         if told.await.is_some() { Turn::Rest } else { Turn::Moved }
     }
 
+    /// What of its consent stands no more.
+    pub(super) async fn objections(&self, state: &RunState) -> Result<Vec<Objection>, Turn> {
+        let run = state.id;
+        let Some(consent) = self.0.consent.get() else { return Ok(Vec::new()) };
+        let Some(consent) = consent.upgrade() else { return Err(Turn::NotNow) };
+        consent.look_again(state).await.map_err(|why| {
+            tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");
+            Turn::NotNow
+        })
+    }
+
     /// `None`: the consent that the run was approved with still stands, and its requester may still do it.
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
-        let run = state.id;
         // What starts as soon as it was asked for was looked at when it was.
         let just_now = self.now().duration_since(state.created_at) < JUST_NOW;
         let asked_only = state.plan.approval.is_none() && state.plan.break_glass.is_none();
         if asked_only && just_now && !state.was_queued {
             return None;
         }
-        let Some(consent) = self.0.consent.get()?.upgrade() else { return Some(Turn::NotNow) };
-        let objections = match consent.look_again(state).await {
+        let objections = match self.objections(state).await {
             Ok(objections) => objections,
-            Err(why) => {
-                tracing::warn!(run.id = %run, "{run} waits: its approval cannot be looked at again: {why}");
-                return Some(Turn::NotNow);
-            }
+            Err(turn) => return Some(turn),
         };
         let mut events = Vec::new();
         for objection in objections {
@@ -328,7 +346,7 @@ impl Engine {
     }
 
     /// How often the world could not be looked at before this run's start, this time included.
-    fn looks(&self, run: RunId) -> u32 {
+    pub(super) fn looks(&self, run: RunId) -> u32 {
         let mut live = self.live_map();
         let entry = live.entry(run).or_default();
         entry.looks += 1;
@@ -347,20 +365,7 @@ impl Engine {
             let kind = self.kind(&step.kind)?;
             let context = self.context(state, Work::Step(index), CancellationToken::new());
             let now = self.look(kind.preview(&context, &step.params)).await?;
-            let mut names: Vec<&String> = step.preview.observed.keys().chain(now.observed.keys()).collect();
-            names.sort();
-            names.dedup();
-            for name in names {
-                let (was, is) = (step.preview.observed.get(name), now.observed.get(name));
-                if was != is {
-                    let subject = step.service.as_ref().map(|s| format!("{s}: ")).unwrap_or_default();
-                    differences.push(Change {
-                        what: format!("{subject}{name}"),
-                        from: was.cloned(),
-                        to: is.cloned(),
-                    });
-                }
-            }
+            differences.extend(super::ask::differences(step, &step.preview, &now));
         }
         Ok(differences)
     }

@@ -5,6 +5,7 @@
 //! for whoever shows progress.
 
 mod act;
+mod ask;
 mod drive;
 mod footing;
 mod freeze;
@@ -42,6 +43,7 @@ use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
+pub use act::{About, PLAN};
 
 /// How long a step that took too long may take to say what is so now.
 const GRACE: Duration = Duration::from_secs(60);
@@ -182,6 +184,8 @@ pub enum Voted {
     Ineligible { why: Ineligible, first: bool },
     /// The person withdrew by text: only text counts from them now.
     Withdrawn,
+    /// Something else is asked about than they have in mind, or it was asked after they spoke.
+    NotAsked,
     /// Too late, or no approval is asked for: the state, for people.
     Closed(&'static str),
 }
@@ -433,7 +437,8 @@ impl Engine {
     pub async fn run_of_message(&self, message: &MessageId) -> Option<(RunId, RunMessage)> {
         let journal = self.0.journal.lock().await;
         journal.open_runs().find_map(|run| {
-            if &run.card == message {
+            // Of several requests for consent only the message of the one that is open means anything.
+            if run.open_ballot().is_some_and(|ballot| &ballot.card == message) {
                 Some((run.id, RunMessage::Card))
             } else if &run.progress == message {
                 Some((run.id, RunMessage::Progress))
@@ -459,15 +464,16 @@ impl Engine {
     }
 }
 
-/// Where a run that has not started shows itself: on its card, and on the progress message once it was
-/// queued.
+/// Where a run shows itself that has not started, or waits for consent to a step: on the card that asks, and on
+/// the progress message once there is one.
 fn own_messages(state: &RunState) -> Vec<Notice> {
     let run = state.id;
     let mut notices = Vec::new();
     if state.started_at.is_none() && state.plan.approval.is_some() {
         notices.push(Notice::Card { run });
     }
-    if state.was_queued || notices.is_empty() {
+    notices.extend(step_card(state));
+    if state.was_queued || state.started_at.is_some() || notices.is_empty() {
         notices.push(Notice::Progress { run });
     }
     notices
@@ -478,6 +484,22 @@ fn voided_messages(state: &RunState) -> Vec<Notice> {
     let mut notices = own_messages(state);
     notices.push(Notice::void(state.id));
     notices
+}
+
+/// The message with which a step asks now.
+fn step_card(state: &RunState) -> Option<Notice> {
+    state.open_ask()?;
+    Some(Notice::StepCard { run: state.id, ask: state.asks.len() - 1 })
+}
+
+/// The card on which people decide now.
+fn decision_card(state: &RunState) -> Notice {
+    step_card(state).unwrap_or(Notice::Card { run: state.id })
+}
+
+/// Which of the steps' requests is open.
+fn place_of_ask(state: &RunState) -> Option<usize> {
+    state.open_ask().map(|_| state.asks.len() - 1)
 }
 
 /// What message of a run a reaction or a reply is about.

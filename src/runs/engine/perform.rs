@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::{CANCEL_GRACE, Engine, GRACE, Work};
+use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview};
 use crate::playbook::steps::{
@@ -77,6 +77,7 @@ impl Engine {
                     (None, vec![Notice::Progress { run }, Notice::question(run, state.next_seq)])
                 }
             };
+            let notices = step_card(state).into_iter().chain(notices).collect();
             self.decide(state, vec![Event::StepWaiting { step, pause, until }], notices).await;
             return;
         }
@@ -85,7 +86,8 @@ impl Engine {
         let cancel = self.begin(run, Work::Step(step));
         self.learn_what_is_usual(state);
         let intent = found.into_iter().chain([started(state, step, attempt)]).collect();
-        let begun = self.decide(state, intent, Vec::new()).await;
+        // From here on nobody's consent is followed any more.
+        let begun = self.decide(state, intent, step_card(state).into_iter().collect()).await;
         let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
             // Houston stops, and the next one finds it under way.
@@ -256,7 +258,8 @@ impl Engine {
         // An undo is not cancelled: it is what a cancel asks for. So the token is one of its own.
         self.begin(run, Work::Undo(step));
         let intent = vec![Event::UndoStarted { step, attempt }];
-        if let Some(state) = self.decide(state, intent, vec![Notice::Progress { run }]).await
+        let notices = step_card(state).into_iter().chain([Notice::Progress { run }]).collect();
+        if let Some(state) = self.decide(state, intent, notices).await
             && let Some(event) = self.perform_undo(&state, step, attempt).await
         {
             if let Event::UndoFailed { error, .. } = &event {
@@ -354,7 +357,9 @@ impl Engine {
         if let Err(error) = followed::forget(run, &self.0.parts.store, &mut batch) {
             tracing::warn!(run.id = %run, %error, "what was followed of it stays in the store");
         }
-        let notices = vec![Notice::Progress { run }, Notice::result(run)];
+        // A request for consent that nobody has decided is over with it.
+        let notices = step_card(state).into_iter().chain([Notice::Progress { run }, Notice::result(run)]);
+        let notices = notices.collect();
         let events = vec![Event::Finished { outcome }];
         if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {
             return;
@@ -417,14 +422,16 @@ impl Engine {
 
     pub(super) fn context(&self, state: &RunState, work: Work, cancel: CancellationToken) -> StepContext {
         let parts = &self.0.parts;
-        let (run, card, step) = (state.id, &state.card, work.step());
+        let (run, card, step) = (state.id, &state.consent.card, work.step());
         let record = &state.steps[step];
         let undo = matches!(work, Work::Undo(_));
         let (token, planned, ended, open) = if undo {
             // Whether an earlier process began it is not recorded.
             (EffectToken::of_undo(run, card, step), Preview::default(), record.undo_ended, true)
         } else {
-            let planned = state.plan.steps[step].preview.clone();
+            // What people have consented to last.
+            let planned = state.ask_of(step).map_or(&state.plan.steps[step].preview, |ask| &ask.preview);
+            let planned = planned.clone();
             (EffectToken::new(run, card, step), planned, record.ended, record.open)
         };
         let place = Place { run, step, undo, ended };
@@ -502,7 +509,7 @@ fn bug(_panic: Box<dyn std::any::Any + Send>) -> StepError {
 }
 
 fn started(run: &RunState, step: usize, attempt: u32) -> Event {
-    Event::StepStarted { step, attempt, token: EffectToken::new(run.id, &run.card, step) }
+    Event::StepStarted { step, attempt, token: EffectToken::new(run.id, &run.consent.card, step) }
 }
 
 /// Progress of one run's step: the last line for the room, every line for the transcript.

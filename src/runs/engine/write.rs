@@ -17,7 +17,7 @@ use crate::runs::event::{Event, Outcome};
 use crate::runs::journal::{Journal, JournalError, read_log};
 use crate::runs::outbox::Notice;
 use crate::runs::owed::Owed;
-use crate::runs::state::{Decision, RunState};
+use crate::runs::state::{Decision, RunState, StepAsk};
 use crate::store::{Batch, StoreError};
 
 /// Entries at the end of the audit log among which what is owed may stand already.
@@ -27,6 +27,17 @@ const LATELY_TOLD: usize = 10_000;
 pub(super) const BREAK_GLASS: &str = "break-glass";
 /// See [`BREAK_GLASS`].
 pub(super) const REVIEWED: &str = "reviewed";
+
+/// What the audit log calls what becomes of a step's request for consent.
+pub(super) const STEP_ASKED: &str = "step asked";
+/// See [`STEP_ASKED`].
+pub(super) const STEP_APPROVED: &str = "step approved";
+/// See [`STEP_ASKED`].
+pub(super) const STEP_DENIED: &str = "step denied";
+/// See [`STEP_ASKED`].
+pub(super) const STEP_EXPIRED: &str = "step expired";
+/// See [`STEP_ASKED`].
+pub(super) const STEP_VOID: &str = "step void";
 
 /// A line for the audit log: what was done, and by whom when it was not the requester.
 pub(super) type Audited = (&'static str, Option<Actor>);
@@ -279,13 +290,15 @@ pub(super) fn who(actor: &Actor) -> audit::Who {
 /// An act on a run, or what became of it.
 fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
     let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
-    let approval = match &state.decision {
+    let of_step = [STEP_ASKED, STEP_APPROVED, STEP_DENIED, STEP_EXPIRED, STEP_VOID].contains(&what);
+    let ballot = if of_step { state.latest_ballot() } else { &state.consent };
+    let approval = match &ballot.decision {
         Some(Decision::Approved { by, .. }) => {
-            Some(audit::Approval { by: by.iter().map(who).collect(), digest: state.digest.clone() })
+            Some(audit::Approval { by: by.iter().map(who).collect(), digest: ballot.digest.clone() })
         }
         _ => None,
     };
-    let why = match (state.outcome(), &state.decision) {
+    let why = match (state.outcome(), &state.consent.decision) {
         (Some(Outcome::Failed), _) => {
             state.steps.iter().find_map(|step| step.error.as_ref()).map(|error| &error.message)
         }
@@ -298,6 +311,7 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
         None => outcome.word().to_owned(),
     });
     let result = match what {
+        _ if of_step => state.asks.last().and_then(|ask| step_result(state, ask)),
         BREAK_GLASS => state.plan.break_glass.as_ref().map(|glass| glass.reason.clone()),
         FOOTING_CHANGED => state.footing_changed.as_ref().map(|changed| {
             let said: Vec<String> = changed.differences.iter().map(ToString::to_string).collect();
@@ -317,6 +331,16 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
         event: None,
         happened_at: None,
     }
+}
+
+/// Which step, and why it was denied.
+fn step_result(state: &RunState, ask: &StepAsk) -> Option<String> {
+    let step = state.plan.steps.get(ask.step)?;
+    let reason = match &ask.ballot.decision {
+        Some(Decision::Denied { reason: Some(reason), .. }) => format!(": {reason}"),
+        _ => String::new(),
+    };
+    Some(format!("step {} ({}){reason}", step.id, step.title))
 }
 
 pub(super) fn owed(run: RunId, seq: u32, (what, by): &Audited) -> Owed {

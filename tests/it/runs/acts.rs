@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use houston::approvals::{Choice, Ineligible};
 use houston::playbook::steps::StepError;
-use houston::runs::Voted;
 use houston::runs::event::Outcome;
 use houston::runs::outbox::{self, Notice};
 use houston::runs::state::{Decision, Phase, RunState};
+use houston::runs::{About, Voted};
 
 use super::bench::*;
 
@@ -32,7 +32,7 @@ async fn two_different_people_other_than_the_requester_let_a_run_start() {
     assert_eq!(bench.vote(run, "carol", Choice::Approve).await, Voted::Decided);
     let state = bench.done(run).await;
     assert_eq!(state.outcome(), Some(Outcome::Succeeded));
-    assert!(matches!(state.decision, Some(Decision::Approved { by, .. }) if by.len() == 2));
+    assert!(matches!(state.consent.decision, Some(Decision::Approved { by, .. }) if by.len() == 2));
     assert!(matches!(bench.vote(run, "dave", Choice::Deny).await, Voted::Closed(_)), "too late");
 }
 
@@ -45,7 +45,9 @@ async fn a_denial_ends_it_and_asks_why_once() {
     bench.engine.explain_denial(run, "freeze".into()).await.unwrap();
     assert!(bench.engine.withdraw(run, &actor("bob"), false).await.is_err(), "a denial stands");
     let state = bench.engine.state(run).await.unwrap();
-    assert!(matches!(state.decision, Some(Decision::Denied { reason: Some(why), .. }) if why == "freeze"));
+    assert!(
+        matches!(state.consent.decision, Some(Decision::Denied { reason: Some(why), .. }) if why == "freeze")
+    );
     let whys = outbox::waiting(&bench.store).unwrap();
     assert_eq!(whys.iter().filter(|entry| matches!(entry.notice, Notice::AskWhyDenied { .. })).count(), 1);
     assert_eq!(bench.site.count("run a"), 0);
@@ -59,11 +61,11 @@ async fn a_vote_that_is_withdrawn_or_vanishes_counts_no_more_and_may_come_back()
     bench.engine.withdraw(run, &actor("bob"), true).await.unwrap();
     let (_copy, bench) = bench.killed_here(dir.path()).await;
     bench.engine.start().await;
-    assert_eq!(bench.engine.state(run).await.unwrap().vanished.len(), 1);
+    assert_eq!(bench.engine.state(run).await.unwrap().consent.vanished.len(), 1);
     assert!(matches!(bench.vote(run, "carol", Choice::Approve).await, Voted::Counted(_)));
     assert_eq!(bench.vote(run, "bob", Choice::Approve).await, Voted::Decided);
     let state = bench.done(run).await;
-    assert_eq!(state.vanished.len(), 0);
+    assert_eq!(state.consent.vanished.len(), 0);
 }
 
 #[tokio::test]
@@ -88,7 +90,7 @@ async fn another_world_than_the_approved_one_voids_the_approval() {
     bench.vote(run, "bob", Choice::Approve).await;
     let state = bench.done(run).await;
     assert_eq!(state.outcome(), Some(Outcome::Void));
-    assert!(matches!(state.decision, Some(Decision::Voided { differences, .. })
+    assert!(matches!(state.consent.decision, Some(Decision::Voided { differences, .. })
         if differences[0].what == "a: image" && differences[0].to.as_deref() == Some("web:1.9")));
 }
 
@@ -132,8 +134,10 @@ async fn an_act_takes_its_course_when_its_caller_goes_away() {
     let run = bench.create(approved_by(1, plan(vec![step("idem", "a")]))).await;
     bench.say().await;
     let engine = bench.engine.clone();
+    let about = About::Words { said_at: bench.clock.now(), of: None };
     {
-        let mut act = Box::pin(async move { engine.vote(run, vote("bob", Choice::Approve), None).await });
+        let mut act =
+            Box::pin(async move { engine.vote(run, about, vote("bob", Choice::Approve), None).await });
         // Polled once: the vote is appended, and waits for the device.
         let polled = futures_util::poll!(&mut act);
         assert!(polled.is_pending());

@@ -19,7 +19,7 @@ use houston::ids::{EffectToken, EnvName, RoleName, RunId, ServiceName};
 use houston::metrics::Metrics;
 use houston::playbook::model::{
     AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, LockName, OnFailure, Plan, PlannedStep, PlannedUndo,
-    Preview, Retry,
+    Preview, Retry, StepApproval,
 };
 use houston::playbook::steps::{
     Kinds, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, World, registry,
@@ -28,7 +28,7 @@ use houston::runs::event::Origin;
 use houston::runs::outbox::{self, Notice};
 use houston::runs::state::{Phase, RunState};
 use houston::runs::transcripts::Transcripts;
-use houston::runs::{Engine, Footing, NewRun, Parts};
+use houston::runs::{About, Engine, Footing, NewRun, Parts};
 use houston::secret::Redactor;
 use houston::store::{Batch, Store, SyncPoint};
 
@@ -367,7 +367,8 @@ impl Bench {
     }
 
     pub async fn vote(&self, run: RunId, who: &str, choice: Choice) -> houston::runs::Voted {
-        self.engine.vote(run, vote(who, choice), None).await.expect("the journal takes it")
+        let about = About::Words { said_at: self.clock.now(), of: None };
+        self.engine.vote(run, about, vote(who, choice), None).await.expect("the journal takes it")
     }
 
     /// Waits until `done` holds of the run. The clock is moved only by the test.
@@ -398,7 +399,10 @@ impl Bench {
         loop {
             let state = self.engine.state(run).await.expect("the run is there");
             if state.is_done()
-                || matches!(state.phase, Phase::Unknown { .. } | Phase::Stuck | Phase::Deciding { .. })
+                || matches!(
+                    state.phase,
+                    Phase::Unknown { .. } | Phase::Stuck | Phase::Deciding { .. } | Phase::Asking { .. }
+                )
             {
                 return state;
             }
@@ -434,7 +438,10 @@ impl Bench {
             }
             let state = |run: RunId| async move { self.engine.state(run).await.expect("the run is there") };
             let (kind, id) = match &entry.notice {
-                Notice::Card { run } => ("card", state(*run).await.card),
+                Notice::StepCard { run, ask } => {
+                    ("step card", state(*run).await.asks[*ask].ballot.card.clone())
+                }
+                Notice::Card { run } => ("card", state(*run).await.consent.card),
                 Notice::Progress { run } => ("progress", state(*run).await.progress),
                 Notice::Result { id, .. } => ("result", id.clone()),
                 Notice::Question { id, .. } => ("question", id.clone()),
@@ -507,7 +514,15 @@ pub fn step(kind: &str, name: &str) -> PlannedStep {
         retry: Retry::default(),
         timeout: None,
         service: Some(ServiceName::from(name)),
+        approval: None,
     }
+}
+
+/// One lead has to consent when the run has come to it, within half an hour.
+pub fn asking(step: PlannedStep) -> PlannedStep {
+    let policy = approved_by(1, plan(Vec::new())).approval.expect("a policy");
+    let approval = StepApproval { policy, not_approver: false, otherwise: AfterRetries::Fail };
+    PlannedStep { approval: Some(approval), ..step }
 }
 
 pub fn wait_step(seconds: u64) -> PlannedStep {

@@ -2,8 +2,9 @@
 //! and changes nothing.
 
 use houston::approvals::Choice;
+use houston::digest::Digest;
 use houston::ids::{EffectToken, RunId};
-use houston::playbook::model::BreakGlass;
+use houston::playbook::model::{BreakGlass, Preview};
 use houston::playbook::steps::{Pause, StepError};
 use houston::runs::event::{EVENT_VERSION, Event, Found, Origin, Outcome, Recorded, Resolution};
 use houston::runs::next::{Next, next};
@@ -25,11 +26,14 @@ fn recorded(seq: u32, event: Event) -> Recorded {
 }
 
 fn created(approval: bool) -> Recorded {
-    begun(approval, false)
+    begun(approval, false, false)
 }
 
-fn begun(approval: bool, glass: bool) -> Recorded {
+fn begun(approval: bool, glass: bool, asks: bool) -> Recorded {
     let mut plan = plan(vec![step("idem", "a"), step("once", "b"), wait_step(5)]);
+    if asks {
+        plan.steps[1..].iter_mut().for_each(|step| *step = asking(step.clone()));
+    }
     if approval {
         plan = approved_by(1, plan);
     }
@@ -38,6 +42,7 @@ fn begun(approval: bool, glass: bool) -> Recorded {
         plan.break_glass = Some(BreakGlass {
             reason: "burning".into(),
             without,
+            steps: Vec::new(),
             through: None,
             reviewers: vec!["lead".into()],
         });
@@ -67,14 +72,16 @@ fn begun(approval: bool, glass: bool) -> Recorded {
 
 /// Every kind of event, legal or not at the place where it comes.
 fn any_event() -> impl Strategy<Value = Event> {
-    let RunState { digest, .. } = RunState::begin(&created(true)).unwrap();
-    (0..30_u8, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(move |(which, step, attempt, flag)| {
+    let of_plan = RunState::begin(&created(true)).unwrap().consent.digest;
+    let of_step = Digest::of(b"step");
+    (0..33_u8, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(move |(which, step, attempt, flag)| {
         let by = actor(if flag { "bob" } else { "carol" });
         let error = if flag { StepError::new("no").transient() } else { StepError::new("no").with_effects() };
         match which {
             0 | 1 => {
                 let choice = if flag { Choice::Approve } else { Choice::Deny };
-                Event::Voted { vote: vote(&by.username, choice), digest: digest.clone() }
+                let digest = if attempt == 1 { of_plan.clone() } else { of_step.clone() };
+                Event::Voted { vote: vote(&by.username, choice), digest }
             }
             3 if flag => Event::Reminded,
             2 => Event::VoteWithdrawn { by, vanished: flag, lost: false },
@@ -114,6 +121,13 @@ fn any_event() -> impl Strategy<Value = Event> {
             26 if flag => Event::UndoSucceeded { step },
             26 => Event::UndoFailed { step, error },
             27 if flag => Event::Stuck { by_hand: Vec::new() },
+            30..=32 => Event::StepAsked {
+                step,
+                preview: Preview::default(),
+                digest: of_step.clone(),
+                card: "step".into(),
+                expires_at: Timestamp::from_second(1800).unwrap(),
+            },
             28 => Event::ReviewReminded,
             29 => {
                 let by = if attempt == 1 { actor("alice") } else { by };
@@ -134,17 +148,23 @@ proptest! {
     /// where and leaves everything as it was, and there is always a decision.
     #[test]
     fn any_sequence_of_events_is_folded_or_refused(
-        (approval, glass) in any::<(bool, bool)>(),
+        (approval, glass, asks) in any::<(bool, bool, bool)>(),
         events in prop::collection::vec(any_event(), 0..120),
     ) {
-        let first = begun(approval, glass);
+        let first = begun(approval, glass, asks);
         let mut state = RunState::begin(&first).unwrap();
         let mut log = vec![first];
         for event in events {
             let before = state.clone();
             let record = recorded(state.next_seq, event);
             match state.apply(&record) {
-                Ok(()) => log.push(record),
+                Ok(()) => {
+                    if let Event::StepStarted { step, .. } | Event::StepWaiting { step, .. } = record.event {
+                        let consented = before.ask_of(step).is_some_and(|ask| ask.ballot.is_approved());
+                        prop_assert!(consented || before.plan.steps[step].approval.is_none());
+                    }
+                    log.push(record);
+                }
                 Err(illegal) => {
                     prop_assert_eq!(&state, &before);
                     prop_assert_eq!(illegal.run, RunId(1));
@@ -159,6 +179,8 @@ proptest! {
             let running = state.steps.iter().filter(|s| matches!(s.state, StepState::Running { .. })).count();
             prop_assert!(running <= 1);
             prop_assert!(!(state.holds_locks() && state.wants_locks()));
+            prop_assert!(state.open_ask().is_none() || state.holds_locks());
+            prop_assert!(state.asking().is_none() || state.open_ballot() == state.asking());
             prop_assert!(!state.review_open() || (glass && state.started_at.is_some()));
             if let Some(review) = &state.review {
                 prop_assert!(glass && state.is_done() && state.started_at.is_some());
@@ -185,11 +207,11 @@ proptest! {
     /// What `next` decides, the fold takes: else the engine would decide it again for ever.
     #[test]
     fn every_decision_can_be_recorded(
-        (approval, glass) in any::<(bool, bool)>(),
+        (approval, glass, asks) in any::<(bool, bool, bool)>(),
         events in prop::collection::vec(any_event(), 0..120),
         later in 0..400_000_i64,
     ) {
-        let mut state = RunState::begin(&begun(approval, glass)).unwrap();
+        let mut state = RunState::begin(&begun(approval, glass, asks)).unwrap();
         for event in events {
             let record = recorded(state.next_seq, event);
             let _ = state.apply(&record);
@@ -201,6 +223,13 @@ proptest! {
             Next::Remind => Event::Reminded,
             Next::RemindOfReview => Event::ReviewReminded,
             Next::Escalate => Event::Escalated,
+            Next::Ask { step } => Event::StepAsked {
+                step,
+                preview: Preview::default(),
+                digest: Digest::of(b"step"),
+                card: "step".into(),
+                expires_at: Timestamp::from_second(later + 1800).unwrap(),
+            },
             Next::Step { step, attempt } => Event::StepStarted { step, attempt, token: EffectToken::new(RunId(1), &"card".into(), step) },
             Next::Recover { step, attempt } => {
                 Event::StepStarted { step, attempt: attempt + 1, token: EffectToken::new(RunId(1), &"card".into(), step) }
@@ -221,7 +250,7 @@ proptest! {
 fn a_broken_glass_leaves_a_review_that_another_closes_once() {
     let at = |second| Timestamp::from_second(second).unwrap();
     let by = |who: &str| Event::Reviewed { by: actor(who), findings: "was needed".into() };
-    let waiting = RunState::begin(&begun(true, true)).unwrap();
+    let waiting = RunState::begin(&begun(true, true, false)).unwrap();
     assert!(waiting.wants_locks(), "nobody is asked");
     let cancelled = waiting.after(Event::Finished { outcome: Outcome::Cancelled }, at(1)).unwrap();
     assert!(!cancelled.review_open(), "nothing was done");
@@ -266,6 +295,14 @@ fn a_log_begins_once_at_its_beginning_and_has_no_gap() {
     let mut foreign = recorded(1, Event::Started);
     foreign.run = RunId(2);
     assert!(RunState::fold(&[first, foreign]).is_err());
+}
+
+/// A Houston that knows no step that asks would begin it without consent.
+#[test]
+fn only_what_an_older_houston_would_get_wrong_is_kept_from_it() {
+    assert_eq!(created(true).event.version(), 1);
+    assert_eq!(begun(true, false, true).event.version(), 2);
+    assert_eq!((Event::Started.version(), Event::Approved.version()), (1, 1));
 }
 
 /// One row per phase: what is next.

@@ -41,7 +41,9 @@ async fn live(bench: &Bench, plan: &Plan) -> Vec<RunState> {
         bench.say().await;
         let state = bench.done_in_time(run).await;
         match &state.phase {
-            Phase::Deciding { .. } => drop(bench.vote(run, "bob", Choice::Approve).await),
+            Phase::Deciding { .. } | Phase::Asking { .. } => {
+                drop(bench.vote(run, "bob", Choice::Approve).await);
+            }
             Phase::Unknown { step, .. } => {
                 asked += 1;
                 assert_eq!(asked, 1, "one question for one interruption");
@@ -146,6 +148,13 @@ async fn a_run_that_fails_and_is_undone_is_the_same_wherever_it_is_killed() {
     let steps = vec![step("idem", "first"), step("keyed", "second"), step("idem", "last")];
     let places = killed_everywhere(plan(steps), true).await;
     assert!(places >= 20, "only {places} places");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_steps_wait_for_consent_is_the_same_wherever_it_is_killed() {
+    let steps = vec![step("idem", "first"), asking(step("once", "second")), asking(step("idem", "last"))];
+    let places = killed_everywhere(approved_by(1, plan(steps)), false).await;
+    assert!(places >= 24, "only {places} places");
 }
 
 /// The outcome is as good as recorded once the step has happened: what was killed is never done twice.

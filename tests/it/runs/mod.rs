@@ -1,6 +1,7 @@
 //! The run engine: what it does in every phase, beside others, and after it was killed anywhere.
 
 mod acts;
+mod asking;
 mod bench;
 mod fold;
 mod kill;

@@ -6,7 +6,7 @@ use houston::approvals::Choice;
 use houston::ids::RunId;
 use houston::playbook::model::Plan;
 use houston::playbook::steps::StepError;
-use houston::runs::event::{Event, Outcome};
+use houston::runs::event::{EVENT_VERSION, Event, Outcome};
 use houston::runs::locks::ManualLock;
 use houston::runs::state::{Phase, RunState};
 use houston::store::{Batch, Tree};
@@ -116,7 +116,7 @@ async fn a_queued_run_that_is_denied_withdrawn_voided_or_abandoned_holds_nobody_
         assert_eq!(bench.done(next).await.outcome(), Some(Outcome::Succeeded), "{way}");
         if way == "withdraw" {
             let state = bench.engine.state(leaver).await.unwrap();
-            assert!(matches!(state.phase, Phase::Deciding { .. }) && state.decision.is_none());
+            assert!(matches!(state.phase, Phase::Deciding { .. }) && state.consent.decision.is_none());
             bench.clock.advance(Duration::from_secs(1800));
             assert_eq!(bench.done(leaver).await.outcome(), Some(Outcome::Expired));
         }
@@ -193,7 +193,7 @@ async fn a_run_that_cannot_be_read_keeps_others_out_of_its_environment_until_it_
     // As a newer Houston would have written it.
     let mut record = bench.engine.events(lost).unwrap().pop().unwrap();
     record.seq += 1;
-    record.v += 1;
+    record.v = EVENT_VERSION + 1;
     record.event = Event::Told { who: "bob".into() };
     let mut batch = Batch::new();
     let key: Vec<u8> = lost.0.to_be_bytes().into_iter().chain(record.seq.to_be_bytes()).collect();
