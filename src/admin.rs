@@ -5,6 +5,7 @@
 //! folder may ask here; nobody else.
 
 mod scrape;
+mod stored;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,6 +31,8 @@ use crate::runs::event::Recorded;
 use crate::runs::journal::Header;
 use crate::runs::{ActError, Engine};
 use crate::store::Store;
+
+pub use stored::{StoreStat, store_stat};
 
 /// The socket, and its file, which goes with it.
 pub struct Socket {
@@ -87,7 +90,8 @@ pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: Cancella
         .route("/runs", get(list))
         .route("/runs/{run}", get(show))
         .route("/runs/{run}/logs", get(logs))
-        .route("/store", get(stat))
+        .route("/store", get(stored::stat))
+        .route("/store/export", get(stored::export))
         .route("/reload", post(reload))
         .with_state(Admin { engine, dispatcher, store })
         .merge(health);
@@ -154,16 +158,6 @@ fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Vec<u8>>> + Se
         piece.truncate(read);
         Ok((read > 0).then_some((piece, file)))
     })
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct StoreStat {
-    pub path: PathBuf,
-    pub bytes: u64,
-}
-
-async fn stat(State(admin): State<Admin>) -> Json<StoreStat> {
-    Json(StoreStat { path: admin.store.path().to_owned(), bytes: admin.store.size() })
 }
 
 /// From the store, also when no daemon runs.

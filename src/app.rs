@@ -5,6 +5,7 @@
 
 #[cfg(debug_assertions)]
 mod kill_point;
+mod refused;
 mod watch;
 mod world;
 
@@ -30,7 +31,7 @@ use crate::config::{Config, Current};
 use crate::exec::secret::SecretError;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
-use crate::holder::{Holder, NotHeld};
+use crate::holder::Holder;
 use crate::ids::EnvName;
 use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
@@ -39,7 +40,8 @@ use crate::runs::freezes::{Declared, Frozen};
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::{Redactor, SecretRef};
-use crate::store::{Store, StoreError, SyncPoint};
+use crate::store::home;
+use crate::store::{Store, SyncPoint};
 
 pub use world::{AppWorld, Outside};
 
@@ -91,43 +93,6 @@ impl StartError {
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
-    }
-}
-
-/// With its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    message
-}
-
-/// To whoever comes second.
-const IN_USE: &str = "stop the other Houston, or give this one a folder of its own with `--state DIR`";
-
-impl From<NotHeld> for StartError {
-    fn from(error: NotHeld) -> Self {
-        let started = Self::new(in_full(&error));
-        match error {
-            NotHeld::ByAnother { .. } => started.hint(IN_USE),
-            NotHeld::Io { .. } => started.hint("it has to be on a file system that knows locks"),
-        }
-    }
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        let started = Self::new(in_full(&error));
-        match error {
-            StoreError::InUse(_) => started.hint(IN_USE),
-            StoreError::Damaged { .. } | StoreError::Record { .. } => started
-                .hint("move the folder aside and start with an empty one; the audit log in it is plain text"),
-            StoreError::Version { .. } => started.hint("start the version that wrote it"),
-            StoreError::Io { .. } | StoreError::Write(_) => started,
-        }
     }
 }
 
@@ -217,6 +182,7 @@ impl Houston {
     /// wait for Rocket.Chat.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { config, state, clock, redactor, timings, watch } = options;
+        home::is_free_or_ours(&state)?;
         // Before anything is touched that another Houston may be using.
         let holder = Holder::take(&state, "houston serve", &clock).await?;
         let current = Current::new(config);
@@ -224,10 +190,10 @@ impl Houston {
         private_folder(&state)?;
         let metrics = Metrics::new(clock.now().as_duration().as_secs_f64());
         let store = {
-            let (dir, watch) = (state.join("journal"), watch_syncs(metrics.clone()));
+            let (state, watch) = (state.clone(), watch_syncs(metrics.clone()));
             #[cfg(debug_assertions)]
             let watch = kill_point::with(watch)?;
-            tokio::task::spawn_blocking(move || Store::open_watched(&dir, watch))
+            tokio::task::spawn_blocking(move || home::open(&state, watch))
                 .await
                 .map_err(|_| StartError::new("opening the state folder failed unexpectedly"))??
         };

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-pub use read::{Broken, Filter, Format, Summary, VerifyError, export, tail, verify};
+pub use read::{Broken, Filter, Format, Summary, VerifyError, each, export, tail, verify};
 
 use crate::clock::Clock;
 use crate::digest::Digest;

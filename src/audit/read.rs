@@ -136,6 +136,18 @@ pub fn tail(path: &Path, count: usize) -> io::Result<Vec<Entry>> {
     Ok(found.into())
 }
 
+/// Hands out every entry, oldest first; nothing, where there is no log.
+pub fn each<E: From<io::Error>>(path: &Path, mut take: impl FnMut(Entry) -> Result<(), E>) -> Result<(), E> {
+    if !path.exists() && !is_rotated(path) {
+        return Ok(());
+    }
+    for file in files(path)? {
+        // A broken line is `verify`'s to report.
+        each_line(&file, |line| serde_json::from_slice(line).map_or(Ok(()), &mut take))?;
+    }
+    Ok(())
+}
+
 /// Writes the entries of the range; how many there were.
 pub fn export(path: &Path, filter: &Filter, format: Format, out: &mut dyn Write) -> io::Result<u64> {
     let mut count = 0;

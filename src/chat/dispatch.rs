@@ -14,6 +14,7 @@ mod votes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,8 +40,8 @@ use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World};
-use crate::runs::Engine;
 use crate::runs::state::Phase;
+use crate::runs::{Engine, restored};
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 use crate::text::{self, defuse, typed};
@@ -81,6 +82,8 @@ pub struct Shared {
     pub(super) reloads: Reloads,
     /// Acts of earlier processes that nobody was told the outcome of.
     left: Mutex<Vec<begun::Begun>>,
+    /// When the store was brought back from an export, if ever.
+    restored_at: Option<Timestamp>,
     tasks: TaskTracker,
 }
 
@@ -139,12 +142,14 @@ impl Dispatcher {
         )?;
         let rate = Mutex::new(RateLimit::new(config.limits.commands_per_minute));
         let left = Mutex::new(begun::left(&parts.store)?);
+        let restored_at = restored::at(&parts.store)?;
         Ok(Self(Arc::new(Shared {
             parts,
             people,
             rate,
             reloads: Reloads::default(),
             left,
+            restored_at,
             tasks: TaskTracker::new(),
         })))
     }
@@ -326,7 +331,7 @@ impl Dispatcher {
                     SpecAction::Builtin(name) => builtin::acts(name),
                     SpecAction::Playbook(_) => bound.command.changes && !bound.dry_run,
                 };
-                if acts && message.age > config.limits.stale_after {
+                if acts && (message.age > config.limits.stale_after || self.was_before_restored(&message)) {
                     self.ask_whether_still_meant(&message, &bound.canonical);
                     return;
                 }
@@ -345,6 +350,12 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// The store that knew whether it was obeyed is gone.
+    fn was_before_restored(&self, message: &Inbound) -> bool {
+        let said_at = self.parts.clock.now().checked_sub(message.age).unwrap_or(Timestamp::MIN);
+        self.restored_at.is_some_and(|restored| said_at <= restored)
     }
 
     fn start(

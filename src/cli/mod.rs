@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::secret::Redactor;
+use crate::store::home;
 use log::LogFormat;
 
 /// Threads of the runtime: Houston waits most of the time, and on a large machine each one costs memory.
@@ -211,6 +212,16 @@ async fn ask_admin(
     method: reqwest::Method,
     path: &str,
 ) -> Result<Option<String>, Failure> {
+    let Some(response) = request(state, method, path).await? else { return Ok(None) };
+    answered(response).await.map(Some)
+}
+
+/// The answer, whose body may be long. `None`: no Houston runs here.
+async fn request(
+    state: &std::path::Path,
+    method: reqwest::Method,
+    path: &str,
+) -> Result<Option<reqwest::Response>, Failure> {
     let socket = state.join("admin.sock");
     if !socket.exists() {
         return Ok(None);
@@ -218,20 +229,24 @@ async fn ask_admin(
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
-        .timeout(std::time::Duration::from_secs(30))
+        // Of each piece: an export may take longer as a whole.
+        .read_timeout(std::time::Duration::from_secs(30))
         // No TLS over a socket: the root certificates need not be read.
         .tls_certs_only([])
         .build()
         .map_err(|e| Failure::new(format!("cannot set up HTTP: {e}")))?;
-    let response = match client.request(method, format!("http://houston{path}")).send().await {
-        Ok(response) => response,
+    match client.request(method, format!("http://houston{path}")).send().await {
+        Ok(response) => Ok(Some(response)),
         // A socket that a killed Houston left behind.
-        Err(error) if error.is_connect() => return Ok(None),
-        Err(error) => return Err(Failure::new(format!("the running Houston did not answer: {error}"))),
-    };
+        Err(error) if error.is_connect() => Ok(None),
+        Err(error) => Err(Failure::new(format!("the running Houston did not answer: {error}"))),
+    }
+}
+
+async fn answered(response: reqwest::Response) -> Result<String, Failure> {
     let ok = response.status().is_success();
     let body = response.text().await.map_err(|e| Failure::new(format!("its answer broke off: {e}")))?;
-    if ok { Ok(Some(body)) } else { Err(Failure::new(body.trim().to_owned())) }
+    if ok { Ok(body) } else { Err(Failure::new(body.trim().to_owned())) }
 }
 
 /// A store that no daemon holds, and none can take as long as this is there.
@@ -249,15 +264,15 @@ impl std::ops::Deref for Closed {
 
 /// The store, when no daemon holds it. `doing` is what a daemon that is started meanwhile tells.
 async fn open_store(state: &std::path::Path, doing: &str) -> Result<Closed, Failure> {
-    let dir = state.join("journal");
-    if !dir.exists() {
+    if !state.join(home::DATABASE).exists() && !state.join("audit.jsonl").exists() {
         return Err(Failure::new(format!("there is no state in `{}`", state.display()))
             .hint("`--state DIR` names the folder that `houston serve` uses"));
     }
     let holder = crate::holder::Holder::take(state, doing, &crate::clock::Clock::system())
         .await
         .map_err(crate::app::StartError::from)?;
-    let store = tokio::task::spawn_blocking(move || crate::store::Store::open(&dir))
+    let state = state.to_owned();
+    let store = tokio::task::spawn_blocking(move || home::open(&state, |_| {}))
         .await
         .map_err(|_| Failure::new("opening the state failed unexpectedly"))?
         .map_err(crate::app::StartError::from)?;

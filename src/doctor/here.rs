@@ -212,11 +212,12 @@ fn unopened(about: &str, error: &StoreError) -> Check {
              (`fuser` on the file `journal/db` names the process)",
         ),
         StoreError::Version { .. } => check.fix("start the version of Houston that wrote it"),
-        StoreError::Damaged { .. } | StoreError::Record { .. } => check.fix(
+        StoreError::Damaged { .. } | StoreError::Gone(_) | StoreError::Record { .. } => check.fix(
             "move `journal` in the state folder aside, and `houston store import` the last export; the audit log \
              beside it is plain text and is not touched",
         ),
-        StoreError::Io { .. } | StoreError::Write(_) => {
+        StoreError::Foreign { .. } => check.fix("`--state DIR` names a folder of Houston's own, or an empty one"),
+        StoreError::Io { .. } | StoreError::Owner { .. } | StoreError::Read(_) | StoreError::Write(_) => {
             check.fix("let Houston's user read and write everything in the state folder")
         }
     }

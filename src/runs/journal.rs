@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::store::{Batch, Store, StoreError, Tree};
 
+/// In [`Tree::Meta`]: the number of the next run.
+const NEXT_RUN: &[u8] = b"next_run";
+
 /// What a list shows of a run, without folding its log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -135,6 +138,7 @@ impl Journal {
                 Err(why) => unreadable.push(Unreadable { header, why }),
             }
         }
+        let numbered: Option<u64> = store.get(Tree::Meta, NEXT_RUN)?;
         let last_notice = store.last::<OutboxEntry>(Tree::Outbox)?.map_or(0, |(_, entry)| entry.id);
         let next_notice: Option<u64> = store.get(Tree::Meta, b"next_notice")?;
         let manual = store
@@ -150,7 +154,7 @@ impl Journal {
             metrics,
             open,
             reviews,
-            next_run: last_run + 1,
+            next_run: numbered.unwrap_or(1).max(last_run + 1),
             next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
             manual,
             freezes,
@@ -202,6 +206,14 @@ impl Journal {
         RunId(self.next_run)
     }
 
+    /// No run gets a number below this one: others know of runs that had it.
+    pub fn number_from(&mut self, run: RunId) -> Result<(), StoreError> {
+        self.next_run = self.next_run.max(run.0);
+        let mut batch = Batch::new();
+        batch.put(Tree::Meta, NEXT_RUN, &self.next_run);
+        self.store.apply(batch)
+    }
+
     /// Begins a run. `with` goes into the same batch (the mark that the command's message was obeyed).
     pub fn create(
         &mut self,
@@ -215,6 +227,8 @@ impl Journal {
         let state = RunState::begin(&record)?;
         let mut batch = with;
         batch.put(Tree::Events, &event_key(run, 0), &record);
+        // The run itself may be removed one day; its number is not given again.
+        batch.put(Tree::Meta, NEXT_RUN, &(run.0 + 1));
         let last = self.write(&state, notices, batch, now)?;
         counted::count(&self.metrics, &state, false, &[record]);
         self.next_run += 1;

@@ -15,6 +15,7 @@ pub mod next;
 pub mod outbox;
 mod owed;
 pub mod releases;
+pub mod restored;
 pub mod state;
 pub mod transcripts;
 mod usual;

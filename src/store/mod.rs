@@ -7,21 +7,34 @@
 //! Must not: know what the records mean. Logical trees are one-byte prefixes in one sled tree, so that a
 //! batch over several of them is atomic.
 
+mod compact;
+pub mod exports;
+mod folder;
+pub mod home;
+mod record;
+mod snapshot;
+pub mod stat;
 pub mod transfer;
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-/// Of every key and value layout together; checked at open.
-const SCHEMA_VERSION: u32 = 1;
+pub use snapshot::{Raw, Snapshot};
 
-/// A file beside the database: there were records in it once.
-const MADE: &str = "made";
+/// Of every key and value layout together; checked before the database is opened, and in it. Layout 1 had no
+/// version in each record and no tally.
+const SCHEMA_VERSION: u32 = 2;
+
+/// Where [`Tally`] stands.
+const TALLY: &[u8] = b"\0tally";
 
 /// A logical tree. The number is on disk: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +93,15 @@ impl Tree {
         Self::Begun,
     ];
 
+    fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|tree| *tree as u8 == number)
+    }
+
+    /// In exports and tables.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     fn key(self, key: &[u8]) -> Vec<u8> {
         let mut full = Vec::with_capacity(key.len() + 1);
         full.push(self as u8);
@@ -98,8 +120,16 @@ pub enum StoreError {
     Damaged { path: PathBuf, reason: String },
     #[error("the database in `{path}` has layout {found}, this Houston knows layout {known}")]
     Version { path: PathBuf, found: u32, known: u32 },
+    #[error("`{path}` is no folder of Houston's: it holds `{found}`")]
+    Foreign { path: PathBuf, found: String },
+    #[error("`{path}` belongs to user {owner}, and this Houston runs as user {me}")]
+    Owner { path: PathBuf, owner: u32, me: u32 },
+    #[error("the database in `{0}` is gone, and the audit log beside it tells of runs")]
+    Gone(PathBuf),
     #[error("a record of {tree:?} cannot be read: {reason}")]
     Record { tree: Tree, reason: String },
+    #[error("the database cannot be read as a whole: {0}")]
+    Read(String),
     #[error("cannot write to the database: {0}")]
     Write(String),
 }
@@ -115,8 +145,14 @@ impl Batch {
         Self::default()
     }
     pub fn put<T: Serialize>(&mut self, tree: Tree, key: &[u8], value: &T) -> &mut Self {
-        let value = serde_json::to_vec(value).expect("records are plain data");
-        self.ops.push((tree.key(key), Some(value)));
+        self.ops.push((tree.key(key), Some(record::encode(tree, value))));
+        self
+    }
+    /// As it was read.
+    fn put_raw(&mut self, raw: &Raw) -> &mut Self {
+        let mut value = vec![raw.version];
+        value.extend_from_slice(&raw.json);
+        self.ops.push((raw.tree.key(&raw.key), Some(value)));
         self
     }
     pub fn delete(&mut self, tree: Tree, key: &[u8]) -> &mut Self {
@@ -148,10 +184,18 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     db: sled::Db,
+    applied: Arc<Mutex<Applied>>,
     /// `None` only while dropping.
     syncs: Option<mpsc::UnboundedSender<oneshot::Sender<Result<(), String>>>>,
     sync_thread: Option<std::thread::JoinHandle<()>>,
     path: PathBuf,
+}
+
+/// What was written so far; whoever writes holds it.
+struct Applied {
+    /// How many batches, ever.
+    tally: u64,
+    before: Option<snapshot::Before>,
 }
 
 impl Drop for Inner {
@@ -176,31 +220,8 @@ impl Store {
     pub fn open_watched(dir: &Path, watch: impl Fn(SyncPoint) + Send + 'static) -> Result<Self, StoreError> {
         let io = |what| move |source| StoreError::Io { what, path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io("create the state folder"))?;
-        let config = sled::Config::default()
-            .path(dir)
-            .mode(sled::Mode::HighThroughput)
-            // What is read again and again is kept in memory by those who read it.
-            .cache_capacity(4 * 1024 * 1024)
-            // Segment collection, and sled's only own fsync, happen in this thread.
-            .flush_every_ms(Some(500));
-        // Damage shows as panics as well as errors.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
-                return Err(StoreError::InUse(dir.to_owned()));
-            }
-            Ok(Err(sled::Error::Io(source))) => return Err(io("open the database in")(source)),
-            Ok(Err(other)) => {
-                return Err(StoreError::Damaged { path: dir.to_owned(), reason: other.to_string() });
-            }
-            Err(_) => {
-                return Err(StoreError::Damaged {
-                    path: dir.to_owned(),
-                    reason: "its log is damaged".to_owned(),
-                });
-            }
-        };
+        folder::look_before(dir)?;
+        let db = open_sled(dir)?;
         let file = File::open(dir.join("db")).map_err(io("open the database in"))?;
         // sled never syncs the folder entry of the file that it made.
         for folder in [Some(dir), dir.parent()].into_iter().flatten() {
@@ -208,43 +229,24 @@ impl Store {
                 folder.sync_all().map_err(io("sync"))?;
             }
         }
+        let acknowledged = folder::acknowledged_file(dir).map_err(io("open a file in"))?;
+        let applied = Arc::new(Mutex::new(Applied { tally: 0, before: None }));
         let (syncs, requests) = mpsc::unbounded_channel();
         let sync_thread = std::thread::Builder::new()
             .name("store-sync".to_owned())
             .spawn({
-                let db = db.clone();
-                move || sync_loop(&db, &file, requests, watch)
+                let (db, applied) = (db.clone(), applied.clone());
+                move || sync_loop(&SyncFiles { db, file, acknowledged, applied }, requests, watch)
             })
             .map_err(io("start the sync thread for"))?;
         let store = Self(Arc::new(Inner {
             db,
+            applied,
             syncs: Some(syncs),
             sync_thread: Some(sync_thread),
             path: dir.to_owned(),
         }));
-        // sled skips what it cannot make sense of: a database whose file is noise opens, and is empty.
-        let made = dir.join(MADE);
-        match store.get::<u32>(Tree::Meta, b"schema_version")? {
-            Some(SCHEMA_VERSION) if made.exists() => {}
-            Some(SCHEMA_VERSION) => make_durably(&made).map_err(io("write into"))?,
-            Some(found) => {
-                return Err(StoreError::Version { path: dir.to_owned(), found, known: SCHEMA_VERSION });
-            }
-            None if made.exists() => {
-                return Err(StoreError::Damaged {
-                    path: dir.to_owned(),
-                    reason: "records that were in it are gone".to_owned(),
-                });
-            }
-            None => {
-                let mut batch = Batch::new();
-                batch.put(Tree::Meta, b"schema_version", &SCHEMA_VERSION);
-                store.apply(batch)?;
-                store.0.db.flush().map_err(|e| StoreError::Write(e.to_string()))?;
-                File::open(dir.join("db")).and_then(|db| db.sync_data()).map_err(io("sync"))?;
-                make_durably(&made).map_err(io("write into"))?;
-            }
-        }
+        folder::look_inside(&store)?;
         Ok(store)
     }
 
@@ -253,12 +255,16 @@ impl Store {
     }
 
     pub fn get<T: DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let found = self.0.db.get(tree.key(key)).map_err(|e| self.damaged(&e))?;
-        found.map(|bytes| decode(tree, &bytes)).transpose()
+        let found = self.raw(&tree.key(key))?;
+        found.map(|bytes| record::decode(tree, &bytes)).transpose()
     }
 
     pub fn contains(&self, tree: Tree, key: &[u8]) -> Result<bool, StoreError> {
-        self.0.db.contains_key(tree.key(key)).map_err(|e| self.damaged(&e))
+        Ok(self.raw(&tree.key(key))?.is_some())
+    }
+
+    fn raw(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        self.guard(|| self.0.db.get(key).map_err(|e| self.damaged(&e)))?
     }
 
     /// Every record whose key begins with `prefix`, in the order of the keys; keys without the tree.
@@ -267,9 +273,21 @@ impl Store {
         tree: Tree,
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, T), StoreError>> + use<'_, T> {
-        self.0.db.scan_prefix(tree.key(prefix)).map(move |entry| {
+        self.0.db.scan_prefix(tree.key(prefix)).filter(|entry| !is_tally(entry)).map(move |entry| {
             let (key, value) = entry.map_err(|e| self.damaged(&e))?;
-            Ok((key[1..].to_vec(), decode(tree, &value)?))
+            Ok((key[1..].to_vec(), record::decode(tree, &value)?))
+        })
+    }
+
+    /// Every key that begins with `prefix`, in order and without the tree, and how many bytes it and its record take.
+    pub fn sizes(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, u64), StoreError>> + use<'_> {
+        self.0.db.scan_prefix(tree.key(prefix)).filter(|entry| !is_tally(entry)).map(move |entry| {
+            let (key, value) = entry.map_err(|e| self.damaged(&e))?;
+            Ok((key[1..].to_vec(), (key.len() + value.len()) as u64))
         })
     }
 
@@ -288,14 +306,38 @@ impl Store {
     /// Applies the batch at once; it is durable within about half a second, or with the next commit. For
     /// what may be found again after a crash: cursors, the ledger of answered questions.
     pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        // Of several changes to one key the last one stands.
+        let ops: BTreeMap<Vec<u8>, Option<Vec<u8>>> = batch.ops.into_iter().collect();
+        let mut applied = self.applied();
         let mut sled_batch = sled::Batch::default();
-        for (key, value) in batch.ops {
+        for (key, value) in ops {
+            if applied.before.as_ref().is_some_and(|before| before.wants(&key)) {
+                let old = self.raw(&key)?;
+                if let Some(before) = &mut applied.before {
+                    before.remember(&key, old);
+                }
+            }
             match value {
                 Some(value) => sled_batch.insert(key, value),
                 None => sled_batch.remove(key),
             }
         }
-        self.0.db.apply_batch(sled_batch).map_err(|e| StoreError::Write(e.to_string()))
+        sled_batch.insert(TALLY, &(applied.tally + 1).to_be_bytes());
+        self.guard(|| self.0.db.apply_batch(sled_batch).map_err(|e| StoreError::Write(e.to_string())))??;
+        applied.tally += 1;
+        Ok(())
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        self.0.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Damage shows as panics as well as errors.
+    fn guard<T>(&self, act: impl FnOnce() -> T) -> Result<T, StoreError> {
+        catch_unwind(AssertUnwindSafe(act)).map_err(|_| StoreError::Damaged {
+            path: self.0.path.clone(),
+            reason: "a page of it makes no sense".to_owned(),
+        })
     }
 
     /// Returns when everything applied before is on the device.
@@ -304,6 +346,14 @@ impl Store {
         let gone = || StoreError::Write("the sync thread has ended".to_owned());
         self.0.syncs.as_ref().ok_or_else(gone)?.send(done).map_err(|_| gone())?;
         synced.await.map_err(|_| gone())?.map_err(StoreError::Write)
+    }
+
+    /// As [`Store::sync`], for who may block.
+    fn sync_now(&self) -> Result<(), StoreError> {
+        let path = self.0.path.join("db");
+        self.0.db.flush().map_err(|e| StoreError::Write(e.to_string()))?;
+        let synced = File::open(&path).and_then(|db| db.sync_data());
+        synced.map_err(|source| StoreError::Io { what: "sync", path, source })
     }
 
     /// Megabytes that may still be written to the file system of the database; `None` where it does not say.
@@ -328,19 +378,55 @@ impl std::fmt::Debug for Store {
     }
 }
 
-fn decode<T: DeserializeOwned>(tree: Tree, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes).map_err(|e| StoreError::Record { tree, reason: e.to_string() })
+fn open_sled(dir: &Path) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::default()
+        .path(dir)
+        .mode(sled::Mode::HighThroughput)
+        // What is read again and again is kept in memory by those who read it.
+        .cache_capacity(4 * 1024 * 1024)
+        // Segment collection, and sled's only own fsync, happen in this thread.
+        .flush_every_ms(Some(500));
+    let damaged = |reason: String| StoreError::Damaged { path: dir.to_owned(), reason };
+    // Damage shows as panics as well as errors.
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
+            Err(StoreError::InUse(dir.to_owned()))
+        }
+        Ok(Err(sled::Error::Io(source))) => {
+            Err(StoreError::Io { what: "open the database in", path: dir.to_owned(), source })
+        }
+        Ok(Err(other)) => Err(damaged(other.to_string())),
+        Err(_) => Err(damaged("its log is damaged".to_owned())),
+    }
 }
 
-fn make_durably(path: &Path) -> std::io::Result<()> {
-    File::create(path)?.sync_all()?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+fn is_tally(entry: &sled::Result<(sled::IVec, sled::IVec)>) -> bool {
+    entry.as_ref().is_ok_and(|(key, _)| key == TALLY)
+}
+
+/// What the sync thread works with.
+struct SyncFiles {
+    db: sled::Db,
+    file: File,
+    acknowledged: File,
+    applied: Arc<Mutex<Applied>>,
+}
+
+impl SyncFiles {
+    fn sync(&self) -> Result<(), String> {
+        let tally = self.applied.lock().unwrap_or_else(PoisonError::into_inner).tally;
+        self.db.flush().map_err(|e| e.to_string())?;
+        self.file.sync_data().map_err(|e| e.to_string())?;
+        // Not synced: after a loss of power it may be behind, which does no harm.
+        let _ = self.acknowledged.write_all_at(&folder::acknowledged(tally), 0);
+        Ok(())
+    }
 }
 
 /// Everybody who asked while the last sync was under way is served by the next one.
 fn sync_loop(
-    db: &sled::Db,
-    file: &File,
+    files: &SyncFiles,
     mut requests: mpsc::UnboundedReceiver<oneshot::Sender<Result<(), String>>>,
     watch: impl Fn(SyncPoint),
 ) {
@@ -350,8 +436,7 @@ fn sync_loop(
             waiting.push(next);
         }
         watch(SyncPoint::Before);
-        let result =
-            db.flush().map_err(|e| e.to_string()).and_then(|_| file.sync_data().map_err(|e| e.to_string()));
+        let result = files.sync();
         watch(SyncPoint::After);
         for done in waiting {
             let _ = done.send(result.clone());

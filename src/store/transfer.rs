@@ -2,16 +2,19 @@
 //! that says how many they were and what their digest is, so that a file that was cut off is not taken for
 //! a whole one.
 //!
+//! It is of one moment, also when others go on writing.
+//!
 //! Must not: write into a database that is there, or leave a half-filled one where Houston would open it.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Batch, SCHEMA_VERSION, Store, StoreError, Tree};
+use super::{Batch, Raw, SCHEMA_VERSION, Store, StoreError, Tree};
 
 /// Records that are made durable together.
 const AT_ONCE: usize = 1000;
@@ -22,7 +25,19 @@ struct Record {
     tree: String,
     /// Hexadecimal.
     key: String,
+    /// Of the record.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    v: u8,
     value: Json,
+}
+
+fn first() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_first(version: &u8) -> bool {
+    *version == first()
 }
 
 /// The last line.
@@ -32,6 +47,25 @@ struct End {
     records: u64,
     /// Of the lines before, their line ends included.
     sha256: String,
+    /// When it was made; exports of layout 1 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("it cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imported {
+    pub records: u64,
+    /// Of which moment it is.
+    pub at: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,30 +80,36 @@ pub enum ImportError {
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("what was brought back cannot be used: {0}")]
+    Unfit(String),
 }
 
-/// Hands out every line of an export.
-pub fn export(store: &Store, mut line: impl FnMut(&str)) -> Result<(), StoreError> {
+/// Writes an export of this moment; how many records it holds.
+pub fn export(store: &Store, at: Timestamp, out: &mut dyn Write) -> Result<u64, ExportError> {
     let (mut records, mut digest) = (0, Sha256::new());
-    for tree in Tree::ALL {
-        for entry in store.scan::<Json>(tree, &[]) {
-            let (key, value) = entry?;
-            let record = Record { tree: name(tree), key: hex(&key), value };
-            let text = serde_json::to_string(&record).expect("records are plain data");
-            digest.update(text.as_bytes());
-            digest.update(b"\n");
-            records += 1;
-            line(&text);
-        }
+    for raw in store.snapshot()? {
+        let Raw { tree, key, version, json } = raw?;
+        let value =
+            serde_json::from_slice(&json).map_err(|e| StoreError::Record { tree, reason: e.to_string() })?;
+        let record = Record { tree: tree.name(), key: hex(&key), v: version, value };
+        let mut text = serde_json::to_string(&record).expect("records are plain data");
+        text.push('\n');
+        digest.update(text.as_bytes());
+        records += 1;
+        out.write_all(text.as_bytes())?;
     }
-    let end = End { records, sha256: hex(&digest.finalize()) };
-    line(&serde_json::to_string(&end).expect("plain data"));
-    Ok(())
+    let end = End { records, sha256: hex(&digest.finalize()), at: Some(at) };
+    writeln!(out, "{}", serde_json::to_string(&end).expect("plain data"))?;
+    out.flush()?;
+    Ok(records)
 }
 
-/// Makes the database `dir` out of an export; how many records it holds then. It appears whole or not at
-/// all.
-pub async fn import(dir: &Path, lines: impl BufRead) -> Result<u64, ImportError> {
+/// Makes the database `dir` out of an export. It appears whole or not at all, and after `finish` has seen it.
+pub async fn import(
+    dir: &Path,
+    lines: impl BufRead,
+    finish: impl FnOnce(&Store, Option<Timestamp>) -> Result<(), ImportError>,
+) -> Result<Imported, ImportError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
         move |source| ImportError::Io { what, path, source }
@@ -84,18 +124,22 @@ pub async fn import(dir: &Path, lines: impl BufRead) -> Result<u64, ImportError>
         }
         _ => {}
     }
-    let filled = fill(&beside, lines).await;
-    if let Ok(records) = filled {
+    let filled = fill(&beside, lines, finish).await;
+    if let Ok(imported) = filled {
         std::fs::rename(&beside, dir).map_err(io("move the database to", dir))?;
         let folder = dir.parent().unwrap_or(Path::new("."));
         std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io("sync", folder))?;
-        return Ok(records);
+        return Ok(imported);
     }
     let _ = std::fs::remove_dir_all(&beside);
     filled
 }
 
-async fn fill(dir: &Path, lines: impl BufRead) -> Result<u64, ImportError> {
+async fn fill(
+    dir: &Path,
+    lines: impl BufRead,
+    finish: impl FnOnce(&Store, Option<Timestamp>) -> Result<(), ImportError>,
+) -> Result<Imported, ImportError> {
     let store = Store::open(dir)?;
     let (mut records, mut digest, mut batch, mut end) = (0_u64, Sha256::new(), Batch::new(), None);
     for (number, line) in (1..).zip(lines.lines()) {
@@ -109,19 +153,29 @@ async fn fill(dir: &Path, lines: impl BufRead) -> Result<u64, ImportError> {
             continue;
         }
         let record: Record = serde_json::from_str(&line).map_err(|e| wrong(e.to_string()))?;
-        let tree = Tree::ALL.into_iter().find(|tree| name(*tree) == record.tree);
+        let tree = Tree::ALL.into_iter().find(|tree| tree.name() == record.tree);
         let tree = tree.ok_or_else(|| wrong(format!("this Houston knows no tree `{}`", record.tree)))?;
         let key = unhex(&record.key).ok_or_else(|| wrong(format!("`{}` is no key", record.key)))?;
-        if (tree, key.as_slice()) == (Tree::Meta, b"schema_version") && record.value != SCHEMA_VERSION {
-            return Err(wrong(format!(
-                "layout {}, this Houston knows layout {SCHEMA_VERSION}",
-                record.value
-            )));
-        }
         digest.update(line.as_bytes());
         digest.update(b"\n");
         records += 1;
-        batch.put(tree, &key, &record.value);
+        if (tree, key.as_slice()) == (Tree::Meta, b"schema_version") {
+            // The database that is being made has its own.
+            let found = record.value.as_u64().filter(|found| *found <= u64::from(SCHEMA_VERSION));
+            found.ok_or_else(|| {
+                wrong(format!("layout {}, this Houston knows layout {SCHEMA_VERSION}", record.value))
+            })?;
+            continue;
+        }
+        if record.v > tree.version() {
+            return Err(wrong(format!(
+                "its record is of version {}, this Houston knows version {}",
+                record.v,
+                tree.version()
+            )));
+        }
+        let json = serde_json::to_vec(&record.value).expect("records are plain data");
+        batch.put_raw(&Raw { tree, key, version: record.v, json });
         if records.is_multiple_of(AT_ONCE as u64) {
             store.commit(std::mem::take(&mut batch)).await?;
         }
@@ -134,11 +188,9 @@ async fn fill(dir: &Path, lines: impl BufRead) -> Result<u64, ImportError> {
         return Err(ImportError::NotWhole("its digest is another one: something was changed".to_owned()));
     }
     store.commit(batch).await?;
-    Ok(records)
-}
-
-fn name(tree: Tree) -> String {
-    format!("{tree:?}").to_lowercase()
+    finish(&store, end.at)?;
+    store.sync().await?;
+    Ok(Imported { records, at: end.at })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -165,13 +217,20 @@ mod tests {
         }
         batch.put(Tree::Locks, b"prod", &"reason");
         store.commit(batch).await.expect("commits");
-        let mut lines = Vec::new();
-        export(&store, |line| lines.push(line.to_owned())).expect("exports");
-        lines
+        lines_of(&store)
+    }
+
+    fn lines_of(store: &Store) -> Vec<String> {
+        let mut out = Vec::new();
+        let at = Timestamp::from_second(1_764_040_500).expect("a time");
+        export(store, at, &mut out).expect("exports");
+        String::from_utf8(out).expect("text").lines().map(str::to_owned).collect()
     }
 
     async fn imported(dir: &Path, lines: &[String]) -> Result<u64, ImportError> {
-        import(dir, lines.join("\n").as_bytes()).await
+        let imported = import(dir, lines.join("\n").as_bytes(), |_, _| Ok(())).await?;
+        assert!(imported.at.is_some());
+        Ok(imported.records)
     }
 
     #[tokio::test]
@@ -181,9 +240,7 @@ mod tests {
         let new = dir.path().join("new");
         assert_eq!(imported(&new, &lines).await.expect("imports"), 2502);
         let store = Store::open(&new).expect("opens");
-        let mut again = Vec::new();
-        export(&store, |line| again.push(line.to_owned())).expect("exports");
-        assert_eq!(again, lines);
+        assert_eq!(lines_of(&store), lines);
         drop(store);
         assert!(matches!(imported(&new, &lines).await, Err(ImportError::Exists(_))));
     }
@@ -200,8 +257,11 @@ mod tests {
         changed[1200] = changed[1200].replace("1199", "1198");
         assert_ne!(changed, whole);
         let mut newer = whole.clone();
-        newer[0] = newer[0].replace("\"value\":1", "\"value\":2");
+        newer[0] = newer[0].replace("\"value\":2", "\"value\":3");
         assert_ne!(newer, whole);
+        let mut newer_record = whole.clone();
+        newer_record[7] = newer_record[7].replace(",\"value\"", ",\"v\":2,\"value\"");
+        assert_ne!(newer_record, whole);
         let mut noise = whole.clone();
         noise[7] = "{\"tree\":\"events\"".to_owned();
         let mut longer = whole.clone();
@@ -211,6 +271,7 @@ mod tests {
             ("fewer", fewer),
             ("changed", changed),
             ("newer", newer),
+            ("a newer record", newer_record),
             ("noise", noise),
             ("longer", longer),
         ] {

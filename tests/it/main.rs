@@ -40,6 +40,7 @@ mod recovery;
 mod reload;
 mod replacing;
 mod replay;
+mod restore;
 mod rocketchat;
 mod runs;
 mod sandbox;

@@ -466,7 +466,7 @@ impl Engine {
 
 /// Where a run shows itself that has not started, or waits for consent to a step: on the card that asks, and on
 /// the progress message once there is one.
-fn own_messages(state: &RunState) -> Vec<Notice> {
+pub(in crate::runs) fn own_messages(state: &RunState) -> Vec<Notice> {
     let run = state.id;
     let mut notices = Vec::new();
     if state.started_at.is_none() && state.plan.approval.is_some() {

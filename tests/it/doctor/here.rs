@@ -101,13 +101,7 @@ async fn a_store_that_does_not_open_is_told() {
         }
     }
     let found = clinic.findings().await;
-    Clinic::only(
-        &found,
-        Level::Problem,
-        "store",
-        "records that were in it are gone",
-        "`houston store import`",
-    );
+    Clinic::only(&found, Level::Problem, "store", "its file `db` is missing", "`houston store import`");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod acts;
 mod asking;
 mod bench;
+mod damage;
 mod fold;
 mod kill;
 mod playbooks;

@@ -155,7 +155,26 @@ async fn a_layout_of_another_version_is_refused() {
     drop(store);
     let error = refusal(dir.path());
     assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
-    assert!(error.to_string().ends_with("has layout 7, this Houston knows layout 1"), "{error}");
+    // Also where only the file beside it says so: then the database itself is not even opened.
+    std::fs::write(dir.path().join("made"), "layout 7\n").expect("writes");
+    std::fs::write(dir.path().join("db"), "another engine's").expect("writes");
+    let before = files(dir.path());
+    let error = refusal(dir.path());
+    assert!(matches!(error, StoreError::Version { found: 7, .. }), "{error}");
+    assert_eq!(files(dir.path()), before, "nothing was touched");
+    assert!(error.to_string().ends_with("has layout 7, this Houston knows layout 2"), "{error}");
+}
+
+/// Names and bytes of everything in a folder.
+fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found: Vec<_> = std::fs::read_dir(dir)
+        .expect("reads")
+        .map(|entry| entry.expect("reads").path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(&path).expect("reads")))
+        .collect();
+    found.sort();
+    found
 }
 
 #[tokio::test]

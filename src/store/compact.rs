@@ -1,0 +1,305 @@
+//! Gives space back: sled's file never shrinks, so what is in it is written into a new folder, which takes the
+//! place of the old one.
+//!
+//! The caller holds the state folder, so that of the two folders nobody has either meanwhile. A process that
+//! dies at any point leaves one of three pictures, which [`settle`] brings to an end at the next start: the new
+//! folder beside the old is thrown away, the new one without the old in place takes the place, and an old one that
+//! was replaced is removed.
+//!
+//! Must not: open both for use, or remove the old one before the new one stands in its place on the device.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::home::DATABASE;
+use super::{Batch, Store, StoreError, stat};
+
+/// Records that are written at once.
+const AT_ONCE: usize = 1000;
+
+/// sled's own threads let go of a folder a moment after its last handle.
+const PATIENCE: u32 = 500;
+
+/// When it is worth the while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Smaller databases stay as they are.
+    pub least: u64,
+    /// On disk for each byte in records; two is usual.
+    pub ratio: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { least: 64 * 1024 * 1024, ratio: 4 }
+    }
+}
+
+impl Sizes {
+    /// Before it is opened.
+    pub(super) fn may_be_worth_it(self, dir: &Path) -> bool {
+        stat::on_disk(dir) >= self.least
+    }
+
+    fn are_worth_it(self, store: &Store) -> Result<bool, StoreError> {
+        let live = stat::live_bytes(store)?;
+        Ok(stat::on_disk(store.path()) > live.saturating_mul(self.ratio).max(self.least))
+    }
+}
+
+/// What has just been done; a test stops after each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Begun,
+    Half,
+    Filled,
+    OldAside,
+    NewInPlace,
+    OldRemoved,
+}
+
+struct Places {
+    state: PathBuf,
+    database: PathBuf,
+    new: PathBuf,
+    old: PathBuf,
+}
+
+impl Places {
+    fn of(state: &Path) -> Self {
+        let beside = |end: &str| state.join(format!("{DATABASE}.{end}"));
+        Self {
+            state: state.to_owned(),
+            database: state.join(DATABASE),
+            new: beside("new"),
+            old: beside("old"),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        std::fs::rename(from, to).map_err(failed("rename", from))?;
+        File::open(&self.state).and_then(|folder| folder.sync_all()).map_err(failed("sync", &self.state))
+    }
+
+    fn remove(&self, what: &Path) -> Result<(), StoreError> {
+        std::fs::remove_dir_all(what).map_err(failed("remove", what))?;
+        File::open(&self.state).and_then(|folder| folder.sync_all()).map_err(failed("sync", &self.state))
+    }
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { what, path, source }
+}
+
+/// Brings to its end, or takes back, what a process that died had begun.
+pub(super) fn settle(state: &Path) -> Result<(), StoreError> {
+    let at = Places::of(state);
+    if !at.database.exists() && at.old.exists() {
+        let from = if at.new.exists() { &at.new } else { &at.old };
+        at.rename(from, &at.database)?;
+    }
+    for left in [&at.new, &at.old] {
+        if at.database.exists() && left.exists() {
+            at.remove(left)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes everything anew, if that is worth the while.
+pub(super) fn give_back(
+    state: &Path,
+    sizes: Sizes,
+    done: &mut dyn FnMut(Step) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let at = Places::of(state);
+    let old = Store::open(&at.database)?;
+    if !sizes.are_worth_it(&old)? {
+        drop(old);
+        return wait_until_free(&at.database);
+    }
+    let before = stat::on_disk(&at.database);
+    if let Err(error) = fill(&old, &at.new, done) {
+        drop(old);
+        // Without room for a second one the first goes on as it is.
+        tracing::warn!("the database was not written anew, and stays as large as it is: {error}");
+        if at.new.exists() {
+            at.remove(&at.new)?;
+        }
+        return wait_until_free(&at.database);
+    }
+    drop(old);
+    wait_until_free(&at.new)?;
+    wait_until_free(&at.database)?;
+    done(Step::Filled)?;
+    at.rename(&at.database, &at.old)?;
+    done(Step::OldAside)?;
+    at.rename(&at.new, &at.database)?;
+    done(Step::NewInPlace)?;
+    at.remove(&at.old)?;
+    done(Step::OldRemoved)?;
+    let now = stat::on_disk(&at.database);
+    tracing::info!("the database was written anew: {} kB instead of {} kB", now / 1000, before / 1000);
+    Ok(())
+}
+
+fn fill(
+    old: &Store,
+    dir: &Path,
+    done: &mut dyn FnMut(Step) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let new = Store::open(dir)?;
+    done(Step::Begun)?;
+    let (mut batch, mut waiting) = (Batch::new(), 0);
+    for raw in old.snapshot()? {
+        batch.put_raw(&raw?);
+        waiting += 1;
+        if waiting == AT_ONCE {
+            new.apply(std::mem::take(&mut batch))?;
+            waiting = 0;
+            done(Step::Half)?;
+        }
+    }
+    new.apply(batch)?;
+    new.sync_now()
+}
+
+/// Blocking, for a moment.
+fn wait_until_free(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join("db");
+    let file = File::open(&path).map_err(failed("open", &path))?;
+    for _ in 0..PATIENCE {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                #[expect(clippy::disallowed_methods, reason = "before the runtime has work, for a moment")]
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
+    }
+    Err(StoreError::InUse(dir.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Raw, Tree, home};
+
+    const ANY: Sizes = Sizes { least: 0, ratio: 0 };
+
+    /// A state folder whose database was much larger once.
+    fn shrunk() -> (tempfile::TempDir, Vec<Raw>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = home::open(dir.path(), |_| {}).expect("opens");
+        for n in 0..3000_u32 {
+            let mut batch = Batch::new();
+            batch.put(Tree::Events, &n.to_be_bytes(), &format!("{n}{}", "x".repeat(1000)));
+            store.apply(batch).expect("applies");
+        }
+        for n in 0..3000_u32 {
+            let mut batch = Batch::new();
+            if n % 2 == 1 {
+                batch.delete(Tree::Events, &n.to_be_bytes());
+            } else {
+                batch.put(Tree::Events, &n.to_be_bytes(), &n);
+            }
+            store.apply(batch).expect("applies");
+        }
+        store.sync_now().expect("syncs");
+        let all = everything(&store);
+        drop(store);
+        wait_until_free(&dir.path().join(DATABASE)).expect("is free");
+        (dir, all)
+    }
+
+    fn everything(store: &Store) -> Vec<Raw> {
+        store.snapshot().expect("begins").collect::<Result<_, _>>().expect("reads")
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect("reads").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_database_that_was_larger_is_written_anew_and_gives_the_space_back() {
+        let (dir, all) = shrunk();
+        let before = stat::on_disk(&dir.path().join(DATABASE));
+        give_back(dir.path(), ANY, &mut |_| Ok(())).expect("is written anew");
+        let now = stat::on_disk(&dir.path().join(DATABASE));
+        assert!(now * 2 < before, "{now} of {before}");
+        assert_eq!(names(dir.path()), [DATABASE]);
+        assert_eq!(everything(&home::open(dir.path(), |_| {}).expect("opens")), all);
+    }
+
+    #[test]
+    fn one_that_is_full_or_small_stays_as_it_is() {
+        let (dir, _) = shrunk();
+        let untouched = |sizes| {
+            give_back(dir.path(), sizes, &mut |step| panic!("{step:?}")).expect("nothing to do");
+        };
+        untouched(Sizes::default());
+        untouched(Sizes { least: 0, ratio: 1_000_000 });
+    }
+
+    #[test]
+    fn whatever_a_death_leaves_the_next_start_goes_on_with_one_whole_database() {
+        let (dir, all) = shrunk();
+        let steps =
+            [Step::Begun, Step::Half, Step::Filled, Step::OldAside, Step::NewInPlace, Step::OldRemoved];
+        for last in steps {
+            let state = tempfile::tempdir().expect("a folder");
+            copy(dir.path(), state.path());
+            // Dies there: nothing after it is done, not even tidying up.
+            let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                give_back(state.path(), ANY, &mut |step| {
+                    assert!(step != last, "dies");
+                    Ok(())
+                })
+            }));
+            assert!(died.is_err(), "{last:?} comes");
+            let store = opened_when_free(state.path());
+            assert_eq!(names(state.path()), [DATABASE], "{last:?}");
+            assert_eq!(everything(&store), all, "{last:?}");
+        }
+    }
+
+    /// The threads of what died are of this process, and let go a moment later.
+    fn opened_when_free(state: &Path) -> Store {
+        for _ in 0..PATIENCE {
+            match home::open(state, |_| {}) {
+                Err(StoreError::InUse(_)) => std::thread::yield_now(),
+                opened => return opened.expect("opens"),
+            }
+        }
+        panic!("it is never free");
+    }
+
+    #[test]
+    fn without_room_for_the_new_one_the_old_one_goes_on() {
+        let (dir, all) = shrunk();
+        let full = |step| match step {
+            Step::Half => Err(StoreError::Write("no space left on device".to_owned())),
+            _ => Ok(()),
+        };
+        give_back(dir.path(), ANY, &mut { full }).expect("goes on");
+        assert_eq!(names(dir.path()), [DATABASE]);
+        assert_eq!(everything(&home::open(dir.path(), |_| {}).expect("opens")), all);
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).expect("a folder");
+        for entry in std::fs::read_dir(from).expect("reads").flatten() {
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).expect("copies");
+            }
+        }
+    }
+}
