@@ -384,7 +384,10 @@ fn the_reference_names_every_command_step_and_key() {
     let commands = houston::config::docs::commands(&config.expect("a configuration").commands);
     assert!(commands.contains("## `deploy ENVIRONMENT [SERVICE [VERSION]]`"), "{commands}");
     assert!(commands.contains("Takes `--dry-run`, `--reason TEXT` and `--break-glass WHY`."), "{commands}");
-    assert!(commands.contains("| `outcome` | `happened`, `did-not-happen`, `undo` or `undone` |"), "{commands}");
+    assert!(
+        commands.contains("| `outcome` | `happened`, `did-not-happen`, `undo` or `undone` |"),
+        "{commands}"
+    );
     let steps = houston::config::docs::steps(&kinds());
     assert!(
         steps.contains("| `action` | `update`, `scale` or `rollback` | as in the reference Required. |"),

@@ -13,7 +13,7 @@ use crate::gateway::events::{Actor, Post, Reaction, SendError};
 use crate::ids::{MessageId, RoleName, RunId, derived_id};
 use crate::runs::ballot::Ballot;
 use crate::runs::state::RunState;
-use crate::runs::{About, Consent, Objection, RunMessage, Voted};
+use crate::runs::{About, Consent, Objection, RunMessage};
 use crate::text;
 
 impl Dispatcher {
@@ -59,7 +59,7 @@ impl Dispatcher {
         };
         if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
             let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-            self.under_card(run, card, id, denied.to_string()).await;
+            self.post(under_card(&state, card, id, denied.to_string())).await;
             return;
         }
         let vote = Vote {
@@ -69,15 +69,14 @@ impl Dispatcher {
             roles: self.people.roles(&person),
             at: self.parts.clock.now(),
         };
-        match engine.vote(run, About::Card(card), vote, None).await {
-            Ok(Voted::Ineligible { why, first: true }) => {
-                let text = format!("@{} {}", reaction.by.username, ineligible(run, &why));
-                let step = if state.consent.card == *card { String::new() } else { format!("/{card}") };
-                let id = derived_id(&format!("ineligible/{run}{step}/{}", reaction.by.id)).into();
-                self.under_card(run, card, id, text).await;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(run.id = %run, "a vote was not taken: {error}"),
+        let tell = |why: &Ineligible| {
+            let text = format!("@{} {}", reaction.by.username, ineligible(run, why));
+            let step = if state.consent.card == *card { String::new() } else { format!("/{card}") };
+            let id = derived_id(&format!("ineligible/{run}{step}/{}", reaction.by.id)).into();
+            Some(under_card(&state, card, id, text))
+        };
+        if let Err(error) = engine.vote_or_tell(run, About::Card(card), vote, None, tell).await {
+            tracing::warn!(run.id = %run, "a vote was not taken: {error}");
         }
     }
 
@@ -231,20 +230,19 @@ impl Dispatcher {
             tracing::warn!(run.id = %run, "the deleted card of {run} was not replaced: {error}");
         }
     }
-
-    async fn under_card(&self, run: RunId, card: &MessageId, id: MessageId, text: String) {
-        let Ok(state) = self.parts.engine.state(run).await else { return };
-        // The card of a step stands in the thread under the progress already.
-        let under = if state.consent.card == *card { card.clone() } else { state.progress.clone() };
-        let thread = state.origin.thread.clone().unwrap_or(under);
-        self.post(Post { id, room: state.origin.room.id.clone(), thread: Some(thread), text }).await;
-    }
 }
 
 impl Consent for Dispatcher {
     fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>> {
         Box::pin(self.consent_of(run))
     }
+}
+
+fn under_card(state: &RunState, card: &MessageId, id: MessageId, text: String) -> Post {
+    // The card of a step stands in the thread under the progress already.
+    let under = if state.consent.card == *card { card.clone() } else { state.progress.clone() };
+    let thread = state.origin.thread.clone().unwrap_or(under);
+    Post { id, room: state.origin.room.id.clone(), thread: Some(thread), text }
 }
 
 /// Why a vote does not count, for the one who gave it.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::write::owed;
 use super::write::{BREAK_GLASS, REVIEWED, STEP_APPROVED, STEP_DENIED, who};
 use super::{ActError, Engine, NewRun, Voted, decision_card, own_messages, place_of_ask, step_card};
-use crate::approvals::{Choice, Via, Vote};
+use crate::approvals::{Choice, Ineligible, Via, Vote};
 use crate::audit;
 use crate::conversation::{Actor, Post};
 use crate::ids::{MessageId, RoleName, RunId, random_id};
@@ -93,13 +93,26 @@ impl Engine {
         Ok(state)
     }
 
-    /// Takes a vote, by reaction or by command, on what is asked `about`.
+    /// Takes a vote that is answered in any case, on what is asked `about`.
     pub async fn vote(
         &self,
         run: RunId,
         about: About<'_>,
         vote: Vote,
         reason: Option<String>,
+    ) -> Result<Voted, ActError> {
+        self.vote_or_tell(run, about, vote, reason, |_| None).await
+    }
+
+    /// Takes a vote by reaction. Whoever gave one that cannot count is told so the first time: what is said is
+    /// written with the event that it was said, so that no kill comes between.
+    pub async fn vote_or_tell(
+        &self,
+        run: RunId,
+        about: About<'_>,
+        vote: Vote,
+        reason: Option<String>,
+        tell: impl FnOnce(&Ineligible) -> Option<Post> + Send,
     ) -> Result<Voted, ActError> {
         let reason = reason.map(|reason| self.clean(&reason));
         let journal = self.0.journal.lock().await;
@@ -129,7 +142,8 @@ impl Engine {
             let first = !ballot.told.contains(&vote.by.id);
             if first {
                 let told = Event::Told { who: vote.by.id.clone() };
-                self.act(journal, run, vec![told], Vec::new(), None).await?;
+                let notices = tell(&why).map(|post| Notice::Say { post }).into_iter().collect();
+                self.act(journal, run, vec![told], notices, None).await?;
             }
             return Ok(Voted::Ineligible { why, first });
         }
