@@ -33,7 +33,7 @@ pub use snapshot::{Raw, Snapshot};
 /// version in each record and no tally.
 const SCHEMA_VERSION: u32 = 2;
 
-/// Where [`Tally`] stands.
+/// Where the tally of acknowledged changes stands.
 const TALLY: &[u8] = b"\0tally";
 
 /// A logical tree. The number is on disk: never reuse one.
