@@ -45,6 +45,23 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Rooms that could not be spoken into at one time, before it is the server that cannot be reached.
 const MOST_HELD_UP: usize = 3;
 
+/// One pass over the outbox.
+struct Pass {
+    /// Something got through.
+    said: bool,
+    left: Left,
+}
+
+/// What has to be tried again.
+#[derive(PartialEq)]
+enum Left {
+    Nothing,
+    /// The other rooms are not kept waiting by them.
+    SomeRooms,
+    /// Rocket.Chat, or the store, cannot be reached now.
+    Everything,
+}
+
 pub struct Voice {
     chat: Chat,
     engine: Engine,
@@ -94,20 +111,19 @@ impl Voice {
         let mut wait = FIRST_WAIT;
         let mut tick = tokio::time::interval(SHOW_TIME_EVERY);
         loop {
-            let mut said = false;
-            let all = self.say_all(&mut said).await;
+            let pass = self.say_all().await;
+            let held_up = pass.left != Left::Nothing;
             // On a bad line something gets through each time: that is no reason to wait longer and longer.
-            if said || all == Ok(false) {
+            if pass.said || !held_up {
                 wait = FIRST_WAIT;
             }
-            let held_up = all.unwrap_or(true);
-            if all.is_ok() {
+            if pass.left != Left::Everything {
                 self.edit_progress().await;
             }
             let next_edit = self.next_edit();
             tokio::select! {
                 () = stop.cancelled() => {
-                    let _ = tokio::time::timeout(LAST_WORDS, self.say_all(&mut false)).await;
+                    let _ = tokio::time::timeout(LAST_WORDS, self.say_all()).await;
                     return;
                 }
                 () = self.engine.outbox_changed() => {}
@@ -150,9 +166,8 @@ impl Voice {
         }
     }
 
-    /// Whether some rooms have to be tried again; the others are not kept waiting by them. `Err`:
-    /// Rocket.Chat cannot be reached now. `any`: whether something was said.
-    async fn say_all(&mut self, any: &mut bool) -> Result<bool, ()> {
+    async fn say_all(&mut self) -> Pass {
+        let mut pass = Pass { said: false, left: Left::Everything };
         let mut held_up: HashSet<RoomId> = HashSet::new();
         // Runs whose messages cannot be edited yet: nothing waits for that but what comes after it.
         let mut later: HashSet<RunId> = HashSet::new();
@@ -161,7 +176,7 @@ impl Voice {
                 Ok(waiting) => waiting,
                 Err(error) => {
                     tracing::error!("the outbox cannot be read: {error}");
-                    return Err(());
+                    return pass;
                 }
             };
             let mut said = false;
@@ -198,7 +213,7 @@ impl Voice {
                         // In order within a room; past a few rooms it is the server.
                         held_up.extend(room);
                         if held_up.len() >= MOST_HELD_UP {
-                            return Err(());
+                            return pass;
                         }
                         continue;
                     }
@@ -208,13 +223,18 @@ impl Voice {
                 }
                 if let Err(error) = outbox::delivered(&self.store, &entry) {
                     tracing::error!("the outbox cannot be written: {error}");
-                    return Err(());
+                    return pass;
                 }
                 said = true;
-                *any = true;
+                pass.said = true;
             }
             if !said {
-                return Ok(!held_up.is_empty() || !later.is_empty());
+                if held_up.is_empty() && later.is_empty() {
+                    pass.left = Left::Nothing;
+                } else {
+                    pass.left = Left::SomeRooms;
+                }
+                return pass;
             }
         }
     }
