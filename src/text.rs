@@ -150,6 +150,17 @@ pub fn said(text: &str) -> String {
     defuse(&ellipsis(text, QUOTED)).into_owned()
 }
 
+/// An error and what caused it, on one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
 /// As [`said`], as inline code: a command or a word.
 pub fn typed(text: &str) -> String {
     code(&ellipsis(text, QUOTED))

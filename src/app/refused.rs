@@ -7,24 +7,14 @@ use std::io::ErrorKind;
 use super::StartError;
 use crate::holder::NotHeld;
 use crate::store::{StoreError, home};
+use crate::text::with_causes;
 
 /// To whoever comes second.
 const IN_USE: &str = "stop the other Houston, or give this one a folder of its own with `--state DIR`";
 
-/// With its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    message
-}
-
 impl From<NotHeld> for StartError {
     fn from(error: NotHeld) -> Self {
-        let started = Self::new(in_full(&error));
+        let started = Self::new(with_causes(&error));
         match error {
             NotHeld::ByAnother { .. } => started.hint(IN_USE),
             NotHeld::Io { source, .. } => match source.kind() {
@@ -37,7 +27,7 @@ impl From<NotHeld> for StartError {
 
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
-        let started = Self::new(in_full(&error));
+        let started = Self::new(with_causes(&error));
         match error {
             StoreError::InUse(_) => started.hint(IN_USE),
             StoreError::Damaged { path, .. } => {

@@ -199,13 +199,7 @@ async fn store(patient: &Patient) -> Vec<Check> {
 }
 
 fn unopened(about: &str, error: &StoreError) -> Check {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        message = format!("{message}: {next}");
-        cause = next.source();
-    }
-    let check = Check::problem(about, message);
+    let check = Check::problem(about, crate::text::with_causes(error));
     match error {
         StoreError::InUse(_) => check.fix(
             "its socket is gone, so that nobody can ask it: stop that Houston and start it again \
