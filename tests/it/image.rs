@@ -411,7 +411,7 @@ async fn the_stack_of_the_documentation_runs_on_a_swarm() {
 
 /// Minutes of two cores: `./test --long`, or by hand.
 #[test]
-#[ignore = "compiles the whole program in a container"]
+#[ignore = "compiles the whole program in a container, which takes minutes: `./test --long` runs it"]
 #[expect(clippy::disallowed_methods, reason = "the script is another program")]
 fn the_dockerfile_compiles_the_program_from_the_source() {
     let Some(socket) = engine("the_dockerfile_compiles") else { return };

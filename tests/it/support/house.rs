@@ -510,19 +510,7 @@ impl House {
     }
 
     async fn docker(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let socket = self.dir.path().join("docker.sock");
-        let mut stream = tokio::net::UnixStream::connect(socket).await.expect("the engine listens");
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        serde_json::from_str(body).unwrap_or(Value::Null)
+        ask_engine(&self.dir.path().join("docker.sock"), method, path, body).await
     }
 
     /// Canonical commands of all runs, oldest first.
@@ -593,6 +581,22 @@ impl Drop for House {
             runtime.shutdown_background();
         }
     }
+}
+
+/// One request to an engine, which has to go well; its answer as JSON.
+pub async fn ask_engine(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Value {
+    let mut stream = tokio::net::UnixStream::connect(socket).await.expect("the engine listens");
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
+    serde_json::from_str(body).unwrap_or(Value::Null)
 }
 
 fn holds(text: &str, parts: &[&str]) -> bool {

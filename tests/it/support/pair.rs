@@ -12,7 +12,6 @@ use houston::sandbox::{self, Sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::house;
@@ -137,18 +136,7 @@ impl Pair {
 
     /// Asks the engine.
     pub async fn docker(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let mut stream = tokio::net::UnixStream::connect(self.socket()).await.expect("the engine listens");
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close");
-        let length = body.len();
-        let request =
-            format!("{head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        serde_json::from_str(body).unwrap_or(Value::Null)
+        house::ask_engine(&self.socket(), method, path, body).await
     }
 
     pub async fn image(&self, service: &str) -> String {
