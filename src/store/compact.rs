@@ -11,16 +11,13 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::folder::wait_until_free;
 use super::home::DATABASE;
 use super::{Batch, Store, StoreError, stat};
 
 /// Records that are written at once.
 const AT_ONCE: usize = 1000;
-
-/// sled's own threads let go of a folder a moment after its last handle.
-const PATIENCE: u32 = 500;
 
 /// When it is worth the while.
 #[derive(Clone, Copy, Debug)]
@@ -167,23 +164,6 @@ fn fill(
     new.sync_now()
 }
 
-/// Blocking, for a moment.
-fn wait_until_free(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join("db");
-    let file = File::open(&path).map_err(failed("open", &path))?;
-    for _ in 0..PATIENCE {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                #[expect(clippy::disallowed_methods, reason = "before the runtime has work, for a moment")]
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
-        }
-    }
-    Err(StoreError::InUse(dir.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +192,6 @@ mod tests {
         store.sync_now().expect("syncs");
         let all = everything(&store);
         drop(store);
-        wait_until_free(&dir.path().join(DATABASE)).expect("is free");
         (dir, all)
     }
 
@@ -262,21 +241,10 @@ mod tests {
                 })
             }));
             assert!(died.is_err(), "{last:?} comes");
-            let store = opened_when_free(state.path());
+            let store = home::open(state.path(), |_| {}).expect("opens");
             assert_eq!(names(state.path()), [DATABASE], "{last:?}");
             assert_eq!(everything(&store), all, "{last:?}");
         }
-    }
-
-    /// The threads of what died are of this process, and let go a moment later.
-    fn opened_when_free(state: &Path) -> Store {
-        for _ in 0..PATIENCE {
-            match home::open(state, |_| {}) {
-                Err(StoreError::InUse(_)) => std::thread::yield_now(),
-                opened => return opened.expect("opens"),
-            }
-        }
-        panic!("it is never free");
     }
 
     #[test]

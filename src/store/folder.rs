@@ -9,8 +9,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::{Batch, SCHEMA_VERSION, Store, StoreError, TALLY, Tree};
 
@@ -19,6 +20,9 @@ const MADE: &str = "made";
 
 /// The tally of the last change that somebody was told is durable.
 const ACKNOWLEDGED: &str = "acknowledged";
+
+/// Looks at whether a database that was dropped is free, ten milliseconds apart.
+const PATIENCE: u32 = 500;
 
 /// sled's own.
 const DATABASE: &str = "db";
@@ -141,4 +145,37 @@ fn read_acknowledged(dir: &Path) -> io::Result<Option<u64>> {
     };
     let tally = bytes.first_chunk::<8>().map(|tally| u64::from_be_bytes(*tally));
     Ok(tally.filter(|tally| bytes == acknowledged(*tally)))
+}
+
+/// sled's own threads let go of a database a moment after its last handle: this waits for it, blocking. An error
+/// says that they did not.
+pub(super) fn wait_until_free(dir: &Path) -> Result<(), StoreError> {
+    let failed = |what| move |source| StoreError::Io { what, path: dir.to_owned(), source };
+    let file = File::open(dir.join(DATABASE)).map_err(failed("open the database in"))?;
+    for _ in 0..PATIENCE {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "whoever drops a store is told that it blocks"
+                )]
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed("lock the database in")(error)),
+        }
+    }
+    Err(StoreError::InUse(dir.to_owned()))
+}
+
+/// Waits until the database is free when it is dropped.
+pub(super) struct Free(pub(super) PathBuf);
+
+impl Drop for Free {
+    fn drop(&mut self) {
+        // One that was moved away, or could not be opened, holds nobody up.
+        if let Err(error @ StoreError::InUse(_)) = wait_until_free(&self.0) {
+            tracing::warn!("{error} although this one has closed it");
+        }
+    }
 }

@@ -189,6 +189,8 @@ struct Inner {
     syncs: Option<mpsc::UnboundedSender<oneshot::Sender<Result<(), String>>>>,
     sync_thread: Option<std::thread::JoinHandle<()>>,
     path: PathBuf,
+    /// The last, so that the folder is free when the last handle is gone.
+    _free: folder::Free,
 }
 
 /// What was written so far; whoever writes holds it.
@@ -199,7 +201,7 @@ struct Applied {
 }
 
 impl Drop for Inner {
-    /// Waits for the last sync, so that the folder is free when the last handle is gone.
+    /// Waits for the last sync.
     fn drop(&mut self) {
         drop(self.syncs.take());
         if let Some(thread) = self.sync_thread.take() {
@@ -245,6 +247,7 @@ impl Store {
             syncs: Some(syncs),
             sync_thread: Some(sync_thread),
             path: dir.to_owned(),
+            _free: folder::Free(dir.to_owned()),
         }));
         folder::look_inside(&store)?;
         Ok(store)
