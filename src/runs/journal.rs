@@ -13,7 +13,7 @@ use super::event::{Event, Outcome, Recorded};
 use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
 use super::outbox::{Notice, OutboxEntry};
-use super::state::{ABOUT_TO_START, FROZEN, Illegal, QUEUED, RunState, WAITS_FOR_APPROVAL};
+use super::state::{Illegal, RunState, is_before_start};
 use crate::ids::{EnvName, RunId};
 use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
@@ -92,9 +92,8 @@ pub struct Unreadable {
 impl Unreadable {
     /// What it may have begun to change, as far as the header tells.
     fn held(&self) -> Option<Held> {
-        let waits =
-            [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED, FROZEN].contains(&self.header.state.as_str());
-        let environment = self.header.environment.clone().filter(|_| !waits)?;
+        let started = !is_before_start(&self.header.state);
+        let environment = self.header.environment.clone().filter(|_| started)?;
         Some(Held {
             name: LockName { environment, service: None },
             holder: Holder::Unreadable {

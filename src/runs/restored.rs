@@ -14,7 +14,7 @@ use super::event::{Event, Recorded};
 use super::journal::{Header, Journal, JournalError};
 use super::outbox::Notice;
 use super::owed::Owed;
-use super::state::{ABOUT_TO_START, FROZEN, QUEUED, WAITS_FOR_APPROVAL};
+use super::state::is_before_start;
 use crate::audit::{self, Entry};
 use crate::conversation::Actor;
 use crate::ids::{RunId, UserId};
@@ -119,12 +119,8 @@ fn look_up(store: &Store, run: RunId) -> Result<Option<Known>, StoreError> {
     Ok(Some(Known {
         by: header.by,
         next_seq: last.map_or(0, |(_, record)| record.seq + 1),
-        started: !waits(&header.state),
+        started: !is_before_start(&header.state),
     }))
-}
-
-fn waits(state: &str) -> bool {
-    [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED, FROZEN].contains(&state)
 }
 
 fn is_beyond(entry: &Entry, run: RunId, known: Option<&Known>) -> bool {
@@ -168,7 +164,7 @@ fn end_what_may_have_gone_on(
                 "the store was brought back from an export{of}, and the audit log knows more of this run: {}",
                 since.last
             ),
-            None if waits(run.phase.word()) => continue,
+            None if run.before_start() => continue,
             None => format!(
                 "the store was brought back from an export{of}, in which it was under way; how far it got since is not known"
             ),
