@@ -10,6 +10,17 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// `1st`, `2nd`, `11th`, `23rd`.
+pub fn ordinal(n: usize) -> String {
+    let ending = match (n % 10, n % 100) {
+        (1, last) if last != 11 => "st",
+        (2, last) if last != 12 => "nd",
+        (3, last) if last != 13 => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
+}
+
 /// `a`, `a or b`, `a, b or c`; each in backticks.
 pub fn or_list<T: AsRef<str>>(items: &[T]) -> String {
     list(items, "or", true)
@@ -258,6 +269,12 @@ fn shown(lines: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ordinals_end_as_they_are_said() {
+        let said: Vec<String> = [1, 2, 3, 4, 11, 12, 13, 21, 112, 122].map(ordinal).into();
+        assert_eq!(said, ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th", "122nd"]);
+    }
 
     #[test]
     fn lists_and_counts_read_like_sentences() {

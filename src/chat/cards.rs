@@ -378,8 +378,12 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         Phase::Deciding { .. } => return head(":clipboard:", "waits for approval"),
         Phase::Ready => head(":hourglass_flowing_sand:", "is about to start"),
         Phase::Queued { behind } => {
-            let mut out = head(":hourglass_flowing_sand:", "is queued");
-            let _ = write!(out, " behind {}", text::plain_and_list(behind));
+            let place = match &live.place {
+                Some(place) if place.behind.is_empty() => "is about to start".to_owned(),
+                Some(place) => format!("is {}", super::queue::place(place)),
+                None => format!("is queued behind {}", text::plain_and_list(behind)),
+            };
+            let mut out = head(":hourglass_flowing_sand:", &place);
             let _ = write!(out, "\n_It starts by itself. `!cancel {}` takes it out._", run.id);
             return out;
         }

@@ -16,6 +16,7 @@ pub mod operate;
 pub mod parse;
 pub mod people;
 pub mod policies;
+mod queue;
 pub mod reload;
 pub mod reply;
 pub mod spec;

@@ -5,7 +5,7 @@
 //!
 //! Must not: decide what is to be said.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -74,7 +74,9 @@ pub struct Voice {
     posted: HashSet<MessageId>,
     /// Progress messages to be edited, and when each may be edited next.
     dirty: BTreeSet<RunId>,
-    editable: std::collections::HashMap<RunId, Instant>,
+    editable: HashMap<RunId, Instant>,
+    /// What those that are queued show: it changes with what is in their way, not with time.
+    queued: HashMap<RunId, String>,
     /// The message that could not be said last, and how often.
     failing: (u64, u32),
 }
@@ -91,7 +93,8 @@ impl Voice {
             started_at,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
-            editable: std::collections::HashMap::new(),
+            editable: HashMap::new(),
+            queued: HashMap::new(),
             failing: (0, 0),
         }
     }
@@ -128,7 +131,11 @@ impl Voice {
                 }
                 () = self.engine.outbox_changed() => {}
                 changed = changes.recv() => match changed {
-                    Ok(run) => { self.dirty.insert(run); }
+                    Ok(run) => {
+                        self.dirty.insert(run);
+                        // What it does is shown by those that wait for it.
+                        self.dirty.extend(self.engine.queued().await.iter().map(|run| run.id));
+                    }
                     Err(RecvError::Lagged(_)) => self.everything_moved().await,
                     Err(RecvError::Closed) => return,
                 },
@@ -281,9 +288,10 @@ impl Voice {
                 Ok(())
             }
             (Notice::Progress { .. }, Some(run)) => {
-                let text = cards::progress(&run, &self.engine.live(run.id), now);
-                self.show(&run, &run.progress, None, text, Priority::Normal).await?;
+                let text = cards::progress(&run, &self.engine.live(run.id).await, now);
+                self.show(&run, &run.progress, None, text.clone(), Priority::Normal).await?;
                 self.dirty.remove(&run.id);
+                self.note_queued(&run, text);
                 self.watch(&run);
                 if run.is_done() {
                     // Should there be another word about it, it is posted again under its id, and edited.
@@ -426,7 +434,9 @@ impl Voice {
                 None => return,
             },
             Notice::Progress { .. } if !run.is_done() => return,
-            Notice::Progress { .. } => cards::progress(&run, &self.engine.live(run.id), self.clock.now()),
+            Notice::Progress { .. } => {
+                cards::progress(&run, &self.engine.live(run.id).await, self.clock.now())
+            }
             Notice::Question { .. } => trouble::question(&run),
             Notice::Void { .. } => cards::void(&run),
             Notice::Result { .. }
@@ -469,6 +479,14 @@ impl Voice {
         }
     }
 
+    fn note_queued(&mut self, run: &RunState, text: String) {
+        if let Phase::Queued { .. } = run.phase {
+            self.queued.insert(run.id, text);
+        } else {
+            self.queued.remove(&run.id);
+        }
+    }
+
     fn next_edit(&self) -> Option<Instant> {
         self.dirty.iter().map(|run| self.editable.get(run).copied().unwrap_or_else(Instant::now)).min()
     }
@@ -488,6 +506,7 @@ impl Voice {
             if run.is_done() {
                 // Its last word went through the outbox.
                 self.editable.remove(&id);
+                self.queued.remove(&id);
                 continue;
             }
             // By an earlier process: whatever had begun to move.
@@ -496,9 +515,16 @@ impl Voice {
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;
             }
-            let text = cards::progress(&run, &self.engine.live(id), self.clock.now());
-            let edited = self.show(&run, &run.progress, None, text, Priority::Progress).await;
+            let text = cards::progress(&run, &self.engine.live(id).await, self.clock.now());
             let mut wait = EDIT_EVERY;
+            if self.queued.get(&id) == Some(&text) {
+                self.editable.insert(id, Instant::now() + wait);
+                continue;
+            }
+            let edited = self.show(&run, &run.progress, None, text.clone(), Priority::Progress).await;
+            if edited.is_ok() {
+                self.note_queued(&run, text);
+            }
             if let Err(error) = edited {
                 tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");
                 if let SendError::Unavailable { retry_after: Some(after), .. } = error {

@@ -165,6 +165,11 @@ impl Journal {
         self.open.values()
     }
 
+    /// One that is not done.
+    pub fn open_run(&self, run: RunId) -> Option<&RunState> {
+        self.open.get(&run)
+    }
+
     /// Runs that are done and have to be reviewed, oldest first.
     pub fn open_reviews(&self) -> impl Iterator<Item = &RunState> {
         self.reviews.values()

@@ -14,6 +14,7 @@ pub mod locks;
 pub mod next;
 pub mod outbox;
 mod owed;
+pub mod queue;
 pub mod releases;
 pub mod restored;
 pub mod state;

@@ -203,7 +203,7 @@ async fn a_second_one_waits_for_the_lock_and_leaves_a_review_of_its_own() {
     t.say("bob", "ops", "!deploy prod web 1.6 --break-glass \"still down\"").await;
     announced(&t, "R-2").await;
     let second = t.progress("R-2").await;
-    t.until(&second, &["is queued"]).await;
+    t.until(&second, &["is 1st in the queue"]).await;
     answered(&t, "alice", "!review R-1 too early", &["R-1 is reviewed when it has ended"]).await;
     t.until(&first, &["deployed in", "*review open*"]).await;
     t.expect("ops", &["@carol", "deployed in"]).await;
@@ -236,7 +236,7 @@ async fn a_right_that_is_lost_in_the_queue_is_lost() {
     t.say("carol", "ops", "!deploy prod web 1.6 --break-glass \"again\"").await;
     announced(&t, "R-2").await;
     let second = t.progress("R-2").await;
-    t.until(&second, &["is queued"]).await;
+    t.until(&second, &["is 1st in the queue"]).await;
     t.rewrite("houston.yaml", "lead: {users: [bob, carol]}", "lead: {users: [bob]}");
     answered(&t, "bob", "!reload", &["lead"]).await;
     t.until(&first, &["deployed in"]).await;

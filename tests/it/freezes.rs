@@ -100,7 +100,7 @@ async fn a_freeze_that_is_cancelled_lets_go_and_what_is_under_way_is_not_touched
     t.wait_for_image("web", "demo/web:1.8-slow").await;
     t.say("bob", "ops", "!scale prod web 2").await;
     let second = t.progress("R-2").await;
-    t.until(&second, &["is queued"]).await;
+    t.until(&second, &["is 1st in the queue"]).await;
     t.say("carol", "ops", "!freeze prod until 2026-11-27 17:00 enough for today").await;
     t.expect("ops", &["Under way, not held up by it: R-1.", "Held up until then: R-2."]).await;
     t.until(&second, &["is about to start", "frozen until Fri 27 Nov 2026 17:00 (UTC) by carol"]).await;

@@ -1,8 +1,10 @@
 //! Two things at once: side by side where they may be, in a queue that shows itself where not, and locks that
 //! people hold.
 
+use houston::clock::Clock;
 use serde_json::json;
 
+use crate::step_kinds;
 use crate::support::house::{House, Setup};
 use crate::support::rc::Person;
 
@@ -34,14 +36,26 @@ async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
     // Both are planned against what is declared to run, so their plans hold when their turn comes.
     t.say("bob", "ops", "!scale prod web 2").await;
     let second = t.progress("R-2").await;
-    t.until(&second, &["is queued", "behind R-1 (`deploy prod web 1.8-slow` by alice)"]).await;
+    t.until(
+        &second,
+        &["is 1st in the queue for `prod/web`, behind R-1 (`deploy prod web 1.8-slow` by alice, step 1 of 1)"],
+    )
+    .await;
     t.say("carol", "ops", "!deploy prod").await;
     let third = t.progress("R-3").await;
-    t.until(&third, &["is queued", "behind R-1", "R-2"]).await;
+    t.until(
+        &third,
+        &["is 2nd in the queue for `prod/web`, behind R-1", "R-2 (`scale prod web 2` by bob, waits too)"],
+    )
+    .await;
     t.say("alice", "ops", "!locks").await;
     t.expect(
         "ops",
-        &["`prod/web` is held by R-1", "R-2 `scale prod web 2` waits for", "R-3 `deploy prod` waits for"],
+        &[
+            "`prod/web` is held by R-1",
+            "R-2 `scale prod web 2` is 1st in the queue for `prod/web`, behind R-1",
+            "R-3 `deploy prod` is 2nd in the queue for `prod/web`, behind R-1 and R-2",
+        ],
     )
     .await;
     t.say("carol", "ops", "!cancel R-3").await;
@@ -54,6 +68,91 @@ async fn one_service_is_changed_by_one_run_after_the_other_in_their_order() {
     t.end().await;
 }
 
+/// Each run's own message, `locks` and `runs` say its place, and say it anew when anything moves.
+#[tokio::test]
+async fn the_queue_shows_places_and_how_far_whoever_is_first_has_come() {
+    let ask = |id: &str| format!("  - id: {id}\n    ask: {{question: \"{id} {{{{ colour }}}}?\"}}\n");
+    let mut t = step_kinds::house(&format!("{}{}", ask("one"), ask("two")), Clock::system(), "").await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let first = t.progress("R-1").await;
+    t.expect("ops", &[":raising_hand: *R-1* one red?"]).await;
+    t.say("bob", "ops", "!scale prod web 2").await;
+    let second = t.progress("R-2").await;
+    t.until(
+        &second,
+        &["*R-2* `scale prod web 2` is 1st in the queue for `prod/web`, behind R-1 (`tour prod red` by alice, step 1 of 2, waiting)"],
+    )
+    .await;
+    t.say("carol", "ops", "!deploy prod web 1.8").await;
+    let third = t.progress("R-3").await;
+    t.until(
+        &third,
+        &["is 2nd in the queue for `prod/web`", "and R-2 (`scale prod web 2` by bob, waits too)"],
+    )
+    .await;
+    t.reply("alice", "ops", &first.id, "yes").await;
+    t.expect("ops", &[":raising_hand: *R-1* two red?"]).await;
+    for waiting in [&second, &third] {
+        t.until(waiting, &["R-1 (`tour prod red` by alice, step 2 of 2, waiting)"]).await;
+    }
+    // As it was, also after a kill.
+    t.kill().await;
+    t.start_again().await;
+    t.say("bob", "ops", "!locks").await;
+    t.expect(
+        "ops",
+        &[
+            "`prod` is held by R-1",
+            ", step 2 of 2, waiting",
+            "- R-2 `scale prod web 2` is 1st in the queue for `prod/web`, behind R-1\n",
+            "- R-3 `deploy prod web 1.8` is 2nd in the queue for `prod/web`, behind R-1 and R-2",
+        ],
+    )
+    .await;
+    t.say("bob", "ops", "!runs").await;
+    t.expect("ops", &["`!show R-3` shows one.", "*R-2* is 1st in the queue", "*R-3* is 2nd in the queue"])
+        .await;
+    t.say("bob", "ops", "!show R-3").await;
+    t.expect("ops", &["*R-3* `deploy prod web 1.8` is 2nd in the queue"]).await;
+    t.say("bob", "ops", "!cancel R-2").await;
+    t.expect("ops", &["R-2 is cancelled. Nothing was changed."]).await;
+    t.until(&third, &["*R-3* `deploy prod web 1.8` is 1st in the queue for `prod/web`, behind R-1 ("]).await;
+    t.reply("alice", "ops", &first.id, "yes").await;
+    t.until(&third, &["deployed in"]).await;
+    for run in ["`tour prod red` done in", "`deploy prod web 1.8` deployed in"] {
+        t.expect("ops", &[run]).await;
+    }
+    t.end().await;
+}
+
+/// Consent takes as long as people take: nobody else waits for it, and the queue begins with the start.
+#[tokio::test]
+async fn a_run_that_waits_for_approval_holds_no_lock_and_has_no_place() {
+    let ask = "  - id: sure\n    ask: {question: \"Is {{ colour }} right?\"}\n";
+    let (prod, files) = ("approvals: {tour: none}\n".to_owned(), step_kinds::tour(ask));
+    let t = House::with(Setup { services: vec![("web", 1)], prod, files, ..Setup::default() }).await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    let card = t.card().await;
+    t.say("bob", "ops", "!locks").await;
+    t.expect("ops", &["Nothing is locked."]).await;
+    t.say("bob", "ops", "!tour prod red").await;
+    let second = t.progress("R-2").await;
+    t.expect("ops", &[":raising_hand: *R-2* Is red right?"]).await;
+    t.react("carol", &card, ":+1:").await;
+    let first = t.progress("R-1").await;
+    t.until(
+        &first,
+        &["is 1st in the queue for `prod/web`, behind R-2 (`tour prod red` by bob, step 1 of 1, waiting)"],
+    )
+    .await;
+    t.reply("bob", "ops", &second.id, "yes").await;
+    t.until(&first, &["deployed in"]).await;
+    for result in ["`tour prod red` done in", "`deploy prod web 1.8` deployed in"] {
+        t.expect("ops", &[result]).await;
+    }
+    t.end().await;
+}
+
 #[tokio::test]
 async fn who_has_left_while_their_run_was_queued_starts_nothing() {
     let t = house(&[("web", 1)]).await;
@@ -61,7 +160,7 @@ async fn who_has_left_while_their_run_was_queued_starts_nothing() {
     t.wait_for_image("web", "demo/web:1.8-slow").await;
     t.say("bob", "ops", "!scale prod web 2").await;
     let second = t.progress("R-2").await;
-    t.until(&second, &["is queued", "behind R-1"]).await;
+    t.until(&second, &["is 1st in the queue", "behind R-1"]).await;
     let carol = Person::login(&t.sandbox.url(), "carol").await;
     let left = json!({"userId": "u-bob", "activeStatus": false, "confirmRelinquish": true});
     assert_eq!(carol.post("users.setActiveStatus", left).await.0, 200);

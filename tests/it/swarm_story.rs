@@ -555,7 +555,11 @@ async fn two_services_are_updated_side_by_side_and_a_third_change_waits_for_its_
     story.in_the_middle("prod", "web").await;
     story.say("bob", "!scale prod web 3").await;
     // Plans are made side by side: only what is seen has a number.
-    story.see("the queue", |text| text.contains("*R-2*") && text.contains("is queued behind R-1")).await;
+    story
+        .see("the queue", |text| {
+            text.contains("*R-2*") && text.contains("is 1st in the queue") && text.contains("behind R-1 (")
+        })
+        .await;
     story.say("carol", "!deploy prod api").await;
     for run in ["R-1", "R-2", "R-3"] {
         let end = story.end(run).await;

@@ -6,7 +6,7 @@ use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::spec::{Action as SpecAction, CommandSpec};
-use crate::chat::{cards, glass, help as help_text, parse, status as status_text};
+use crate::chat::{cards, glass, help as help_text, parse, queue, status as status_text};
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
@@ -214,6 +214,13 @@ pub(super) async fn runs(call: &Call<'_>) -> String {
     let Some([newest, ..]) = rows.first() else { return "No runs yet.".to_owned() };
     let table = status_text::columns(["run", "state", "command", "asked"], &rows);
     let mut out = format!("{}\n`!show {newest}` shows one.", text::fence(&table));
+    for run in parts.engine.queued().await {
+        let here =
+            environment.is_none_or(|name| run.plan.environment.as_ref().is_some_and(|e| e.as_str() == name));
+        if let (true, Some(place)) = (here, parts.engine.live(run.id).await.place) {
+            let _ = write!(out, "\n*{}* is {}", run.id, queue::place(&place));
+        }
+    }
     for run in parts.engine.open_reviews().await {
         if environment.is_none_or(|name| run.plan.environment.as_ref().is_some_and(|e| e.as_str() == name)) {
             let _ = write!(out, "\n{}", glass::open_review(&run, now));
@@ -227,7 +234,7 @@ pub(super) async fn show(call: &Call<'_>) -> String {
     let Some(run) = call.bound.values.run("run") else { return "Which run?".to_owned() };
     match parts.engine.state(run).await {
         Ok(state) if !may_see(call, &state).await => not_here(run),
-        Ok(state) => cards::show(&state, &parts.engine.live(run), parts.clock.now()),
+        Ok(state) => cards::show(&state, &parts.engine.live(run).await, parts.clock.now()),
         Err(error) => error.to_string(),
     }
 }
@@ -395,31 +402,24 @@ pub(super) async fn locks(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let held = parts.engine.held().await;
     let now = parts.clock.now();
-    let mut lines: Vec<String> = held
-        .iter()
-        .map(|held| match &held.holder {
-            crate::runs::locks::Holder::Person(_) => format!("- {}", held.holder.describe(now)),
-            crate::runs::locks::Holder::Run { .. } | crate::runs::locks::Holder::Unreadable { .. } => {
-                format!("- {} is held by {}", code(&held.name.to_string()), held.holder.describe(now))
-            }
-        })
-        .collect();
+    let mut lines = Vec::new();
+    for held in &held {
+        let doing = parts.engine.doing(&held.holder).await;
+        lines.push(format!("- {}", queue::held(held, doing.as_ref(), now)));
+    }
     for name in call.config.environments.keys() {
         if let Some(frozen) = parts.engine.frozen([name], false).await {
             lines.push(format!("- :snowflake: {}", frozen.describe()));
         }
     }
+    for run in parts.engine.queued().await {
+        if let Some(place) = parts.engine.live(run.id).await.place {
+            lines.push(format!("- {} {} is {}", run.id, typed(&run.plan.command), queue::in_short(&place)));
+        }
+    }
     for run in parts.engine.open_runs().await {
         if let crate::runs::state::Phase::Frozen { why, .. } = &run.phase {
             lines.push(format!("- {} {} waits: {why}", run.id, typed(&run.plan.command)));
-        }
-        if let crate::runs::state::Phase::Queued { behind } = &run.phase {
-            lines.push(format!(
-                "- {} {} waits for {}",
-                run.id,
-                typed(&run.plan.command),
-                text::plain_and_list(behind)
-            ));
         }
     }
     if lines.is_empty() { "Nothing is locked.".to_owned() } else { lines.join("\n") }

@@ -120,7 +120,7 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
             "{run} is to be cancelled. What was done cannot be undone before somebody has said by which configuration: see its thread."
         ),
         Ok(state) => {
-            let live = engine.live(run);
+            let live = engine.live(run).await;
             let under_way = live.step.or_else(|| {
                 state.steps.iter().position(|step| matches!(step.state, StepState::Running { .. }))
             });

@@ -19,9 +19,10 @@ use crate::playbook::steps::StepError;
 use crate::runs::event::Event;
 use crate::runs::freezes::Frozen;
 use crate::runs::journal::Journal;
-use crate::runs::locks::{LockProof, conflicts};
+use crate::runs::locks::LockProof;
 use crate::runs::next::{Next, next};
 use crate::runs::outbox::Notice;
+use crate::runs::queue::in_the_way;
 use crate::runs::state::{Phase, RunState};
 use crate::store::Batch;
 
@@ -414,13 +415,7 @@ impl Engine {
 
 /// Who holds what `state` wants, for people; `None` when nothing is in the way.
 fn blocked_by(journal: &Journal, state: &RunState) -> Option<Vec<String>> {
-    let held = journal.held();
-    let ahead = journal.ahead_of(state);
-    let mut behind: Vec<String> = conflicts(&state.plan.locks, &held)
-        .into_iter()
-        .chain(conflicts(&state.plan.locks, &ahead))
-        .map(|held| held.holder.queue_line())
-        .collect();
-    behind.dedup();
+    let behind: Vec<String> =
+        in_the_way(journal, state).iter().map(|held| held.holder.queue_line()).collect();
     (!behind.is_empty()).then_some(behind)
 }

@@ -27,11 +27,12 @@ use super::alive;
 use super::event::{Event, Origin, Recorded};
 use super::freezes::Frozen;
 use super::journal::{Header, Journal, JournalError, headers, read_log};
-use super::locks::{Held, ManualLock};
+use super::locks::{Held, Holder, ManualLock};
 use super::next::{Next, next};
 use super::outbox::Notice;
 use super::owed::{self, Owed};
-use super::state::{Illegal, RunState};
+use super::queue::{self, Doing, Place};
+use super::state::{Illegal, Phase, RunState};
 use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
 use crate::audit::Audit;
@@ -239,6 +240,8 @@ pub struct LiveStatus {
     pub line: Option<String>,
     /// How long it took in earlier runs; their median.
     pub usual: Option<Duration>,
+    /// What it waits for, when it is queued.
+    pub place: Option<Place>,
 }
 
 impl Engine {
@@ -394,7 +397,38 @@ impl Engine {
         self.0.journal.lock().await.manual_locks().to_vec()
     }
 
-    pub fn live(&self, run: RunId) -> LiveStatus {
+    pub async fn live(&self, run: RunId) -> LiveStatus {
+        let mut place = queue::place(&*self.0.journal.lock().await, run);
+        for one in place.iter_mut().flat_map(|place| &mut place.behind) {
+            self.add_usual(&one.holder, &mut one.doing);
+        }
+        LiveStatus { place, ..self.at_work(run) }
+    }
+
+    /// How far a run is that holds a lock.
+    pub async fn doing(&self, holder: &Holder) -> Option<Doing> {
+        let mut doing = queue::doing(&*self.0.journal.lock().await, holder);
+        self.add_usual(holder, &mut doing);
+        doing
+    }
+
+    fn add_usual(&self, holder: &Holder, doing: &mut Option<Doing>) {
+        if let (Holder::Run { run, .. }, Some(doing)) = (holder, doing) {
+            doing.usual = self.at_work(*run).usual;
+        }
+    }
+
+    /// The runs that wait for others, in the order in which they may start.
+    pub async fn queued(&self) -> Vec<RunState> {
+        let journal = self.0.journal.lock().await;
+        let mut queued: Vec<RunState> =
+            journal.open_runs().filter(|run| matches!(run.phase, Phase::Queued { .. })).cloned().collect();
+        queued.sort_by_key(|run| (run.ready_at, run.id));
+        queued
+    }
+
+    /// What this process does for a run that moves.
+    fn at_work(&self, run: RunId) -> LiveStatus {
         self.live_map()
             .get(&run)
             .map(|live| {
@@ -404,7 +438,7 @@ impl Engine {
                 };
                 let usual =
                     live.usual.as_ref().zip(step).and_then(|(usual, step)| usual.get(step).copied()?);
-                LiveStatus { step, line: live.status.clone(), usual }
+                LiveStatus { step, line: live.status.clone(), usual, place: None }
             })
             .unwrap_or_default()
     }

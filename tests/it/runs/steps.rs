@@ -418,7 +418,7 @@ async fn how_long_a_step_usually_takes_is_known_from_earlier_runs() {
     bench.site.script("run a", [Act::Hang]);
     let run = bench.create(plan(vec![a])).await;
     bench.seen("run a", 5).await;
-    assert_eq!(bench.engine.live(run).usual, Some(Duration::from_secs(2)));
+    assert_eq!(bench.engine.live(run).await.usual, Some(Duration::from_secs(2)));
     bench.engine.cancel(run, &actor("bob")).await.unwrap();
     assert_eq!(bench.done(run).await.outcome(), Some(Outcome::Cancelled));
 }
