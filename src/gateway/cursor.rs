@@ -21,6 +21,12 @@ const EVERYWHERE: &[u8] = b"";
 /// conversation can be older than the membership that is told before it.
 const UNORDERED: Duration = Duration::from_secs(10);
 
+/// A mark that is later than the server's clock by more than this was made before that was set back.
+pub const SET_BACK: Duration = Duration::from_secs(60);
+
+/// How far back is read then, since nobody tells when it was set back.
+pub const READ_AGAIN: Duration = Duration::from_secs(3600);
+
 /// One room, or everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
@@ -148,6 +154,25 @@ impl Cursors {
         if self.all_closed() {
             self.forward(updated_at);
         }
+    }
+
+    /// The server's clock stands at `now`. Whether it was set back: then nothing counts as read that may have been
+    /// said since.
+    pub fn clock_is(&mut self, now: Timestamp) -> bool {
+        let to_come = |mark: &Mark| earlier(mark.at, SET_BACK) > now;
+        let back = earlier(now, READ_AGAIN);
+        let mut set_back = to_come(&self.everywhere);
+        if set_back {
+            self.everywhere.at = back;
+            self.everywhere_dirty = true;
+        }
+        for (room, mark) in self.rooms.iter_mut().filter(|(_, mark)| to_come(mark)) {
+            mark.at = back;
+            self.dirty.insert(room.clone());
+            set_back = true;
+        }
+        self.meanwhile.retain(|_, seen| earlier(*seen, SET_BACK) <= now);
+        set_back
     }
 
     /// The connection is new: what happened before it is not known.
@@ -287,6 +312,19 @@ mod tests {
         cursors.left(&"new".into());
         cursors.joined(&"new".into(), at(900));
         assert_eq!(cursors.since(&"new".into()), at(890));
+    }
+
+    #[test]
+    fn a_mark_of_a_time_that_is_still_to_come_is_taken_back() {
+        let mut cursors = caught_up();
+        let (room, hour) = (RoomId::from("R"), 3600);
+        cursors.saw(&room, at(100_000));
+        assert!(!cursors.clock_is(at(100_000 - 60)), "frames come in no order");
+        assert!(cursors.clock_is(at(20_000)));
+        assert_eq!((cursors.at(&room), cursors.everywhere()), (at(20_000 - hour), at(20_000 - hour)));
+        cursors.saw(&room, at(20_001));
+        assert_eq!((cursors.at(&room), cursors.everywhere()), (at(20_001), at(20_001)));
+        assert!(!cursors.clock_is(at(20_002)));
     }
 
     #[test]

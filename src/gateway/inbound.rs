@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::cursor::{READ_AGAIN, SET_BACK};
 use super::doc::Doc;
 use super::events::{Actor, Inbound, Room};
 use super::ledger::KEPT;
 use super::recent::Recent;
+use super::shared::earlier;
 use crate::ids::{MessageId, UserId};
 
 /// Message ids whose state is kept; older ones are recognised by the ledger.
@@ -46,6 +48,43 @@ pub struct Around<'a> {
     pub now: Timestamp,
     /// From catch-up, not live.
     pub caught_up: bool,
+}
+
+impl Around<'_> {
+    /// What the server's clock stood at when it told this. Where `since` is still to come, the clock was set back,
+    /// and a frame knows that before anybody has asked.
+    fn clock(&self, doc: &Doc) -> Timestamp {
+        match doc.updated_at {
+            Some(updated_at) if !self.caught_up && self.set_back(updated_at) => updated_at,
+            _ => self.now,
+        }
+    }
+
+    fn set_back(&self, clock: Timestamp) -> bool {
+        earlier(self.since, SET_BACK) > clock
+    }
+
+    /// From when on messages are for Houston. When the server's clock was set back, what bears a time that is still
+    /// to come was said before; what was said after it bears one before `since`.
+    fn since(&self, sent_at: Timestamp, clock: Timestamp) -> Timestamp {
+        if !self.set_back(clock) || is_to_come(sent_at, clock) {
+            return self.since;
+        }
+        earlier(clock, if self.caught_up { READ_AGAIN } else { LIVE })
+    }
+
+    /// Of something found later that bears a time still to come, it is only known that it is not of now.
+    fn age(&self, sent_at: Timestamp, clock: Timestamp) -> Duration {
+        let age = clock.duration_since(sent_at);
+        if self.caught_up && is_to_come(sent_at, clock) {
+            return age.unsigned_abs();
+        }
+        Duration::try_from(age).unwrap_or_default()
+    }
+}
+
+fn is_to_come(at: Timestamp, clock: Timestamp) -> bool {
+    earlier(at, SET_BACK) > clock
 }
 
 /// What a document means.
@@ -140,6 +179,8 @@ impl Classifier {
             *seen = Seen { text, updated_at: doc.updated_at };
             return Sight::Edited { by: by.clone() };
         }
+        let now = around.clock(doc);
+        let since = around.since(sent_at, now);
         let edited_now = doc.edited && doc.edited_at.is_some_and(|at| at > around.read_to);
         if dealt_with(&doc.id) {
             self.remember(doc);
@@ -147,19 +188,18 @@ impl Classifier {
         }
         if doc.edited {
             self.remember(doc);
-            let predates = sent_at < around.since;
+            let predates = sent_at < since;
             return if edited_now && !predates {
                 Sight::Edited { by: by.clone() }
             } else {
                 Sight::Nothing(Why::EditedBefore)
             };
         }
-        let remembered_from = around.now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
-        if sent_at < around.since || sent_at < remembered_from {
+        if sent_at < since || sent_at < earlier(around.now, KEPT) {
             return Sight::Nothing(Why::Predates);
         }
         self.remember(doc);
-        let age = Duration::try_from(around.now.duration_since(sent_at)).unwrap_or_default();
+        let age = around.age(sent_at, now);
         Sight::New(Inbound {
             id: doc.id.clone(),
             room: around.room.clone(),
@@ -230,7 +270,9 @@ mod tests {
         room: Room,
         participant: bool,
         now: i64,
+        since: i64,
         read_to: i64,
+        caught_up: bool,
         ledger: Vec<MessageId>,
     }
 
@@ -243,7 +285,9 @@ mod tests {
                 room,
                 participant: true,
                 now: 1000,
+                since: 500,
                 read_to: 990,
+                caught_up: false,
                 ledger: Vec::new(),
             }
         }
@@ -253,10 +297,10 @@ mod tests {
                 me: &self.me,
                 room: &self.room,
                 participant: self.participant,
-                since: at(500),
+                since: at(self.since),
                 read_to: at(self.read_to),
                 now: at(self.now),
-                caught_up: false,
+                caught_up: self.caught_up,
             };
             self.classifier.classify(doc, &around, |id| self.ledger.contains(id))
         }
@@ -384,6 +428,30 @@ mod tests {
         late.sent_at = Some(at(996));
         let Sight::New(inbound) = setup.see(&late) else { panic!("it is new") };
         assert_eq!((inbound.age, inbound.caught_up), (Duration::from_secs(4), false));
+    }
+
+    #[test]
+    fn after_the_servers_clock_was_set_back_what_is_said_is_heard_and_what_was_said_before_it_stays_so() {
+        let sent = |id: &str, sent: i64, updated: i64| {
+            let mut doc = doc(id, "!deploy prod");
+            (doc.sent_at, doc.updated_at) = (Some(at(sent)), Some(at(updated)));
+            doc
+        };
+        // Houston listens since 500 000; the clock goes back a day, and nobody has asked yet what it says now.
+        let mut setup = Setup::new();
+        (setup.since, setup.now, setup.read_to) = (500_000, 500_100, 500_090);
+        let Sight::New(inbound) = setup.see(&sent("M", 413_700, 413_700)) else { panic!("it is new") };
+        assert_eq!((inbound.age, inbound.caught_up), (Duration::ZERO, false));
+        // A reaction brings up what was said before Houston listened, before or after the clock was set.
+        for (id, of) in [("old", 413_000), ("older", 499_000)] {
+            assert_eq!(setup.see(&sent(id, of, 413_700)), Sight::Nothing(Why::Predates), "{id}");
+        }
+        // Found at catch-up, when it is known what the clock says.
+        (setup.now, setup.read_to, setup.caught_up) = (413_800, 410_200, true);
+        assert!(is_new(&setup.see(&sent("N", 413_710, 413_710))));
+        assert_eq!(setup.see(&sent("before", 499_000, 499_000)), Sight::Nothing(Why::Predates));
+        let Sight::New(inbound) = setup.see(&sent("meant", 500_050, 500_050)) else { panic!("it is new") };
+        assert!(inbound.age > Duration::from_secs(80_000), "it is not of now: {:?}", inbound.age);
     }
 
     #[test]

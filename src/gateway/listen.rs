@@ -213,9 +213,6 @@ impl Listener {
     }
 
     async fn listed(&mut self, rooms: Vec<model::Room>, memberships: Vec<Subscription>, left: Vec<RoomId>) {
-        if let Some(server) = self.shared.rest.server_time() {
-            self.shared.server_clock_is(server);
-        }
         for room in &rooms {
             self.shared.set_room(&known(room));
         }
@@ -232,6 +229,15 @@ impl Listener {
             self.caught_up().await;
             return;
         };
+        if cursors.clock_is(self.shared.server_now()) {
+            // It was asked for what changed after a time that is still to come.
+            let since = earlier(cursors.everywhere(), self.shared.timings.overlap);
+            tracing::warn!("Rocket.Chat's clock was set back; what was said lately is read again");
+            if let Some(catch_up) = &self.catch_up {
+                catch_up.list(Some(since));
+            }
+            return;
+        }
         let mut gaps: HashMap<RoomId, Timestamp> = HashMap::new();
         let from = earlier(cursors.everywhere(), self.shared.timings.overlap);
         for room in &rooms {
@@ -484,6 +490,9 @@ impl Listener {
             ledger.handed_out(doc.id.clone(), room.id.clone(), updated_at);
         }
         if let (true, Some(updated_at)) = (participant, doc.updated_at) {
+            if !caught_up && cursors.clock_is(updated_at) {
+                tracing::warn!("Rocket.Chat's clock was set back");
+            }
             cursors.saw(&room.id, updated_at);
         }
         match sight {

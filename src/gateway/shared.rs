@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -59,8 +59,31 @@ pub struct Shared {
     directs: Mutex<HashMap<UserId, RoomId>>,
     last_texts: Mutex<Recent<u64>>,
     max_message_len: AtomicUsize,
-    /// Milliseconds by which the server's clock is ahead of ours.
-    clock_offset: AtomicI64,
+    server_clock: ServerClock,
+}
+
+/// How far the server's clock is from ours. Told anew with each of its answers, since either may be set.
+#[derive(Clone)]
+struct ServerClock {
+    ours: Clock,
+    /// Milliseconds by which the server's is ahead.
+    ahead: Arc<AtomicI64>,
+}
+
+impl ServerClock {
+    fn now(&self) -> Timestamp {
+        let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
+        let now = self.ours.now();
+        now.checked_add(ahead).unwrap_or(now)
+    }
+
+    /// It stands at `server` now.
+    fn is(&self, server: Timestamp) {
+        let ahead = server.duration_since(self.ours.now()).as_millis();
+        let ahead = i64::try_from(ahead).unwrap_or_default();
+        let ahead = if ahead.abs() <= CLOCKS_AGREE { 0 } else { ahead };
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
 }
 
 /// How the connection is.
@@ -83,6 +106,9 @@ impl std::ops::Deref for Shared {
 
 impl Shared {
     pub fn new(fixed: Fixed) -> Self {
+        let server_clock = ServerClock { ours: fixed.clock.clone(), ahead: Arc::default() };
+        let told = server_clock.clone();
+        fixed.rest.tell_clock(move |server| told.is(server));
         Self {
             fixed,
             people: People::default(),
@@ -96,7 +122,7 @@ impl Shared {
             directs: Mutex::default(),
             last_texts: Mutex::new(Recent::new(EDITS)),
             max_message_len: AtomicUsize::new(5000),
-            clock_offset: AtomicI64::new(0),
+            server_clock,
         }
     }
 
@@ -131,17 +157,7 @@ impl Shared {
 
     /// By the server's clock.
     pub fn server_now(&self) -> Timestamp {
-        let offset = SignedDuration::from_millis(self.clock_offset.load(Ordering::Relaxed));
-        let now = self.clock.now();
-        now.checked_add(offset).unwrap_or(now)
-    }
-
-    /// The server's clock stands at `server` now.
-    pub fn server_clock_is(&self, server: Timestamp) {
-        let offset = server.duration_since(self.clock.now()).as_millis();
-        let offset = i64::try_from(offset).unwrap_or_default();
-        let offset = if offset.abs() <= CLOCKS_AGREE { 0 } else { offset };
-        self.clock_offset.store(offset, Ordering::Relaxed);
+        self.server_clock.now()
     }
 
     pub fn max_message_len(&self) -> usize {

@@ -142,3 +142,68 @@ async fn a_persons_budget_of_commands_does_not_wait_for_a_time_that_was() {
     t.expect("ops", &["pong five"]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn a_servers_clock_that_is_set_back_makes_nobody_unheard() {
+    // On one machine both clocks are one.
+    for both in [true, false] {
+        let clock = Clock::manual(Clock::system().now());
+        let ours = if both { clock.clone() } else { Clock::system() };
+        let setup = Setup { clock: ours, server_clock: Some(clock.clone()), ..Setup::default() };
+        let mut t = House::with(setup).await;
+        t.say("alice", "ops", "!ping before").await;
+        t.expect("ops", &["pong before"]).await;
+        back(&clock);
+        t.say("alice", "ops", "!ping after").await;
+        t.expect("ops", &["pong after"]).await;
+        for word in ["!lock prod meanwhile", "!unlock prod"] {
+            t.stop().await;
+            t.say("alice", "ops", word).await;
+            t.start_again().await;
+            t.expect("ops", &["`prod` is"]).await;
+        }
+        t.silence("ops").await;
+        t.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_servers_clock_that_is_set_back_while_houston_is_away_loses_nothing_that_is_said_then() {
+    let clock = Clock::manual(Clock::system().now());
+    let setup = Setup { server_clock: Some(clock.clone()), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    t.say("alice", "ops", "!ping before").await;
+    t.expect("ops", &["pong before"]).await;
+    t.stop().await;
+    t.say("alice", "ops", "!lock prod then").await;
+    back(&clock);
+    t.say("alice", "ops", "!lock prod now").await;
+    t.start_again().await;
+    // By its time it is of another day; that it is not is not to be known.
+    t.expect("ops", &["`lock prod then`", "Is it still meant?"]).await;
+    t.expect("ops", &[":lock: `prod` is locked"]).await;
+    t.say("alice", "ops", "!unlock prod").await;
+    t.expect("ops", &["`prod` is free"]).await;
+    t.restart().await;
+    t.silence("ops").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_on_lets_commands_be_asked_about_only_until_the_servers_is_heard() {
+    for ahead in [true, false] {
+        let (t, clock) = house("").await;
+        if ahead {
+            on(&clock);
+        } else {
+            back(&clock);
+        }
+        t.say("alice", "ops", "!ping").await;
+        t.expect("ops", &["pong"]).await;
+        t.say("alice", "ops", "!lock prod after").await;
+        t.expect("ops", &[":lock: `prod` is locked"]).await;
+        t.say("alice", "ops", "!unlock prod").await;
+        t.expect("ops", &["`prod` is free"]).await;
+        t.end().await;
+    }
+}

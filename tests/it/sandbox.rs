@@ -464,6 +464,21 @@ async fn methods_are_limited_and_say_how_long_to_wait() {
 }
 
 #[tokio::test]
+async fn personal_tokens_are_for_who_may_make_them() {
+    let sandbox = of(Dialect::Monolith, Version::V6_5).await;
+    let url = sandbox.url();
+    control(&url, "person", json!({"username": "limbot", "roles": ["bot"]})).await;
+    let (alice, limbot) = (Person::login(&url, "alice").await, Person::login(&url, "limbot").await);
+    assert_eq!(alice.get("users.getPersonalAccessTokens").await.0, 200);
+    let (status, refusal) = limbot.get("users.getPersonalAccessTokens").await;
+    assert_eq!((status, &refusal["errorType"]), (400, &json!("not-authorized")));
+    for route in ["users.generatePersonalAccessToken", "users.removePersonalAccessToken"] {
+        let (status, refusal) = limbot.post(route, json!({"tokenName": "mine"})).await;
+        assert_eq!((status, &refusal["errorType"]), (400, &json!("not-authorized")), "{route}");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_closes_its_sockets_as_if_all_were_well() {
     let sandbox = plain().await;
     let mut houston = Person::login(&sandbox.url(), "houston").await;

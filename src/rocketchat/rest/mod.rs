@@ -9,7 +9,7 @@ mod server;
 mod uploads;
 mod users;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -85,7 +85,11 @@ struct Shared {
     directs: Mutex<std::collections::HashMap<String, String>>,
     /// What the server's clock said last, and when we heard it.
     server_clock: Mutex<Option<(u64, tokio::time::Instant)>>,
+    /// Is told at once, with each answer.
+    hears_clock: OnceLock<HearsClock>,
 }
+
+type HearsClock = Box<dyn Fn(jiff::Timestamp) + Send + std::marker::Sync>;
 
 struct Auth {
     user_id: String,
@@ -129,6 +133,7 @@ impl Rest {
                 limiter: Limiter::default(),
                 directs: Mutex::default(),
                 server_clock: Mutex::default(),
+                hears_clock: OnceLock::new(),
             }),
             priority: Priority::Normal,
             max_wait: options.max_wait,
@@ -154,6 +159,7 @@ impl Rest {
             limiter: Limiter::default(),
             directs: Mutex::default(),
             server_clock: Mutex::default(),
+            hears_clock: OnceLock::new(),
         };
         let beside = Self { shared: Arc::new(shared), ..*self };
         beside.set_auth(user_id, token)?;
@@ -189,6 +195,11 @@ impl Rest {
         let (date_ms, when) = heard?;
         let date = jiff::Timestamp::from_millisecond(i64::try_from(date_ms).ok()?).ok()?;
         date.checked_add(when.elapsed()).ok()
+    }
+
+    /// From now on `hears` is told what the server's clock says, to the second, with each answer. Once.
+    pub fn tell_clock(&self, hears: impl Fn(jiff::Timestamp) + Send + std::marker::Sync + 'static) {
+        let _ = self.shared.hears_clock.set(Box::new(hears));
     }
 
     /// How calls waited for the rate limit.
@@ -256,6 +267,12 @@ impl Rest {
                 let mut clock =
                     self.shared.server_clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 *clock = Some((date_ms, tokio::time::Instant::now()));
+                drop(clock);
+                let date =
+                    i64::try_from(date_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+                if let (Some(hears), Some(date)) = (self.shared.hears_clock.get(), date) {
+                    hears(date);
+                }
             }
             permit.answered(&headers);
             match read(route, response).await {

@@ -85,6 +85,9 @@ pub fn generate_token(world: &mut World, call: &Call) -> Answer {
 }
 
 pub fn tokens(world: &mut World, call: &Call) -> Answer {
+    if !world.may(&call.uid, "create-personal-access-tokens", None) {
+        return Err(Refusal::new("not-authorized", "Not Authorized"));
+    }
     let tokens = world.people.get(&call.uid).map(|person| person.tokens.as_slice()).unwrap_or_default();
     let tokens: Vec<Value> = tokens
         .iter()
@@ -101,6 +104,9 @@ pub fn tokens(world: &mut World, call: &Call) -> Answer {
 }
 
 pub fn remove_token(world: &mut World, call: &Call) -> Answer {
+    if !world.may(&call.uid, "create-personal-access-tokens", None) {
+        return Err(Refusal::of("personalAccessTokens:removeToken", "not-authorized", "Not Authorized"));
+    }
     let name = call.text("tokenName");
     let value = world.people.get(&call.uid).and_then(|person| {
         person
