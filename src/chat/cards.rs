@@ -346,6 +346,23 @@ pub fn void(run: &RunState) -> String {
     )
 }
 
+/// To whoever asked for a run that nobody decided about: an edited card notifies nobody.
+pub fn expired(run: &RunState) -> String {
+    let Some(Decision::Expired { at }) = &run.consent.decision else { return String::new() };
+    let groups = run.consent.tally().map(|tally| tally.groups).unwrap_or_default();
+    let missing: Vec<String> = groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
+    // The one mention that is meant.
+    format!(
+        "@{} *{}* {} expired at {}: {} did not decide in time. Nothing was changed. To ask again: {}",
+        run.by.username,
+        run.id,
+        typed(&run.plan.command),
+        clock_time(*at),
+        text::plain_and_list(&missing),
+        code(&format!("!{}", run.plan.command))
+    )
+}
+
 /// A line each.
 fn differences(of: &[Change]) -> String {
     let mut out: String = of.iter().take(MOST_STEPS).map(|one| format!("• {}\n", change(one))).collect();

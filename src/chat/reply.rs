@@ -314,6 +314,9 @@ impl Voice {
                 let under = if run.plan.approval.is_some() { &run.consent.card } else { &run.progress };
                 self.reply(&run, id, under, cards::void(&run)).await
             }
+            (Notice::Expired { id, .. }, Some(run)) => {
+                self.reply(&run, id, &run.consent.card, cards::expired(&run)).await
+            }
             (Notice::Undecided { id, ask, escalated, .. }, Some(run)) => {
                 // Decided before this was said: nothing to remind of any more.
                 let Some(text) = cards::still_undecided(&run, *ask, now, *escalated) else { return Ok(()) };
@@ -439,6 +442,7 @@ impl Voice {
             }
             Notice::Question { .. } => trouble::question(&run),
             Notice::Void { .. } => cards::void(&run),
+            Notice::Expired { .. } => cards::expired(&run),
             Notice::Result { .. }
             | Notice::Undecided { .. }
             | Notice::AskWhyDenied { .. }
@@ -551,6 +555,7 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Question { run, .. }
         | Notice::Undecided { run, .. }
         | Notice::Void { run, .. }
+        | Notice::Expired { run, .. }
         | Notice::BreakGlass { run, .. }
         | Notice::BreakGlassTo { run, .. }
         | Notice::ReviewReminder { run, .. }

@@ -48,6 +48,8 @@ pub enum Notice {
     },
     /// To whoever asked for it and approved it: it will not start, since it is not what they saw.
     Void { run: RunId, id: MessageId },
+    /// To whoever asked for it: nobody decided in time.
+    Expired { run: RunId, id: MessageId },
     /// A run begins without consent: to the room, outside of threads.
     BreakGlass { run: RunId, id: MessageId },
     /// The same to one person, in a direct message.
@@ -74,6 +76,9 @@ impl Notice {
     }
     pub fn void(run: RunId) -> Self {
         Self::Void { run, id: derived_id(&format!("{run}/void")).into() }
+    }
+    pub fn expired(run: RunId) -> Self {
+        Self::Expired { run, id: derived_id(&format!("{run}/expired")).into() }
     }
     pub fn break_glass(run: RunId) -> Self {
         Self::BreakGlass { run, id: derived_id(&format!("{run}/break-glass")).into() }

@@ -334,6 +334,19 @@ async fn a_request_expires_and_is_not_started_by_a_late_vote() {
     t.until(&card, &["*needs*"]).await;
     clock.advance(Duration::from_secs(2 * 60));
     t.until(&card, &["*expired*", "Nothing was changed"]).await;
+    // An edited card notifies nobody.
+    let told = t
+        .expect(
+            "ops",
+            &[
+                "@alice *R-1*",
+                "expired",
+                "1 operator or lead did not decide in time",
+                "`!deploy prod web 1.8`",
+            ],
+        )
+        .await;
+    assert_eq!(told.thread.as_deref(), Some(card.id.as_str()));
     t.react("bob", &card, ":+1:").await;
     t.silence("ops").await;
     assert_eq!(t.image("web").await, "demo/web:1.7");

@@ -49,6 +49,7 @@ async fn an_open_request_outlives_a_clock_that_goes_back_and_expires_when_it_goe
     let card = t.card().await;
     on(&clock);
     t.until(&card, &["*expired*"]).await;
+    t.expect("ops", &["@alice *R-2*", "expired"]).await;
     back(&clock);
     t.react("bob", &card, ":+1:").await;
     t.silence("ops").await;

@@ -140,9 +140,15 @@ impl Engine {
                 return Turn::Rest;
             }
             Next::Expire => {
-                let (expired, notices) = (vec![Event::Expired], vec![decision_card(&state)]);
-                let what = if state.open_ask().is_some() { STEP_EXPIRED } else { "expired" };
-                self.decide_and_audit(&state, expired, notices, Batch::new(), what).await;
+                let mut notices = vec![decision_card(&state)];
+                let what = if state.open_ask().is_some() {
+                    // What follows from it is told by the run's result or question.
+                    STEP_EXPIRED
+                } else {
+                    notices.push(Notice::expired(run));
+                    "expired"
+                };
+                self.decide_and_audit(&state, vec![Event::Expired], notices, Batch::new(), what).await;
             }
             Next::Remind => {
                 // The card says how much time is left; beside it something that notifies is needed.

@@ -447,6 +447,7 @@ impl Bench {
                 Notice::Question { id, .. } => ("question", id.clone()),
                 Notice::Undecided { id, .. } => ("undecided", id.clone()),
                 Notice::Void { id, .. } => ("void", id.clone()),
+                Notice::Expired { id, .. } => ("expired", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
                     ("break-glass", id.clone())
