@@ -114,7 +114,17 @@ fn failed(error: &ActError) -> (StatusCode, String) {
         ActError::NotNow { .. } | ActError::Refused { .. } => StatusCode::CONFLICT,
         ActError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    (status, error.to_string())
+    (status, for_terminal(error))
+}
+
+/// What the command line says, whose commands are not those of the chat.
+pub fn for_terminal(error: &ActError) -> String {
+    match error {
+        ActError::NoSuchRun(run) => {
+            format!("there is no run {run}; `houston runs` lists those that there are")
+        }
+        other => other.to_string(),
+    }
 }
 
 async fn list(
@@ -140,15 +150,22 @@ async fn logs(
     State(admin): State<Admin>,
     UrlPath(run): UrlPath<String>,
 ) -> Result<Body, (StatusCode, String)> {
-    let path = admin.engine.transcripts().path(run_id(&run)?);
+    let run = run_id(&run)?;
+    let path = admin.engine.transcripts().path(run);
     match tokio::fs::File::open(&path).await {
         // Piece by piece: it may be large.
         Ok(file) => Ok(Body::from_stream(pieces(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err((StatusCode::NOT_FOUND, format!("`{run}` has written nothing")))
+            run_log(&admin.store, run).map_err(|e| failed(&e))?;
+            Err((StatusCode::NOT_FOUND, nothing_written(run)))
         }
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
+}
+
+/// Of a run that there is.
+pub fn nothing_written(run: RunId) -> String {
+    format!("{run} has written nothing: none of its steps has begun")
 }
 
 fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {

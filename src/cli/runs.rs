@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{Failure, StateArg, admin, open_store, out};
-use crate::admin::{RunLog, run_log};
+use crate::admin::{RunLog, for_terminal, nothing_written, run_log};
 use crate::chat::status::columns;
 use crate::ids::RunId;
 use crate::runs::journal::{Header, headers};
@@ -72,7 +72,7 @@ impl Runs {
                 let log: RunLog = match admin(state, &format!("/runs/{run}")).await? {
                     Some(body) => parse(&body)?,
                     None => run_log(&*open_store(state, "houston runs").await?, run)
-                        .map_err(|e| Failure::new(e.to_string()))?,
+                        .map_err(|e| Failure::new(for_terminal(&e)))?,
                 };
                 if self.json {
                     out::line(pretty(&log));
@@ -108,6 +108,11 @@ impl Runs {
                     let path = crate::exec::transcript::path(&state.join("transcripts"), &run.to_string());
                     match std::fs::read(&path) {
                         Ok(bytes) => out::line(String::from_utf8_lossy(&bytes).trim_end()),
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                            let store = open_store(state, "houston runs").await?;
+                            run_log(&store, run).map_err(|e| Failure::new(for_terminal(&e)))?;
+                            return Err(Failure::new(nothing_written(run)));
+                        }
                         Err(error) => {
                             return Err(Failure::new(format!("cannot read `{}`: {error}", path.display())));
                         }

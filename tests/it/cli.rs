@@ -208,6 +208,11 @@ fn an_unreachable_server_is_said_once_and_a_second_houston_is_refused() {
     assert_eq!(run(&["healthcheck", "--state", &state_dir]).0, 0);
     let (code, said, _) = run(&["runs", "--state", &state_dir]);
     assert_eq!((code, said.as_str()), (0, "no runs yet\n"));
+    let unknown = "error: there is no run R-9; `houston runs` lists those that there are\n";
+    for act in ["logs", "show"] {
+        let (code, _, error) = run(&["runs", act, "R-9", "--state", &state_dir]);
+        assert_eq!((code, error.as_str()), (1, unknown));
+    }
     let (code, said, _) = run(&["store", "--state", &state_dir, "stat"]);
     assert!(code == 0 && said.contains("\nevents ") && said.contains("\nfree "), "{said}");
     let (code, said, _) = run(&["store", "--state", &state_dir, "stat", "--json"]);
@@ -242,6 +247,7 @@ fn an_unreachable_server_is_said_once_and_a_second_houston_is_refused() {
     let lost: Vec<_> = records.filter(|record| !again.lines().any(|line| line == *record)).collect();
     assert!(lost.is_empty(), "{lost:?} of\n{said}is not in\n{again}");
     assert_eq!(run(&["runs", "--state", &moved]).1, "no runs yet\n");
+    assert_eq!(run(&["runs", "logs", "R-9", "--state", &moved]).2, unknown);
     let (code, _, error) = run(&["store", "--state", &moved, "import", &file]);
     assert!(code == 1 && error.contains("there is a database in"), "{error}");
 }
