@@ -591,6 +591,11 @@ async fn slash_words_of_rocketchat_are_its_own_and_others_are_text() {
     assert_eq!(alice.post("commands.run", run("deploy")).await.0, 400);
     assert_eq!(alice.post("commands.run", run("shrug")).await.0, 200);
     alice.expect_from("alice", "hm ¯\\\\_(ツ)_/¯").await;
+    let own = format!("{}/message", alice.uid);
+    alice.socket.sub("stream-notify-user", &own).await.expect("one's own");
+    assert_eq!(alice.post("commands.run", run("status")).await.0, 200);
+    let told = alice.socket.frame("an answer", |f| f["fields"]["eventName"] == own.as_str()).await;
+    assert_eq!(told["fields"]["args"][0]["msg"], "Status message changed successfully.");
     let (_, commands) = alice.get("commands.list").await;
     assert_eq!(commands["total"], 25);
 }

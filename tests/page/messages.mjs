@@ -45,6 +45,11 @@ export default async ({ page, check, control, rest, messages, said, become, ask,
   await say(":rocket: :tada: :+1_tone3: :no_such_sign: 🏳️‍🌈👩‍🚒 <3 :)");
   await said("🚀 🎉 👍🏽 :no_such_sign: 🏳️‍🌈👩‍🚒 ❤️ 🙂").waitFor();
 
+  // A word that Rocket.Chat keeps for itself is answered, and leads to Houston's.
+  await ask("/status");
+  await said("Status message changed successfully.").waitFor();
+  await said("Houston’s is !status").waitFor();
+
   // A file is looked at before it is sent, and is a picture in the room.
   const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGP8z8DAwMDAxMDAwMDAAAANHQEDasKb6QAAAABJRU5ErkJggg==", "base64");
   const file = name => ({ name, mimeType: "image/png", buffer: png });

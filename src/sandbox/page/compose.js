@@ -8,6 +8,8 @@ import { session, view } from "./view.js";
 
 let slash = null; // {known, allowUnknown}, asked for once
 let lastTyping = 0;
+/** Slash words that Rocket.Chat keeps for itself, and that people mean Houston by. */
+const OF_BOTS_TOO = new Set(["help", "status"]);
 
 const fit = box => { box.style.height = "auto"; box.style.height = `${Math.min(box.scrollHeight, 220)}px`; };
 const draftKey = tmid => `houston.draft.${view.me}.${view.rid}${tmid ? `.${tmid}` : ""}`;
@@ -43,7 +45,11 @@ export async function submit(rid, text, tmid) {
     ]);
     slash = { known: new Set(commands.map(c => c.command)), allowUnknown: settings[0]?.value === true };
   }
-  if (slash.known.has(command)) return session().rest("POST", "commands.run", { command, params: params.trim(), roomId: rid, ...(tmid && { tmid }) });
+  if (slash.known.has(command)) {
+    await session().rest("POST", "commands.run", { command, params: params.trim(), roomId: rid, ...(tmid && { tmid }) });
+    if (OF_BOTS_TOO.has(command)) session().local(rid, `\`/${command}\` is Rocket.Chat’s own command; Houston’s is \`!${command}\`.`, tmid);
+    return null;
+  }
   if (slash.allowUnknown) return session().send(rid, text, tmid);
   const plain = command.replaceAll("`", "");
   session().local(rid, `No such command: \`/${plain}\`. The workspace does not send unknown slash commands; try \`!${plain}\`.`, tmid);

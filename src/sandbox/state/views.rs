@@ -111,6 +111,7 @@ impl World {
             "status" => {
                 let status = self.people.get(uid).map(|p| p.status.clone()).unwrap_or_default();
                 self.set_status(uid, &status, Some(params));
+                self.emit_ephemeral(uid, rid, "Status message changed successfully.");
             }
             "msg" => {
                 let other = who.ok_or_else(missing)?;
