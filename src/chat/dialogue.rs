@@ -1,7 +1,7 @@
 //! Asking once for an argument that is missing, and taking the answer.
 //!
-//! Must not: keep state of its own (a [`Pending`] is data that the caller stores and hands back), or ask
-//! twice: who answers wrongly gets the usage and types the command anew.
+//! Must not: keep state of its own (a [`Pending`] is data that the caller stores and hands back), or wait for ever:
+//! who answers wrongly may answer again, until the time is over.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{BindError, Known, Outcome, Problem, bind};
-use super::parse::{Addressed, CommandLine, addressed, command_line, quote};
+use super::parse::{Addressed, CommandLine, addressed, command_line, quote_if_needed};
 use super::spec::{ArgumentKind, CommandSpec};
 use crate::gateway::events::{Inbound, RoomKind};
 use crate::ids::{MessageId, RoomId, UserId};
@@ -52,7 +52,9 @@ pub enum Answer<'s> {
     /// Itself a command: the question is gone, and the command is to be carried out.
     Cancelled,
     Complete(Outcome<'s>),
-    /// The question is gone; the error says the usage.
+    /// Taken, and something else is missing too: the next question takes the place of this one.
+    Asks(Box<Pending>),
+    /// The question stays.
     Wrong(Box<BindError>),
 }
 
@@ -133,18 +135,23 @@ impl Pending {
             (None, Some(Addressed::Question(text))) => text,
             (None, None) => said.to_owned(),
         };
-        match self.completed(&value, commands, known) {
+        let line = command_line(&self.completed(&value));
+        match bind(&line, commands, known) {
             Ok(outcome) => Answer::Complete(outcome),
-            Err(error) => Answer::Wrong(error),
+            Err(error) => match Self::new(&error, &line, message, now) {
+                Some(next) => Answer::Asks(Box::new(Self {
+                    thread: self.thread.clone(),
+                    direct: self.direct,
+                    message: self.message.clone(),
+                    ..next
+                })),
+                None => Answer::Wrong(error),
+            },
         }
     }
 
-    fn completed<'s>(
-        &self,
-        value: &str,
-        commands: &'s [CommandSpec],
-        known: &Known,
-    ) -> Result<Outcome<'s>, Box<BindError>> {
+    /// The command with this answer in its place.
+    fn completed(&self, value: &str) -> String {
         let mut words = value.trim().splitn(2, char::is_whitespace);
         // `web 1.8` where the service was asked for: what follows the value goes on with the command.
         let (value, more) = if self.free {
@@ -152,8 +159,7 @@ impl Pending {
         } else {
             (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default())
         };
-        let text = format!("{} {}={}{} {more}", self.before, self.argument, quote(&value), self.after);
-        bind(&command_line(&text), commands, known)
+        format!("{} {}={}{} {more}", self.before, self.argument, quote_if_needed(&value), self.after)
     }
 }
 
@@ -226,12 +232,25 @@ mod tests {
     }
 
     #[test]
-    fn a_command_cancels_and_a_wrong_answer_ends_the_dialogue_with_the_usage() {
+    fn a_command_cancels_and_after_a_wrong_answer_there_may_be_a_right_one() {
         let pending = asked("!rollback prod");
         assert!(matches!(answer(&pending, "!status"), Answer::Cancelled));
         let Answer::Wrong(error) = answer(&pending, "wbe") else { panic!("`wbe` is no service") };
-        let text = error.to_string();
-        assert!(text.contains("did you mean `web`?") && text.contains("Usage:"), "{text}");
+        assert!(error.problem.to_string().contains("did you mean `web`?"), "{error}");
+        assert_eq!(canonical(answer(&pending, "web")), "rollback prod web");
+    }
+
+    #[test]
+    fn one_question_follows_the_other_until_nothing_is_missing() {
+        let pending = asked("!rollback");
+        let Answer::Asks(next) = answer(&pending, "prod") else { panic!("the service is missing too") };
+        assert!(
+            next.question().starts_with("`rollback environment=prod`: which `service`?"),
+            "{}",
+            next.question()
+        );
+        assert_eq!((&next.thread, &next.message), (&pending.thread, &pending.message));
+        assert_eq!(canonical(answer(&next, "web")), "rollback prod web");
     }
 
     #[test]

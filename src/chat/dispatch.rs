@@ -323,8 +323,8 @@ impl Dispatcher {
         let config = self.config();
         match bind(line, &config.commands, &Known::of(&config.environments)) {
             Ok(Outcome::Help(spec)) => {
-                let facts = Vec::new();
-                self.answer(message, super::help::about(spec, &facts));
+                let about = super::help::about(spec, super::help::prefix(message.room.kind), &[]);
+                self.answer(message, about);
             }
             Ok(Outcome::Run(bound)) => {
                 let acts = match &bound.command.action {

@@ -3,6 +3,7 @@
 //! Must not: know rights or policies; whoever calls passes them in as a predicate and as lines.
 
 use super::spec::{Argument, ArgumentKind, CommandSpec};
+use crate::conversation::RoomKind;
 use crate::text::{code, duration, or_list};
 
 /// `deploy ENVIRONMENT [SERVICE] [VERSION]`, without the prefix.
@@ -26,9 +27,14 @@ pub fn usage(command: &CommandSpec) -> String {
     out
 }
 
+/// What commands begin with where help is asked for: in a direct message nothing is needed.
+pub fn prefix(room: RoomKind) -> &'static str {
+    if room == RoomKind::Direct { "" } else { "!" }
+}
+
 /// The list: the commands that `may` says yes to, those that read and those that change, and how the
-/// others can be asked about.
-pub fn list(commands: &[CommandSpec], may: &dyn Fn(&CommandSpec) -> bool) -> String {
+/// others can be asked about. `prefix`: see [`prefix`].
+pub fn list(commands: &[CommandSpec], prefix: &str, may: &dyn Fn(&CommandSpec) -> bool) -> String {
     let (shown, hidden): (Vec<_>, Vec<_>) = commands.iter().partition(|c| may(c));
     let mut out = String::from("*What you can do here*\n");
     for (title, changes) in [("Look and decide", false), ("Change", true)] {
@@ -40,15 +46,19 @@ pub fn list(commands: &[CommandSpec], may: &dyn Fn(&CommandSpec) -> bool) -> Str
         let width = group.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
         out += &format!("*{title}*\n```\n");
         for command in group {
-            out += &format!("!{:width$}  {}\n", command.name, command.summary);
+            out += &format!("{prefix}{:width$}  {}\n", command.name, command.summary);
         }
         out += "```\n";
     }
-    out += "`!help COMMAND` says how a command is typed. In a direct message the `!` is not needed; \
-            `/COMMAND` and `@` with my name work too.";
+    out += &format!("`{prefix}help COMMAND` says how a command is typed. ");
+    out += if prefix.is_empty() {
+        "In a room it begins with `!`; `/COMMAND` and `@` with my name work too."
+    } else {
+        "In a direct message the `!` is not needed; `/COMMAND` and `@` with my name work too."
+    };
     if !hidden.is_empty() {
         out += &format!(
-            "\n{} for others or in other rooms; `!whoami` says who you are here, `!can USER COMMAND` who may what.",
+            "\n{} for others or in other rooms; `{prefix}whoami` says who you are here, `{prefix}can USER COMMAND` who may what.",
             if hidden.len() == 1 {
                 "1 more command is".to_owned()
             } else {
@@ -60,8 +70,8 @@ pub fn list(commands: &[CommandSpec], may: &dyn Fn(&CommandSpec) -> bool) -> Str
 }
 
 /// All about one command. `facts`: who may, and which approval it needs where, one line each.
-pub fn about(command: &CommandSpec, facts: &[String]) -> String {
-    let mut out = format!("`!{}`\n{}\n", usage(command), command.summary);
+pub fn about(command: &CommandSpec, prefix: &str, facts: &[String]) -> String {
+    let mut out = format!("`{prefix}{}`\n{}\n", usage(command), command.summary);
     if let Some(details) = &command.details {
         out += &format!("{}\n", details.trim());
     }
@@ -94,11 +104,11 @@ pub fn about(command: &CommandSpec, facts: &[String]) -> String {
         out += "```\n";
     }
     if !command.examples.is_empty() {
-        let shown: Vec<String> = command.examples.iter().map(|e| code(&format!("!{e}"))).collect();
+        let shown: Vec<String> = command.examples.iter().map(|e| code(&format!("{prefix}{e}"))).collect();
         out += &format!("For example: {}\n", shown.join(", "));
     }
     if !command.aliases.is_empty() {
-        let names: Vec<String> = command.aliases.iter().map(|a| format!("!{a}")).collect();
+        let names: Vec<String> = command.aliases.iter().map(|a| format!("{prefix}{a}")).collect();
         out += &format!("Also: {}\n", or_list(&names));
     }
     for fact in facts {
@@ -109,7 +119,12 @@ pub fn about(command: &CommandSpec, facts: &[String]) -> String {
 
 /// The answer to `help NAME`: `facts` is called for the command that is meant. A first word that several
 /// commands share (`help backup`) shows each of them.
-pub fn answer(name: &str, commands: &[CommandSpec], facts: &dyn Fn(&CommandSpec) -> Vec<String>) -> String {
+pub fn answer(
+    name: &str,
+    commands: &[CommandSpec],
+    prefix: &str,
+    facts: &dyn Fn(&CommandSpec) -> Vec<String>,
+) -> String {
     let typed = name.trim().trim_start_matches(['!', '/']).to_lowercase();
     let typed = typed.split_whitespace().collect::<Vec<_>>().join(" ");
     let called = |c: &&CommandSpec| {
@@ -127,7 +142,7 @@ pub fn answer(name: &str, commands: &[CommandSpec], facts: &dyn Fn(&CommandSpec)
         };
         return unknown.hint();
     }
-    found.iter().map(|c| about(c, &facts(c))).collect::<Vec<_>>().join("\n\n")
+    found.iter().map(|c| about(c, prefix, &facts(c))).collect::<Vec<_>>().join("\n\n")
 }
 
 fn is_optional(argument: &Argument) -> bool {
@@ -186,32 +201,35 @@ mod tests {
 
     #[test]
     fn the_list_shows_what_this_person_may_and_says_that_there_is_more() {
-        let all = list(commands(), &|_| true);
+        let all = list(commands(), "!", &|_| true);
         assert!(
             all.contains("*Change*") && all.contains("!deploy") && !all.contains("more command"),
             "{all}"
         );
-        let few = list(commands(), &|c| !c.changes);
+        let few = list(commands(), "!", &|c| !c.changes);
         assert!(
             few.contains("*Look and decide*") && !few.contains("*Change*") && !few.contains("!deploy"),
             "{few}"
         );
         assert!(few.contains("8 more commands are for others"), "{few}");
         assert!(!all.contains('|'), "Rocket.Chat shows tables as text");
+        let direct = list(commands(), prefix(RoomKind::Direct), &|_| true);
+        assert!(direct.contains("\ndeploy") && direct.contains("`help COMMAND`"), "{direct}");
+        assert!(direct.contains("In a room it begins with `!`"), "{direct}");
     }
 
     #[test]
     fn one_command_is_explained_from_its_schema() {
         let facts = |_: &CommandSpec| vec!["prod: needs one `operator`".to_owned()];
-        let text = answer("!Lock", commands(), &facts);
+        let text = answer("!Lock", commands(), "!", &facts);
         assert!(text.starts_with("`!lock TARGET REASON… [--for DURATION] [--loud]`\nDoes lock."), "{text}");
         for part in ["--dry-run", "at most 30 d", "- prod: needs one `operator`"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains("--reason TEXT"), "the command has a reason of its own");
-        assert!(answer("deploy", commands(), &facts).contains("Also: `!ship`"));
-        let both = answer("backup", commands(), &facts);
+        assert!(answer("deploy", commands(), "!", &facts).contains("Also: `!ship`"));
+        let both = answer("backup", commands(), "!", &facts);
         assert!(both.contains("`!backup ENVIRONMENT [NAME]`") && both.contains("`!backup list ENVIRONMENT`"));
-        assert!(answer("deplyo", commands(), &facts).contains("did you mean `!help deploy`?"));
+        assert!(answer("deplyo", commands(), "!", &facts).contains("did you mean `!help deploy`?"));
     }
 }

@@ -25,7 +25,7 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
     let line = parse::command_line(line);
     let bound = match bind(&line, &config.commands, &Known::of(&config.environments)) {
         Ok(Outcome::Run(bound)) => bound,
-        Ok(Outcome::Help(spec)) => return Planning::Plan(help::about(spec, &[])),
+        Ok(Outcome::Help(spec)) => return Planning::Plan(help::about(spec, "", &[])),
         Err(error) => return Planning::Wrong(error.to_string()),
     };
     let SpecAction::Playbook(playbook) = &bound.command.action else {

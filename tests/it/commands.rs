@@ -22,12 +22,14 @@ async fn a_missing_argument_is_asked_for_once_in_the_thread_and_completed() {
 }
 
 #[tokio::test]
-async fn a_wrong_answer_gets_the_usage_and_no_second_question() {
+async fn after_a_wrong_answer_another_one_counts() {
     let t = House::talk().await;
     let id = t.say("alice", "ops", "!rollback prod").await;
     t.expect("ops", &["which `service`", "`web`"]).await;
     t.reply("alice", "ops", &id, "wbe").await;
-    t.expect("ops", &["did you mean `web`?", "Usage:"]).await;
+    t.expect("ops", &["did you mean `web`?", "Answer again"]).await;
+    t.reply("alice", "ops", &id, "web").await;
+    t.expect("ops", &["`rollback prod web` cannot be planned"]).await;
     t.reply("alice", "ops", &id, "web").await;
     t.silence("ops").await;
     t.end().await;
@@ -97,6 +99,12 @@ async fn in_a_direct_message_no_prefix_is_needed() {
     t.expect(&direct, &["pong in private"]).await;
     t.say("alice", &direct, "!whoami").await;
     t.expect(&direct, &["You are `alice`", "`operator`"]).await;
+    t.say("alice", &direct, "help").await;
+    let help =
+        t.expect(&direct, &["What you can do here", "`help COMMAND`", "In a room it begins with `!`"]).await;
+    assert!(help.text.contains("\ndeploy ") && !help.text.contains("!deploy"), "{}", help.text);
+    t.say("alice", &direct, "help deploy").await;
+    t.expect(&direct, &["`deploy ENVIRONMENT [SERVICE] [VERSION]`", "For example: `deploy prod`"]).await;
     t.say("alice", &direct, "deploy staging wbe").await;
     t.expect(&direct, &["did you mean `web`?"]).await;
     t.end().await;
@@ -213,11 +221,11 @@ async fn what_cannot_be_done_to_a_run_is_said_in_a_sentence_with_what_to_do() {
     t.say("alice", "ops", "!cancel R-1").await;
     t.expect("ops", &["R-1 is cancelled."]).await;
     for (typed, answer) in [
-        ("!logs R-99", "There is no run R-99; `runs` lists those that there are."),
-        ("!approve R-99", "There is no run R-99; `runs` lists those that there are."),
+        ("!logs R-99", "There is no run R-99; `!runs` lists those that there are."),
+        ("!approve R-99", "There is no run R-99; `!runs` lists those that there are."),
         (
             "!retry R-1",
-            "R-1 has ended (cancelled). For a new run give its command again: `deploy prod web 1.8`",
+            "R-1 has ended (cancelled). For a new run give its command again: `!deploy prod web 1.8`",
         ),
         ("!withdraw R-1", "There is nothing to withdraw from R-1: the run has ended."),
         ("!abandon R-1 why not", "R-1 (cancelled): the run has ended."),
@@ -241,6 +249,51 @@ async fn a_question_does_not_repeat_the_name_of_what_it_asks_for() {
         t.say("alice", "ops", typed).await;
         t.expect("ops", &[question]).await;
     }
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_answer_is_followed_by_another_and_one_question_by_the_next() {
+    let t = House::talk().await;
+    let asked = t.say("alice", "ops", "!lock").await;
+    t.expect("ops", &["`lock`: which `target`"]).await;
+    t.reply("alice", "ops", &asked, "prdo").await;
+    t.expect(
+        "ops",
+        &["There is no environment `prdo`; did you mean `prod`?\nAnswer again, or give another command."],
+    )
+    .await;
+    t.reply("alice", "ops", &asked, "prod").await;
+    t.expect("ops", &["`lock target=prod`: what `reason` (why)?"]).await;
+    t.reply("alice", "ops", &asked, "we measure").await;
+    t.expect("ops", &["`prod` is locked"]).await;
+    t.say("alice", "ops", "!unlock prod").await;
+    t.expect("ops", &["`prod` is free"]).await;
+    // A word that only makes it read well is not asked for.
+    let asked = t.say("alice", "ops", "!freeze staging").await;
+    t.expect("ops", &["`freeze staging`: what `when` (the end, such as 17:00 or 3h, and why)?"]).await;
+    t.reply("alice", "ops", &asked, "3h migration").await;
+    t.expect("ops", &["`staging` is frozen until", "migration"]).await;
+    t.say("alice", "ops", "!freeze staging 3h migration").await;
+    t.expect("ops", &["The word `until` belongs here, before `3h`."]).await;
+    t.say("alice", "ops", "!unfreeze staging").await;
+    t.expect("ops", &["`staging` is not frozen any more"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn whoever_asked_and_would_withdraw_that_is_told_how() {
+    let t = House::start().await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    let card = t.card().await;
+    t.say("alice", "ops", "!withdraw R-1").await;
+    t.expect("ops", &["You have not approved R-1, you asked for it: `!cancel R-1` takes the request back."])
+        .await;
+    t.say("bob", "ops", "!withdraw R-1").await;
+    t.expect("ops", &["There is nothing to withdraw from R-1: there is no vote of this person."]).await;
+    t.say("alice", "ops", "!cancel R-1").await;
+    t.expect("ops", &["R-1 is cancelled."]).await;
+    t.until(&card, &["*cancelled* by alice"]).await;
     t.end().await;
 }
 

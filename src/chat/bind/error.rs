@@ -289,6 +289,9 @@ impl fmt::Display for Problem {
             Self::NotARun { typed } => {
                 write!(f, "{} is not a run: runs are called `R-1`, `R-2`, …", code(typed))
             }
+            Self::NotAChoice { choices, typed, .. } if let [word] = choices.as_slice() => {
+                write!(f, "The word `{word}` belongs here, before {}.", code(typed))
+            }
             Self::NotAChoice { argument, typed, suggestion, choices } => {
                 write!(f, "`{argument}` is {}, not {}", or_list(choices), code(typed))?;
                 write!(f, "{}", or_choices(suggestion, "", &[]))

@@ -39,6 +39,12 @@ pub(super) fn check_all(
                     .map_err(|problem| Box::new((argument.name.clone(), problem)))?;
                 checked.0.push((argument.name.clone(), value));
             }
+            // A word that stands there for the sake of reading is not asked for.
+            None if let (true, ArgumentKind::Enum(only)) = (argument.required, &argument.kind)
+                && let [word] = only.as_slice() =>
+            {
+                checked.0.push((argument.name.clone(), Value::Text(word.clone())));
+            }
             None if argument.required && argument.kind != ArgumentKind::Switch && missing.is_none() => {
                 let problem = Problem::Missing {
                     argument: argument.name.clone(),

@@ -33,11 +33,15 @@ pub(super) fn ping(call: &Call<'_>) -> String {
 pub(super) async fn help(call: &Call<'_>) -> String {
     let config = call.config;
     match call.bound.values.text("command") {
-        Some(name) => help_text::answer(name, &config.commands, &|spec| facts(call, spec)),
+        Some(name) => {
+            help_text::answer(name, &config.commands, help_text::prefix(call.cause.room.kind), &|spec| {
+                facts(call, spec)
+            })
+        }
         None => {
             let person = call.dispatcher.people.person(&call.cause.by).await;
             let access = call.dispatcher.people.access();
-            help_text::list(&config.commands, &|spec| {
+            help_text::list(&config.commands, help_text::prefix(call.cause.room.kind), &|spec| {
                 access.may_some(&person, &spec.name, spec.changes, &call.cause.room)
             })
         }
@@ -87,7 +91,9 @@ pub(super) async fn can(call: &Call<'_>) -> String {
     let line = parse::command_line(line);
     let bound = match bind(&line, &call.config.commands, &Known::of(&call.config.environments)) {
         Ok(Outcome::Run(bound)) => bound,
-        Ok(Outcome::Help(spec)) => return help_text::about(spec, &facts(call, spec)),
+        Ok(Outcome::Help(spec)) => {
+            return help_text::about(spec, help_text::prefix(call.cause.room.kind), &facts(call, spec));
+        }
         Err(error) => return error.to_string(),
     };
     let action = Action::of(&bound, &call.cause.room);

@@ -99,7 +99,18 @@ pub(super) async fn withdraw(call: &Call<'_>) -> String {
         Ok(run) => run,
         Err(text) => return text,
     };
-    match call.dispatcher.parts.engine.withdraw(run, &call.cause.by, false).await {
+    let engine = &call.dispatcher.parts.engine;
+    // Whoever asked may well mean the request.
+    if let Ok(state) = engine.state(run).await
+        && state.by.id == call.cause.by.id
+        && !state.is_done()
+        && !state.consent.votes.contains_key(&call.cause.by.id)
+    {
+        return format!(
+            "You have not approved {run}, you asked for it: `!cancel {run}` takes the request back."
+        );
+    }
+    match engine.withdraw(run, &call.cause.by, false).await {
         Ok(()) => format!(
             "Your approval of {run} is withdrawn. A reaction that still stands does not count; to approve after all, say `!approve {run}`."
         ),
@@ -159,7 +170,7 @@ pub(super) async fn retry(call: &Call<'_>) -> String {
             Ok(state) if state.is_done() => format!(
                 "{run} has ended ({}). For a new run give its command again: {}",
                 state.phase.word(),
-                code(&state.plan.command)
+                code(&format!("!{}", state.plan.command))
             ),
             _ => error.to_string(),
         },

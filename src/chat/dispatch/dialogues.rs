@@ -135,11 +135,16 @@ impl Dispatcher {
                     }
                     Answer::Complete(Outcome::Help(spec)) => {
                         self.end_dialogue(&meant.key);
-                        self.answer(message.clone(), help::about(spec, &[]));
+                        let about = help::about(spec, help::prefix(message.room.kind), &[]);
+                        self.answer(message.clone(), about);
+                    }
+                    Answer::Asks(next) => {
+                        self.end_dialogue(&meant.key);
+                        self.ask_for_argument(message, *next);
                     }
                     Answer::Wrong(error) => {
-                        self.end_dialogue(&meant.key);
-                        self.answer(message.clone(), error.to_string());
+                        let text = format!("{}\nAnswer again, or give another command.", error.problem);
+                        self.answer(message.clone(), text);
                     }
                 }
             }

@@ -205,7 +205,7 @@ pub enum Retried {
 /// What can be refused when somebody acts on a run; the text is for people.
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
-    #[error("There is no run {0}; `runs` lists those that there are.")]
+    #[error("There is no run {0}; `!runs` lists those that there are.")]
     NoSuchRun(RunId),
     #[error("{run} {why}")]
     NotNow { run: RunId, why: String },
