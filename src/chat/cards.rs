@@ -1,4 +1,4 @@
-//! How runs look in a room: the approval card, the progress message, results and questions. Pure.
+//! How plans look in a room, and the card that asks for consent to one. Pure.
 //!
 //! Must not: send anything. Rocket.Chat's markdown has no tables and no nested lists; foreign text goes
 //! through `text::{defuse, code, fence}`.
@@ -10,30 +10,27 @@ use jiff::Timestamp;
 
 use super::bind::{BREAK_GLASS, REASON};
 use super::parse::quote_if_needed;
-use super::{away, step_cards};
+use super::progress::progress;
+use super::step_cards;
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
-use crate::playbook::model::{OnFailure, Plan, PlannedStep, PlannedUndo};
-use crate::playbook::steps::{Effects, Pause, StepError};
+use crate::playbook::model::{Plan, PlannedUndo};
 use crate::runs::LiveStatus;
 use crate::runs::ballot::Ballot;
 use crate::runs::event::Outcome;
-use crate::runs::state::{ChangedFooting, Decision, Phase, RunState, StepRecord, StepState};
+use crate::runs::state::{Decision, Phase, RunState};
 use crate::text::{self, code, defuse, typed};
 
 /// Steps beyond this are counted, not listed, on a card.
-const MOST_STEPS: usize = 20;
-
-/// Lines of a failed task's log that the room sees.
-const TAIL_LINES: usize = 12;
+pub(super) const MOST_STEPS: usize = 20;
 
 /// `14:32 UTC`
 pub fn clock_time(at: Timestamp) -> String {
     at.strftime("%H:%M UTC").to_string()
 }
 
-fn since(from: Timestamp, to: Timestamp) -> String {
+pub(super) fn since(from: Timestamp, to: Timestamp) -> String {
     text::duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }
 
@@ -310,7 +307,7 @@ pub(super) fn approved(by: &[Actor], asked_at: Timestamp, at: Timestamp) -> Stri
     )
 }
 
-fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
+pub(super) fn voided(run: &RunState, differences: &[Change], at: Timestamp) -> String {
     format!(
         ":warning: *void* at {}: things are not as they were when this was planned, so it was not started\n{}",
         clock_time(at),
@@ -364,7 +361,7 @@ pub fn expired(run: &RunState) -> String {
 }
 
 /// A line each.
-fn differences(of: &[Change]) -> String {
+pub(super) fn differences(of: &[Change]) -> String {
     let mut out: String = of.iter().take(MOST_STEPS).map(|one| format!("• {}\n", change(one))).collect();
     if of.len() > MOST_STEPS {
         let _ = writeln!(out, "… and {} more", text::count(of.len() - MOST_STEPS, "difference"));
@@ -372,307 +369,11 @@ fn differences(of: &[Change]) -> String {
     out
 }
 
-fn abandoned(run: &RunState) -> String {
+pub(super) fn abandoned(run: &RunState) -> String {
     match &run.abandoned {
         Some((by, reason)) => format!(":no_entry_sign: *abandoned* by {}: {}", name(by), text::said(reason)),
         None => ":no_entry_sign: *abandoned*".to_owned(),
     }
-}
-
-/// The message that follows a run, at any time of its life.
-pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
-    super::glass::around(run, moving(run, live, now))
-}
-
-fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
-    let head = |sign: &str, state: &str| format!("{sign} *{}* {} {state}", run.id, typed(&run.plan.command));
-    let started = run.started_at.unwrap_or(run.created_at);
-    if let Some(changed) = &run.footing_changed {
-        let head = head(":warning:", "needs a person: what it goes by has changed");
-        return format!("{head}\n{}{}", differences(&changed.differences), step_lines(run, live, now));
-    }
-    let mut out = match &run.phase {
-        Phase::Deciding { .. } => return head(":clipboard:", "waits for approval"),
-        Phase::Ready => head(":hourglass_flowing_sand:", "is about to start"),
-        Phase::Queued { behind } => {
-            let place = match &live.place {
-                Some(place) if place.behind.is_empty() => "is about to start".to_owned(),
-                Some(place) => format!("is {}", super::queue::place(place)),
-                None => format!("is queued behind {}", text::plain_and_list(behind)),
-            };
-            let mut out = head(":hourglass_flowing_sand:", &place);
-            let _ = write!(out, "\n_It starts by itself. `!cancel {}` takes it out._", run.id);
-            return out;
-        }
-        Phase::Frozen { why, .. } => {
-            let mut out = head(":snowflake:", &format!("is about to start: {why}"));
-            let _ =
-                write!(out, "\n_It starts by itself when that is over. `!cancel {}` takes it out._", run.id);
-            return out;
-        }
-        Phase::Running => {
-            let done = run.steps.iter().filter(|s| matches!(s.state, StepState::Succeeded { .. })).count();
-            let step = (done + 1).min(run.steps.len());
-            let cancelling = run.cancel.as_ref().map(|by| format!(", cancelling for {}", name(by)));
-            head(
-                ":arrow_forward:",
-                &format!(
-                    "step {step} of {}, {}{}",
-                    run.steps.len(),
-                    since(started, now),
-                    cancelling.unwrap_or_default()
-                ),
-            )
-        }
-        Phase::Asking { .. } => head(":raised_hand:", &step_cards::in_progress(run).unwrap_or_default()),
-        Phase::Waiting { pause: Pause::For(_), until, .. } => head(
-            ":hourglass_flowing_sand:",
-            &until.map_or_else(|| "waits".to_owned(), |until| format!("waits until {}", clock_time(until))),
-        ),
-        Phase::Waiting { .. } => head(":raising_hand:", "waits for an answer"),
-        Phase::Paused { .. } => head(":double_vertical_bar:", "is paused"),
-        Phase::Unknown { .. } => head(":grey_question:", "needs a person"),
-        Phase::Undoing => {
-            head(":leftwards_arrow_with_hook:", &format!("undoes what was done, {}", since(started, now)))
-        }
-        Phase::Stuck => head(":sos:", "is stuck"),
-        Phase::Done { outcome } => return finished(run, *outcome),
-    };
-    if let Some(line) = away::line(run) {
-        let _ = write!(out, "\n{line}");
-    }
-    out.push('\n');
-    out.push_str(&step_lines(run, live, now));
-    if let Phase::Asking { .. } = run.phase {
-        let _ =
-            write!(out, "\n_its card is in the thread: `!approve {id}` or `!deny {id} why`_", id = run.id);
-    }
-    if matches!(run.phase, Phase::Running | Phase::Asking { .. } | Phase::Waiting { .. })
-        && run.cancel.is_none()
-    {
-        let _ = write!(out, "\n_:octagonal_sign: or `!cancel {}` cancels_", run.id);
-    }
-    out
-}
-
-fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
-    let mut lines = Vec::new();
-    for (index, (step, record)) in run.plan.steps.iter().zip(&run.steps).enumerate() {
-        let live = if live.step == Some(index) { live } else { &LiveStatus::default() };
-        lines.push(match (&run.phase, &record.state) {
-            (Phase::Asking { step: asking, .. }, _) if *asking == index => {
-                format!(":raised_hand: {}", defuse(&step.title))
-            }
-            (Phase::Done { .. }, StepState::RetryAt { error, .. }) => {
-                format!(":x: {}: {}", defuse(&step.title), reason(error))
-            }
-            _ => step_line(step, record, live, now),
-        });
-    }
-    if lines.len() > MOST_STEPS {
-        let hidden = lines.len() - MOST_STEPS;
-        lines.drain(..hidden);
-        lines.insert(0, format!("… {} before", text::count(hidden, "step")));
-    }
-    lines.join("\n")
-}
-
-fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Timestamp) -> String {
-    let title = defuse(&step.title);
-    let took = |record: &StepRecord| match (record.started_at, record.ended_at) {
-        (Some(from), Some(to)) => format!(" ({})", since(from, to)),
-        _ => String::new(),
-    };
-    let resumed = if record.resumed { ", taken up again after a restart" } else { "" };
-    match &record.state {
-        StepState::Pending => format!(":white_circle: {title}"),
-        StepState::Running { attempt, since: from } => {
-            let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            let status =
-                live.line.as_deref().map(|line| format!(": {}", first_line(line))).unwrap_or_default();
-            let usual =
-                live.usual.map(|usual| format!(", usually {}", text::duration(usual))).unwrap_or_default();
-            format!(":arrow_forward: {title}{status} ({}{usual}{attempt}{resumed})", since(*from, now))
-        }
-        StepState::Failed { error, .. } => format!(":x: {title}: {}", reason(error)),
-        StepState::RetryAt { attempt, at, error } => format!(
-            ":repeat: {title}: attempt {attempt} failed ({}), again at {}",
-            reason(error),
-            at.strftime("%H:%M:%S UTC")
-        ),
-        StepState::Waiting { .. } => format!(":hourglass_flowing_sand: {title}"),
-        StepState::Unknown { .. } => format!(":grey_question: {title}: it is not known whether it happened"),
-        StepState::Succeeded { .. } => format!(":white_check_mark: {title}{}{resumed}", took(record)),
-        StepState::Undoing { .. } => format!(":leftwards_arrow_with_hook: undoing: {title}"),
-        StepState::UndoFailed { error, .. } => {
-            format!(":sos: {title}: could not be undone: {}", reason(error))
-        }
-        StepState::Undone => match &record.error {
-            Some(error) => format!(":leftwards_arrow_with_hook: {title}: {}; undone", reason(error)),
-            None => format!(":leftwards_arrow_with_hook: {title}: undone"),
-        },
-    }
-}
-
-/// Of what a step says about itself, in the room; its transcript has the whole.
-const LONGEST_REASON: usize = 600;
-
-pub(super) fn reason(error: &StepError) -> String {
-    text::shorten(&defuse(&error.message), LONGEST_REASON).into_owned()
-}
-
-/// The last thing that a step said, on one line of a progress message.
-fn first_line(said: &str) -> String {
-    text::shorten(&defuse(said.lines().next().unwrap_or_default()), text::LONGEST_SHOWN_LINE).into_owned()
-}
-
-/// `deployed`, `scaled`, …: what a command has done when it is done.
-fn done_word(run: &RunState) -> &'static str {
-    match run.plan.command_name.as_str() {
-        "deploy" => "deployed",
-        "rollback" => "rolled back",
-        "scale" => "scaled",
-        "restore" => "restored",
-        "backup" => "backed up",
-        _ => "done",
-    }
-}
-
-/// The last edit: the truth.
-fn finished(run: &RunState, outcome: Outcome) -> String {
-    let id = run.id;
-    let command = typed(&run.plan.command);
-    let end = run.ended_at.unwrap_or(run.created_at);
-    let took = run.started_at.map(|from| since(from, end));
-    let mut out = match outcome {
-        Outcome::Succeeded => {
-            let away = away::line(run).map(|line| line + "\n").unwrap_or_default();
-            return format!(
-                ":white_check_mark: *{id}* {command} {} in {}\n{away}{}",
-                done_word(run),
-                took.unwrap_or_default(),
-                step_lines(run, &LiveStatus::default(), end)
-            );
-        }
-        Outcome::Failed => {
-            format!(":x: *{id}* {command} *failed* after {}", took.unwrap_or_default())
-        }
-        Outcome::Cancelled => {
-            let by = run.cancel.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
-            match took {
-                Some(took) => format!(":no_entry_sign: *{id}* {command} *cancelled*{by} after {took}"),
-                None => {
-                    return format!(
-                        ":no_entry_sign: *{id}* {command} *cancelled*{by} before it started. Nothing was changed."
-                    );
-                }
-            }
-        }
-        Outcome::Void => match &run.consent.decision {
-            Some(Decision::Voided { differences, at }) => {
-                return format!("*{id}* {command}\n{}", voided(run, differences, *at));
-            }
-            _ => format!(":warning: *{id}* {command} is void"),
-        },
-        Outcome::Abandoned => format!("*{id}* {command}\n{}", abandoned(run)),
-        Outcome::Denied | Outcome::Expired => format!("*{id}* {command} {}", outcome.word()),
-    };
-    out.push('\n');
-    if let Some(line) = away::line(run) {
-        let _ = writeln!(out, "{line}");
-    }
-    out.push_str(&step_lines(run, &LiveStatus::default(), end));
-    if let Some((step, error)) = failure(run) {
-        out.push_str(&explain(error));
-        if error.effects == Effects::Possible && !matches!(run.steps[step].state, StepState::Undone) {
-            out.push_str("\n:warning: it may have left something behind: look before you try again.");
-        }
-    }
-    let kept: Vec<String> = run
-        .plan
-        .steps
-        .iter()
-        .zip(&run.steps)
-        .filter(|(step, record)| {
-            step.undo != PlannedUndo::NotNeeded && matches!(record.state, StepState::Succeeded { .. })
-        })
-        .map(|(step, _)| defuse(&step.title).into_owned())
-        .collect();
-    if !kept.is_empty() {
-        let _ = write!(out, "\nDone and kept: {}.", text::plain_and_list(&kept));
-    }
-    let _ = write!(out, "\n_`!logs {id}` shows the whole output_");
-    out
-}
-
-/// The step that made the run fail, and why.
-pub fn failure(run: &RunState) -> Option<(usize, &StepError)> {
-    run.steps.iter().enumerate().find_map(|(index, record)| record.error.as_ref().map(|error| (index, error)))
-}
-
-/// The tail of what failed, and what to do.
-pub(super) fn explain(error: &StepError) -> String {
-    let mut out = String::new();
-    if let Some(tail) = &error.tail {
-        let _ = write!(out, "\n{}", text::fence(&text::head_and_tail(tail, 2, TAIL_LINES - 2)));
-    }
-    if let Some(hint) = &error.hint {
-        let _ = write!(out, "\n:bulb: {}", defuse(hint));
-    }
-    out
-}
-
-/// To whoever asked, in the thread of the progress message: one line that notifies.
-pub fn result(run: &RunState) -> String {
-    let took = match (run.started_at, run.ended_at) {
-        (Some(from), Some(to)) => since(from, to),
-        _ => String::new(),
-    };
-    let what = match run.outcome() {
-        Some(Outcome::Succeeded) => format!("{} in {took}", done_word(run)),
-        Some(Outcome::Failed) => match failure(run) {
-            Some((_, error)) => format!("failed: {}", reason(error)),
-            None => "failed".to_owned(),
-        },
-        Some(outcome) => outcome.word().to_owned(),
-        None => run.word().to_owned(),
-    };
-    // The one mention that is meant.
-    format!("@{} {} {what}", run.by.username, typed(&run.plan.command))
-}
-
-/// What may become of a run that would go on by another configuration than its own.
-pub(super) fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
-    let id = run.id;
-    let undoes = run.plan.on_failure == OnFailure::Undo;
-    let goes_on = match run.phase {
-        Phase::Undoing | Phase::Stuck => "goes on undoing",
-        _ if run.cancel.is_some() && undoes => "undoes what was done",
-        _ if run.cancel.is_some() => "ends it",
-        _ => "goes on",
-    };
-    let at = match run.at_step() {
-        Some(step) if goes_on == "goes on" => format!(" at step {} ({})", step + 1, title(run, step)),
-        _ => String::new(),
-    };
-    let takes = match &changed.consent {
-        Some(policy) => format!(" (it takes {})", approvals::describe(policy)),
-        None => String::new(),
-    };
-    let mut out = format!(
-        ":warning: *{id}* {} has stopped{at}: I was started again, and the configuration is not the one that it began with.\n{}Nothing is done or undone by itself. Look, then say one of\n`!retry {id}`: {goes_on}, by the configuration in force now{takes}\n",
-        typed(&run.plan.command),
-        differences(&changed.differences),
-    );
-    if run.cancel.is_none() && goes_on == "goes on" {
-        let what = if undoes { "what was done is to be undone" } else { "what was done stays" };
-        let _ = writeln!(out, "`!cancel {id}`: ends it, {what}");
-    }
-    let _ = write!(
-        out,
-        "`!abandon {id} why`: gives it up as it is\nWhen the configuration that it began with is put back and in force again (`!reload`), it goes on by itself."
-    );
-    out
 }
 
 pub(super) fn title(run: &RunState, step: usize) -> String {

@@ -16,6 +16,7 @@ pub mod operate;
 pub mod parse;
 pub mod people;
 pub mod policies;
+pub(crate) mod progress;
 mod queue;
 pub mod reload;
 pub mod reply;

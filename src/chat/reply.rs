@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{cards, glass, step_cards, trouble};
+use super::{cards, glass, progress, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -288,7 +288,7 @@ impl Voice {
                 Ok(())
             }
             (Notice::Progress { .. }, Some(run)) => {
-                let text = cards::progress(&run, &self.engine.live(run.id).await, now);
+                let text = progress::progress(&run, &self.engine.live(run.id).await, now);
                 self.show(&run, &run.progress, None, text.clone(), Priority::Normal).await?;
                 self.dirty.remove(&run.id);
                 self.note_queued(&run, text);
@@ -305,7 +305,7 @@ impl Voice {
                 Ok(())
             }
             (Notice::Result { id, .. }, Some(run)) => {
-                self.reply(&run, id, &run.progress, cards::result(&run)).await
+                self.reply(&run, id, &run.progress, progress::result(&run)).await
             }
             (Notice::Question { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, trouble::question(&run)).await
@@ -438,7 +438,7 @@ impl Voice {
             },
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => {
-                cards::progress(&run, &self.engine.live(run.id).await, self.clock.now())
+                progress::progress(&run, &self.engine.live(run.id).await, self.clock.now())
             }
             Notice::Question { .. } => trouble::question(&run),
             Notice::Void { .. } => cards::void(&run),
@@ -519,7 +519,7 @@ impl Voice {
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;
             }
-            let text = cards::progress(&run, &self.engine.live(id).await, self.clock.now());
+            let text = progress::progress(&run, &self.engine.live(id).await, self.clock.now());
             let mut wait = EDIT_EVERY;
             if self.queued.get(&id) == Some(&text) {
                 self.editable.insert(id, Instant::now() + wait);

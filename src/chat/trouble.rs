@@ -5,11 +5,13 @@
 
 use std::fmt::Write as _;
 
-use super::cards::{explain, on_another_footing, reason, title};
-use crate::playbook::model::PlannedUndo;
+use super::cards::{differences, title};
+use super::progress::{explain, reason};
+use crate::approvals;
+use crate::playbook::model::{OnFailure, PlannedUndo};
 use crate::playbook::steps::Pause;
-use crate::runs::state::{Phase, RunState, StepRecord, StepState};
-use crate::text::{self, code, defuse};
+use crate::runs::state::{ChangedFooting, Phase, RunState, StepRecord, StepState};
+use crate::text::{self, code, defuse, typed};
 
 /// Something only a person can say, in the run's thread.
 pub(super) fn question(run: &RunState) -> String {
@@ -31,6 +33,40 @@ pub(super) fn question(run: &RunState) -> String {
         }
         _ => format!("*{id}* {}", run.phase.word()),
     }
+}
+
+/// What may become of a run that would go on by another configuration than its own.
+fn on_another_footing(run: &RunState, changed: &ChangedFooting) -> String {
+    let id = run.id;
+    let undoes = run.plan.on_failure == OnFailure::Undo;
+    let goes_on = match run.phase {
+        Phase::Undoing | Phase::Stuck => "goes on undoing",
+        _ if run.cancel.is_some() && undoes => "undoes what was done",
+        _ if run.cancel.is_some() => "ends it",
+        _ => "goes on",
+    };
+    let at = match run.at_step() {
+        Some(step) if goes_on == "goes on" => format!(" at step {} ({})", step + 1, title(run, step)),
+        _ => String::new(),
+    };
+    let takes = match &changed.consent {
+        Some(policy) => format!(" (it takes {})", approvals::describe(policy)),
+        None => String::new(),
+    };
+    let mut out = format!(
+        ":warning: *{id}* {} has stopped{at}: I was started again, and the configuration is not the one that it began with.\n{}Nothing is done or undone by itself. Look, then say one of\n`!retry {id}`: {goes_on}, by the configuration in force now{takes}\n",
+        typed(&run.plan.command),
+        differences(&changed.differences),
+    );
+    if run.cancel.is_none() && goes_on == "goes on" {
+        let what = if undoes { "what was done is to be undone" } else { "what was done stays" };
+        let _ = writeln!(out, "`!cancel {id}`: ends it, {what}");
+    }
+    let _ = write!(
+        out,
+        "`!abandon {id} why`: gives it up as it is\nWhen the configuration that it began with is put back and in force again (`!reload`), it goes on by itself."
+    );
+    out
 }
 
 /// `step 2 of 3 (update `web` to `1.8`)`
@@ -95,9 +131,7 @@ fn paused(run: &RunState, step: usize) -> String {
     let why = run.steps.get(step).and_then(|record| record.error.as_ref());
     let undone = match run.steps.iter().filter(|record| stands(record)).count() {
         0 => "ends the run".to_owned(),
-        _ if run.plan.on_failure == crate::playbook::model::OnFailure::Stop => {
-            "ends the run; what was done stays".to_owned()
-        }
+        _ if run.plan.on_failure == OnFailure::Stop => "ends the run; what was done stays".to_owned(),
         _ => "ends the run, and undoes what was done".to_owned(),
     };
     format!(
@@ -116,10 +150,7 @@ fn stands(record: &StepRecord) -> bool {
 /// Everything that was done, in the order in which it would be undone, with how a person does it.
 fn stuck(run: &RunState) -> String {
     let id = run.id;
-    let mut out = format!(
-        ":sos: *{id}* {} is stuck: undoing failed for good.\n",
-        crate::text::typed(&run.plan.command)
-    );
+    let mut out = format!(":sos: *{id}* {} is stuck: undoing failed for good.\n", typed(&run.plan.command));
     for (index, record) in run.steps.iter().enumerate().rev() {
         let place = place(run, index);
         match &record.state {
