@@ -2,8 +2,12 @@
 //!
 //! Must not: know what the text is about.
 
+mod durations;
+
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use self::durations::{parse_duration, written_duration};
 
 /// `1 task`, `3 tasks`.
 pub fn count(n: usize, noun: &str) -> String {
@@ -161,15 +165,27 @@ pub fn said(text: &str) -> String {
     defuse(&ellipsis(text, QUOTED)).into_owned()
 }
 
-/// An error and what caused it, on one line.
+/// An error and what caused it, on one line. Some errors say what caused them themselves: that is not said twice.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        text = format!("{text}: {next}");
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         cause = next.source();
     }
-    text
+    text.replace(['\r', '\n'], " ")
+}
+
+/// What caused an error in the end: `permission denied` rather than `error sending request`.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// As [`said`], as inline code: a command or a word.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::diagnostic::Location;
+use crate::text;
 
 /// A command that people can type.
 #[derive(Clone, Debug)]
@@ -94,24 +95,9 @@ impl Value {
         match self {
             Self::Text(text) => text.clone(),
             Self::Integer(n) => n.to_string(),
-            Self::Duration(d) => typed_duration(*d),
+            Self::Duration(d) => text::written_duration(*d),
             Self::Run(run) => run.to_string(),
             Self::Switch(on) => on.to_string(),
         }
     }
-}
-
-/// `90s` is typed `1m30s`: every unit that is not zero, so that nothing is rounded away. Below a
-/// millisecond nothing can be typed.
-fn typed_duration(d: Duration) -> String {
-    let s = d.as_secs();
-    let parts = [
-        (s / 86_400, "d"),
-        (s % 86_400 / 3600, "h"),
-        (s % 3600 / 60, "m"),
-        (s % 60, "s"),
-        (u64::from(d.subsec_millis()), "ms"),
-    ];
-    let typed: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
-    if typed.is_empty() { "0s".to_owned() } else { typed }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
-use crate::config::yaml::{Key, Map, Node, Value, parse_duration};
+use crate::config::yaml::{Key, Map, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::text;
 
@@ -300,7 +300,7 @@ fn misfit(default: &str, kind: &ArgumentKind) -> Option<String> {
             Ok(_) => Some(format!("is not from {min} to {max}")),
             Err(_) => Some("is not a whole number".into()),
         },
-        ArgumentKind::Duration { min, max } => match parse_duration(default) {
+        ArgumentKind::Duration { min, max } => match text::parse_duration(default) {
             Some(d) if min.is_none_or(|min| d >= min) && max.is_none_or(|max| d <= max) => None,
             Some(_) => Some("is out of its limits".into()),
             None => Some("is not a duration such as 30s or 10m".into()),

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::Config;
 use super::environment::{ApprovalPolicyRule, BreakGlassRule};
-use super::yaml::{Map, Node, Value, written_duration};
+use super::yaml::{Map, Node, Value};
 use crate::chat::spec::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName, StepId};
 use crate::playbook::model::{AfterRetries, ApprovalGroup, ApprovalPolicy, Escalation, StepApproval};
+use crate::text;
 
 /// How long a request waits for consent when nothing else is said.
 pub const EXPIRES: Duration = Duration::from_secs(30 * 60);
@@ -220,7 +221,7 @@ fn escalation(node: &Node, expires: Duration, found: &mut Diagnostics) -> Option
         found.push(
             Diagnostic::error(
                 at,
-                format!("the request expires after {}, before it escalates", written_duration(expires)),
+                format!("the request expires after {}, before it escalates", text::written_duration(expires)),
             )
             .hint("escalate earlier, or let it wait longer with `expires`"),
         );

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use super::Limits;
 use super::approvals::EXPIRES;
 use super::environment::UpdatePolicy;
-use super::yaml::written_duration;
 use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
 use crate::text;
@@ -58,7 +57,7 @@ pub fn config() -> String {
                 "duration",
                 format!(
                     "Older commands found after an absence are asked about. Default {}.",
-                    written_duration(limits.stale_after)
+                    text::written_duration(limits.stale_after)
                 ),
             ),
             (
@@ -66,7 +65,7 @@ pub fn config() -> String {
                 "duration",
                 format!(
                     "For steps that say nothing else. Default {}.",
-                    written_duration(limits.step_timeout)
+                    text::written_duration(limits.step_timeout)
                 ),
             ),
             (
@@ -92,7 +91,7 @@ pub fn config() -> String {
                 "duration",
                 format!(
                     "How long requests wait where no rule says otherwise. Default {}.",
-                    written_duration(EXPIRES)
+                    text::written_duration(EXPIRES)
                 ),
             ),
             (
@@ -178,7 +177,7 @@ pub fn config() -> String {
                 format!(
                     "Default start-first, {} at a time, monitored for {}, rolled back when more than {} of the tasks fail.",
                     update.parallelism,
-                    written_duration(update.monitor),
+                    text::written_duration(update.monitor),
                     update.max_failure_ratio
                 ),
             ),

@@ -16,7 +16,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 
-pub use reader::{Map, parse_duration, written_duration};
+pub use reader::Map;
 
 /// A configuration file that is larger was not written by a person.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -332,8 +332,6 @@ fn scalar(text: String, style: ScalarStyle) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::secret::SecretRef;
 
@@ -447,34 +445,6 @@ mod tests {
             let (reference, found) = secret(text);
             assert!(reference.is_none() && found.starts_with("error: f.yaml:1:"), "{text}: {found}");
             assert!(!found.contains("s3cret"));
-        }
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_are_written_back_the_same() {
-        for (text, seconds) in [("30s", 30), ("1h30m", 5400), ("2d", 172_800), ("0s", 0)] {
-            let read = parse_duration(text).expect("a duration");
-            assert_eq!(read, Duration::from_secs(seconds));
-            assert_eq!(written_duration(read), text);
-        }
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        let longest = parse_duration("36500d").expect("a hundred years");
-        assert!(tokio::time::Instant::now().checked_add(longest).is_some(), "a deadline can be that far");
-        for text in [
-            "",
-            "30",
-            "s",
-            "1.5h",
-            "-1s",
-            "10 parsecs",
-            "99999999999999999999s",
-            "9999999999999999999d",
-            "36501d",
-            "200000000000000d",
-            "36500d 1ms",
-            "1é",
-        ] {
-            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 

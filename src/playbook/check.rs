@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use crate::config::yaml::{Key, Node, Value, parse_duration};
+use crate::config::yaml::{Key, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
 use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
@@ -198,7 +198,7 @@ impl<'c> Check<'c> {
                 node.boolean(self.found);
             }
             ParamKind::Duration => {
-                if !matches!(&node.value, Value::Text(text) if parse_duration(text).is_some()) {
+                if !matches!(&node.value, Value::Text(text) if text::parse_duration(text).is_some()) {
                     self.found.push(node.expected("a duration").hint("write it as 30s, 10m or 2h"));
                 }
             }

@@ -12,8 +12,8 @@ use minijinja::{AutoEscape, Environment as Engine, ErrorKind, UndefinedBehavior}
 use serde_json::{Map, Value as Json, json};
 
 use crate::config::environment::{Environment, Service};
-use crate::config::yaml::written_duration;
 use crate::playbook::steps::{ParamKind, ParamSpec, StepError};
+use crate::text;
 
 /// Instructions and 64-byte blocks of data that one template may use: a few milliseconds, 3 MB.
 const FUEL: u64 = 50_000;
@@ -77,11 +77,11 @@ impl Scope {
                 "url": filled(&health.url),
                 "expect_status": health.expect_status,
                 "expect_body": health.expect_body.as_deref().map(filled),
-                "within": written_duration(health.within),
+                "within": text::written_duration(health.within),
             });
         }
-        declared["update"]["delay"] = json!(written_duration(service.update.delay));
-        declared["update"]["monitor"] = json!(written_duration(service.update.monitor));
+        declared["update"]["delay"] = json!(text::written_duration(service.update.delay));
+        declared["update"]["monitor"] = json!(text::written_duration(service.update.monitor));
         self.with("service", service.name.as_str()).with("version", version).with("declared", declared)
     }
 

@@ -2,12 +2,10 @@
 //!
 //! Must not: guess.
 
-use std::time::Duration;
-
 use super::error::Problem;
 use super::{Given, Known};
 use crate::chat::spec::{Argument, ArgumentKind, CommandSpec, Value};
-use crate::text::did_you_mean;
+use crate::text::{self, did_you_mean};
 
 /// Values that were checked, in the order of the schema.
 #[derive(Debug, Default)]
@@ -172,7 +170,7 @@ fn check(
                 Err(Problem::NotAnInteger { argument: name, typed: typed_owned(), min: *min, max: *max })
             }
         },
-        ArgumentKind::Duration { min, max } => match duration(typed) {
+        ArgumentKind::Duration { min, max } => match text::parse_duration(typed) {
             Some(d) if min.is_none_or(|min| d >= min) && max.is_none_or(|max| d <= max) => {
                 Ok(Value::Duration(d))
             }
@@ -247,31 +245,4 @@ fn is_version(typed: &str) -> bool {
     typed.len() <= 128
         && typed.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && typed.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-/// `90s`, `10m`, `1h30m`; units ms, s, m (or min), h, d, w.
-pub(super) fn duration(typed: &str) -> Option<Duration> {
-    let mut rest = typed;
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let n: u64 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
-        let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let unit = match after[..unit_len].to_ascii_lowercase().as_str() {
-            "ms" => Duration::from_millis(n),
-            "s" | "sec" => Duration::from_secs(n),
-            "m" | "min" => Duration::from_secs(n.checked_mul(60)?),
-            "h" => Duration::from_secs(n.checked_mul(3600)?),
-            "d" => Duration::from_secs(n.checked_mul(86_400)?),
-            "w" => Duration::from_secs(n.checked_mul(604_800)?),
-            _ => return None,
-        };
-        total = total.checked_add(unit)?;
-        rest = &after[unit_len..];
-    }
-    Some(total)
 }

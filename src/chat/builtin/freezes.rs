@@ -9,7 +9,6 @@ use jiff::{Timestamp, Zoned};
 
 use super::Call;
 use crate::config::window::{Day, Moment, in_a_while, words};
-use crate::config::yaml::parse_duration;
 use crate::ids::EnvName;
 use crate::runs::freezes::{Frozen, ManualFreeze};
 use crate::text::{self, code, plain_and_list, said};
@@ -136,7 +135,8 @@ fn until_and_reason(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zon
         }
     }
     if read.is_none()
-        && let Some(away) = words.first().and_then(|word| parse_duration(word)).filter(|away| !away.is_zero())
+        && let Some(away) =
+            words.first().and_then(|word| text::parse_duration(word)).filter(|away| !away.is_zero())
     {
         let too_long = || format!("That is longer than a year: say {WHEN}.");
         let away = Some(away).filter(|away| *away <= LONGEST).ok_or_else(too_long)?;

@@ -107,7 +107,7 @@ impl Node {
             format!("a duration from {} to {}", text::duration(*range.start()), text::duration(*range.end()))
         };
         let read = match &self.value {
-            Value::Text(written) => parse_duration(written),
+            Value::Text(written) => text::parse_duration(written),
             _ => None,
         };
         match read {
@@ -324,49 +324,4 @@ impl<'n> Map<'n> {
             });
         }
     }
-}
-
-/// A hundred years. A longer one leaves what a clock can count to when it is added to now, and that is a panic.
-const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
-
-/// `500ms`, `30s`, `10m`, `2h`, `1d`, and sums of them: `1h30m`; up to a hundred years.
-pub fn parse_duration(written: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = written.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let n: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let part = match &rest[..unit_end] {
-            "ms" => Duration::from_millis(n),
-            "s" => Duration::from_secs(n),
-            "m" | "min" => Duration::from_secs(n.checked_mul(60)?),
-            "h" => Duration::from_secs(n.checked_mul(3600)?),
-            "d" => Duration::from_secs(n.checked_mul(86_400)?),
-            _ => return None,
-        };
-        total = total.checked_add(part)?;
-        rest = rest[unit_end..].trim_start();
-    }
-    (total <= LONGEST).then_some(total)
-}
-
-/// As it is written in a file: `1h30m`.
-pub fn written_duration(d: Duration) -> String {
-    if d.is_zero() {
-        return "0s".into();
-    }
-    let mut out = String::new();
-    let mut left = d.as_millis();
-    for (unit, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
-        if left >= millis {
-            out.push_str(&format!("{}{unit}", left / millis));
-            left %= millis;
-        }
-    }
-    out
 }

@@ -19,11 +19,12 @@ use super::SshHost;
 use super::remote::sleep_until;
 use crate::exec::output::Sink;
 use crate::exec::{Detached, ExecError, Exit, Follow, Standing, Stream};
+use crate::text;
 
-const START: &str = include_str!("detached/start.sh");
+const START: &str = concat!(include_str!("detached/job.sh"), include_str!("detached/start.sh"));
 const WRAP: &str = include_str!("detached/wrap.sh");
-const FOLLOW: &str = include_str!("detached/follow.sh");
-const STOP: &str = include_str!("detached/stop.sh");
+const FOLLOW: &str = concat!(include_str!("detached/job.sh"), include_str!("detached/follow.sh"));
+const STOP: &str = concat!(include_str!("detached/job.sh"), include_str!("detached/stop.sh"));
 
 /// With which `start.sh` ends when the command has not begun, and never will.
 const NEVER: i32 = 3;
@@ -208,7 +209,7 @@ impl Job<'_> {
         process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match process.spawn().await {
             Ok(child) => child,
-            Err(error) => return Heard::Lost(super::error::with_causes(&error)),
+            Err(error) => return Heard::Lost(text::with_causes(&error)),
         };
         if let Some(since) = lost_at.take() {
             let away = crate::text::duration(since.elapsed());
@@ -336,7 +337,7 @@ async fn ask(session: &Session, text: &str, arguments: &[&str], input: Option<&s
     process.stdout(Stdio::piped()).stderr(Stdio::piped());
     process.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let work = async {
-        let mut child = process.spawn().await.map_err(|error| super::error::with_causes(&error))?;
+        let mut child = process.spawn().await.map_err(|error| text::with_causes(&error))?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let feed = async {
             if let (Some(mut stdin), Some(text)) = (stdin, input) {
@@ -349,7 +350,7 @@ async fn ask(session: &Session, text: &str, arguments: &[&str], input: Option<&s
             Ok(status) => Ok(Said { code: status.code(), out, err }),
             // The crate takes exit code 127 for an error of its own.
             Err(openssh::Error::Remote(_)) => Ok(Said { code: Some(127), out, err }),
-            Err(error) => Err(super::error::with_causes(&error)),
+            Err(error) => Err(text::with_causes(&error)),
         }
     };
     match tokio::time::timeout(ANSWER + Duration::from_secs(10), work).await {

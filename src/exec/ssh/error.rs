@@ -3,21 +3,7 @@
 
 use super::config::Settings;
 use crate::exec::ExecError;
-
-/// `error` and what caused it, on one line.
-pub(super) fn with_causes(error: &openssh::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text.push_str(": ");
-            text.push_str(&next_text);
-        }
-        cause = next.source();
-    }
-    text.replace(['\r', '\n'], " ")
-}
+use crate::text;
 
 pub(super) fn connecting(what: String, host: &Settings, error: &openssh::Error) -> ExecError {
     let said = match error {
@@ -32,7 +18,7 @@ pub(super) fn connecting(what: String, host: &Settings, error: &openssh::Error) 
             };
         }
         openssh::Error::Connect(io) => io.to_string(),
-        other => with_causes(other),
+        other => text::with_causes(other),
     };
     let (reason, hint, transient) = explain(&said, host);
     ExecError::NotStarted { what, reason, hint, transient }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exec::output::Sink;
 use crate::exec::{Command, ExecError, Exit, Stream};
 use crate::secret::Redactor;
+use crate::text;
 
 /// For a small command of ours to answer over a connection that works.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,7 +143,7 @@ impl Job<'_> {
                     openssh::Error::RemoteProcessTerminated | openssh::Error::Disconnected => {
                         "it ended while the command was running".to_owned()
                     }
-                    other => super::error::with_causes(&other),
+                    other => text::with_causes(&other),
                 };
                 Err(ExecError::Lost { what: self.what, reason })
             }
@@ -173,7 +174,7 @@ impl Job<'_> {
                 true,
             ),
             // The connection was there a moment ago. It may have taken the request with it.
-            other => ExecError::Lost { what, reason: super::error::with_causes(other) },
+            other => ExecError::Lost { what, reason: text::with_causes(other) },
         }
     }
 
@@ -203,7 +204,7 @@ impl Job<'_> {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(_)) => Err(format!("it was to be stopped, but its process group {id} is still there")),
             Ok(Err(error)) => {
-                Err(format!("it was to be stopped, but that failed: {}", super::error::with_causes(&error)))
+                Err(format!("it was to be stopped, but that failed: {}", text::with_causes(&error)))
             }
             Err(_) => Err("it was to be stopped, but the host did not answer".into()),
         }

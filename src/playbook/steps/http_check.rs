@@ -75,7 +75,7 @@ impl Check {
 
     /// One attempt; the error says in what the answer differs.
     async fn attempt(&self, client: &reqwest::Client) -> Result<(), String> {
-        let response = client.get(self.url.clone()).send().await.map_err(|e| root_cause(&e))?;
+        let response = client.get(self.url.clone()).send().await.map_err(|e| unanswered(&e))?;
         let status = response.status().as_u16();
         if status != self.status {
             return Err(format!("it answered {status} and not {}", self.status));
@@ -84,7 +84,7 @@ impl Check {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|e| root_cause(&e))?;
+            let chunk = chunk.map_err(|e| unanswered(&e))?;
             body.extend_from_slice(&chunk[..chunk.len().min(MOST_BODY - body.len())]);
             if body.len() == MOST_BODY {
                 break;
@@ -114,15 +114,11 @@ fn deployed(context: &StepContext) -> Option<String> {
     context.outputs.values().find(of_service)?.get("version")?.as_str().map(str::to_owned)
 }
 
-fn root_cause(error: &reqwest::Error) -> String {
+fn unanswered(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".to_owned();
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    defuse(&cause.to_string()).into_owned()
+    defuse(&text::root_cause(error)).into_owned()
 }
 
 impl StepKind for HttpCheck {

@@ -29,7 +29,7 @@ pub(super) fn integer(params: &Json, name: &str) -> Result<Option<u64>, StepErro
 
 pub(super) fn duration(params: &Json, name: &str) -> Result<Option<Duration>, StepError> {
     let Some(written) = text(params, name) else { return Ok(None) };
-    crate::config::yaml::parse_duration(written)
+    crate::text::parse_duration(written)
         .map(Some)
         .ok_or_else(|| wrong(name, written, "a duration like `10s` or `5m`"))
 }

@@ -177,7 +177,7 @@ impl Manager {
                 // The connection is good, only the engine behind it is of no use.
                 Some(problem) => return Err((problem, None)),
             },
-            Ok(Err(error)) => Problem::Unreachable(root_cause(&error)),
+            Ok(Err(error)) => Problem::Unreachable(crate::text::root_cause(&error)),
             Err(_) => Problem::TimedOut,
         };
         *self.client.lock().await = None;
@@ -229,15 +229,6 @@ fn refusal_of_the_manager(status: StatusCode, body: &[u8]) -> Option<Problem> {
     } else {
         None
     }
-}
-
-/// The innermost error: `permission denied` rather than `error sending request`.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 enum Body<'a> {

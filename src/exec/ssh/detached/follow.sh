@@ -1,32 +1,24 @@
 # Hands out the output of a job from an offset on, until it has ended, and says how. Must not: change anything.
 # $1 mark of our lines, which go to standard error · $2 name · $3 bytes seen already · $4 `once`: do not wait
 mark=$1 seen=$3 once=$4
-job=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs/$2
+job=$jobs/$2
 say() { echo "$mark $*" >&2 || exit 1; }
 if [ ! -d "$job/claim" ]; then
   say absent
   exit 0
 fi
-pid= begun= boot= rounds=0
-# Whether a process of the group is there, of whichever user; what only waits to be reaped does not count.
-alive() {
-  kill -0 "-$pid" 2>/dev/null && [ $((rounds % 25)) -ne 0 ] && return 0
-  if list=$(ps -e -o pgid=,stat= 2>/dev/null) && [ -n "$list" ]; then
-    printf '%s\n' "$list" | grep -q "^ *$pid  *[^Z]"
-  else
-    kill -0 "-$pid" 2>/dev/null
-  fi
-}
+rounds=0
+# Asking for every process of the host takes a while, so most rounds ask for ours alone.
+alive() { kill -0 "-$pid" 2>/dev/null && [ $((rounds % 25)) -ne 0 ] || there; }
 # How it stands, as one word.
 stands() {
   [ -s "$job/pid" ] || { echo starting; return; }
-  read -r pid begun boot <"$job/pid"
-  now=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
-  if [ "$boot" != - ] && [ "${now:--}" != "$boot" ]; then echo rebooted; return; fi
-  # Somebody else's process may have got the number since.
-  is=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)
-  if [ -n "$is" ] && [ "$begun" != - ] && [ "$is" != "$begun" ]; then echo killed; return; fi
-  if alive; then echo alive; else echo killed; fi
+  read_group
+  case $whose in
+  rebooted) echo rebooted ;;
+  other) echo killed ;;
+  *) if alive; then echo alive; else echo killed; fi ;;
+  esac
 }
 while :; do
   how=

@@ -4,7 +4,6 @@
 # already · standard input: the command's. Ends with 3 when it has not begun, and never will.
 mark=$1 name=$2 known=$5
 umask 077
-jobs=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs
 job=$jobs/$name
 # Not again: what it has done was seen, and what the host knew of it is gone.
 if [ "$known" = known ] && [ ! -d "$job/claim" ]; then
