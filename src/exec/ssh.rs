@@ -27,6 +27,7 @@ use super::{Command, Detached, ExecError, Exit, Follow, Runner, Standing, Stream
 use crate::config::environment::Host;
 use crate::ids::EnvName;
 use crate::secret::Redactor;
+use crate::text;
 
 /// A Unix socket's path has 107 bytes at most; ssh and openssh add up to 55 below this folder.
 const LONGEST_BASE: usize = 52;
@@ -228,7 +229,7 @@ impl SshHost {
                 Ok(Ok(())) => forward.open = true,
                 Ok(Err(error)) => {
                     let lost = matches!(error, openssh::Error::Disconnected);
-                    return Err(not_started(error::with_causes(&error), lost));
+                    return Err(not_started(text::with_causes(&error), lost));
                 }
                 Err(_) => return Err(not_started("no answer from the connection".into(), true)),
             }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::drive::{MOST_LOOKS, Turn};
+use super::drive::Turn;
 use super::write::{STEP_ASKED, STEP_VOID};
 use super::{Engine, Objection, Work, own_messages};
 use crate::change::Change;
@@ -27,16 +27,18 @@ impl Engine {
         let approval = planned.approval.as_ref()?;
         let preview = match self.seen_now(state, step).await {
             Ok(preview) => preview,
-            Err(error) if error.transient && self.looks(run) < MOST_LOOKS => {
-                tracing::warn!(run.id = %run, "{run} cannot look at `{}` yet: {error}", planned.id);
-                return Some(Turn::NotNow);
-            }
             Err(error) => {
+                let error = match self.unseen(run, error) {
+                    Ok(error) => error,
+                    Err(turn) => return Some(turn),
+                };
                 // People decide whether what the plan saw is good enough; before the step begins it is looked
                 // at again.
                 let mut preview = planned.preview.clone();
-                let why = self.redact(error).message;
-                preview.notes.push(format!("it cannot be looked at now ({why}): this is what the plan saw"));
+                preview.notes.push(format!(
+                    "it cannot be looked at now ({}): this is what the plan saw",
+                    error.message
+                ));
                 preview
             }
         };
@@ -63,26 +65,17 @@ impl Engine {
             Err(turn) => return Some(turn),
         };
         // Who asked for a run that is under way asked for it with the right to.
-        let withdrawn: Vec<Event> = objections
-            .into_iter()
-            .filter_map(|objection| match objection {
-                Objection::Vote { by, vanished } => {
-                    Some(Event::VoteWithdrawn { by, vanished, lost: !vanished })
-                }
-                Objection::Requester(_) => None,
-            })
-            .collect();
+        let withdrawn: Vec<Event> = objections.into_iter().filter_map(Objection::withdrawal).collect();
         if !withdrawn.is_empty() {
             self.decide(state, withdrawn, own_messages(state)).await;
             return Some(Turn::Moved);
         }
         let differences = match self.seen_now(state, step).await {
             Ok(now) => differences(&state.plan.steps[step], &ask.preview, &now),
-            Err(error) if error.transient && self.looks(run) < MOST_LOOKS => {
-                tracing::warn!(run.id = %run, "{run} cannot compare its step with the world yet: {error}");
-                return Some(Turn::NotNow);
-            }
-            Err(error) => vec![cannot_be_looked_at(self.redact(error))],
+            Err(error) => match self.unseen(run, error) {
+                Ok(error) => vec![cannot_be_looked_at(error)],
+                Err(turn) => return Some(turn),
+            },
         };
         if differences.is_empty() {
             return None;

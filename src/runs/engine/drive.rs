@@ -30,7 +30,7 @@ use crate::store::Batch;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often, before the approval is void because nobody can tell whether it still fits.
-pub(super) const MOST_LOOKS: u32 = 24;
+const MOST_LOOKS: u32 = 24;
 
 /// For so long nobody looks again whether the requester of what needs no approval may do it.
 const JUST_NOW: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
@@ -238,14 +238,10 @@ impl Engine {
         // caught by the engine's own compare-and-set.
         let differences = match self.drift(state).await {
             Ok(differences) => differences,
-            Err(error) if error.transient && self.looks(run) < MOST_LOOKS => {
-                tracing::warn!(run.id = %run, "{run} cannot be compared with the world yet: {error}");
-                return Turn::NotNow;
-            }
-            Err(error) => {
-                tracing::warn!(run.id = %run, "{run} cannot be compared with the world: {error}");
-                vec![cannot_be_looked_at(self.redact(error))]
-            }
+            Err(error) => match self.unseen(run, error) {
+                Ok(error) => vec![cannot_be_looked_at(error)],
+                Err(turn) => return turn,
+            },
         };
         if !differences.is_empty() {
             let voided = vec![Event::Voided { differences }];
@@ -325,35 +321,41 @@ impl Engine {
             Ok(objections) => objections,
             Err(turn) => return Some(turn),
         };
-        let mut events = Vec::new();
-        for objection in objections {
-            events.push(match objection {
-                Objection::Vote { by, vanished } => Event::VoteWithdrawn { by, vanished, lost: !vanished },
-                Objection::Requester(why) => {
-                    let differences = vec![Change {
-                        what: "the requester's right to do this".to_owned(),
-                        from: Some(state.by.username.clone()),
-                        to: Some(why),
-                    }];
-                    events = vec![Event::Voided { differences }];
-                    break;
-                }
-            });
+        let barred = objections.iter().find_map(|objection| match objection {
+            Objection::Requester(why) => Some(why.clone()),
+            Objection::Vote { .. } => None,
+        });
+        if let Some(why) = barred {
+            let differences = vec![Change {
+                what: "the requester's right to do this".to_owned(),
+                from: Some(state.by.username.clone()),
+                to: Some(why),
+            }];
+            let voided = vec![Event::Voided { differences }];
+            self.decide_and_audit(state, voided, voided_messages(state), Batch::new(), "void").await;
+            return Some(Turn::Moved);
         }
-        if events.is_empty() {
+        let withdrawn: Vec<Event> = objections.into_iter().filter_map(Objection::withdrawal).collect();
+        if withdrawn.is_empty() {
             return None;
         }
-        let void = events.iter().any(|event| matches!(event, Event::Voided { .. }));
-        if void {
-            self.decide_and_audit(state, events, voided_messages(state), Batch::new(), "void").await;
-        } else {
-            self.decide(state, events, own_messages(state)).await;
-        }
+        self.decide(state, withdrawn, own_messages(state)).await;
         Some(Turn::Moved)
     }
 
+    /// The world could not be looked at. `Err`: it is looked at again after a while; `Ok`: that was done often
+    /// enough, or does not help, and people are told why.
+    pub(super) fn unseen(&self, run: RunId, error: StepError) -> Result<StepError, Turn> {
+        if error.transient && self.looks(run) < MOST_LOOKS {
+            tracing::warn!(run.id = %run, "{run} waits: the world cannot be looked at yet: {error}");
+            return Err(Turn::NotNow);
+        }
+        tracing::warn!(run.id = %run, "{run}: the world cannot be looked at: {error}");
+        Ok(self.redact(error))
+    }
+
     /// How often the world could not be looked at before this run's start, this time included.
-    pub(super) fn looks(&self, run: RunId) -> u32 {
+    fn looks(&self, run: RunId) -> u32 {
         let mut live = self.live_map();
         let entry = live.entry(run).or_default();
         entry.looks += 1;

@@ -130,6 +130,16 @@ pub enum Objection {
     Requester(String),
 }
 
+impl Objection {
+    /// The vote that is taken out; `None`: it is not about a vote.
+    fn withdrawal(self) -> Option<Event> {
+        match self {
+            Self::Vote { by, vanished } => Some(Event::VoteWithdrawn { by, vanished, lost: !vanished }),
+            Self::Requester(_) => None,
+        }
+    }
+}
+
 /// What this process does for a run that moves right now.
 #[derive(Default)]
 struct Live {
