@@ -12,9 +12,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{Stream, stream};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::chat::dispatch::Dispatcher;
 use crate::chat::reload::Reloaded;
@@ -94,7 +96,8 @@ pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: Cancella
         .route("/store/export", get(stored::export))
         .route("/reload", post(reload))
         .with_state(Admin { engine, dispatcher, store })
-        .merge(health);
+        .merge(health)
+        .layer(middleware::from_fn(with_id));
     let Socket { listener, file } = socket;
     let served =
         axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
@@ -102,6 +105,12 @@ pub async fn serve_socket(socket: Socket, dispatcher: Dispatcher, stop: Cancella
         tracing::error!("the admin socket ended: {error}");
     }
     drop(file);
+}
+
+/// Every line about a request has the request's id.
+async fn with_id(request: Request, next: middleware::Next) -> Response {
+    let span = crate::trace::request(request.method().as_str(), request.uri().path());
+    next.run(request).instrument(span).await
 }
 
 async fn reload(State(admin): State<Admin>) -> Json<Reloaded> {
@@ -201,7 +210,7 @@ fn health(dispatcher: Dispatcher) -> Router {
 
 /// `GET /livez`, `/healthz`, `/readyz` and `/metrics`, until `stop`.
 pub async fn serve_http(listener: TcpListener, dispatcher: Dispatcher, stop: CancellationToken) {
-    let served = axum::serve(listener, health(dispatcher))
+    let served = axum::serve(listener, health(dispatcher).layer(middleware::from_fn(with_id)))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {

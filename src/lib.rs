@@ -28,3 +28,4 @@ pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod text;
+pub mod trace;

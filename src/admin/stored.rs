@@ -83,7 +83,9 @@ pub(super) async fn stat(State(admin): State<Admin>) -> Result<Json<StoreStat>, 
 pub(super) async fn export(State(admin): State<Admin>) -> Body {
     let (pieces, coming) = mpsc::channel::<Result<Bytes, io::Error>>(4);
     let now = admin.dispatcher.parts.clock.now();
+    let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || {
+        let _inside = span.entered();
         let mut out = io::BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
         if let Err(error) = transfer::export(&admin.store, now, &mut out) {
             tracing::warn!("an export was not finished: {error}");

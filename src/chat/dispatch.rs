@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use self::dialogues::Continued;
 pub use self::votes::ineligible;
@@ -35,7 +36,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
-use crate::ids::{MessageId, RunId, derived_id};
+use crate::ids::{MessageId, RoomId, RunId, derived_id};
 use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
@@ -45,6 +46,7 @@ use crate::runs::{Engine, restored};
 use crate::secret::Redactor;
 use crate::store::{Store, StoreError};
 use crate::text::{self, defuse, typed};
+use crate::trace;
 
 /// Pauses before an answer is tried again at once: most of what goes wrong on a line is over by then.
 const AT_ONCE_AGAIN: [Duration; 3] =
@@ -164,9 +166,9 @@ impl Dispatcher {
         *self.rate.lock().unwrap_or_else(PoisonError::into_inner) = RateLimit::new(per_minute);
     }
 
-    /// Beside everything else; waited for at the end.
+    /// Beside everything else, about the same as the caller; waited for at the end.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(work);
+        self.tasks.spawn(work.in_current_span());
     }
 
     pub fn world(&self, config: &Arc<Config>) -> Arc<dyn World> {
@@ -202,24 +204,31 @@ impl Dispatcher {
     }
 
     /// Acts on runs and locks, one after another.
-    async fn act_in_order(self, mut acts: mpsc::UnboundedReceiver<Act>) {
-        while let Some(act) = acts.recv().await {
-            match act {
-                Act::Command(work) => self.carry_out(*work).await,
-                Act::Reactions { message, added, removed } => self.reactions(&message, added, removed).await,
-                Act::Deleted(message) => self.deleted(&message).await,
-                Act::Reply(message) => self.maybe_answer(&message).await,
-            }
+    async fn act_in_order(self, mut acts: mpsc::UnboundedReceiver<InSpan>) {
+        while let Some((span, act)) = acts.recv().await {
+            self.act(act).instrument(span).await;
         }
     }
 
-    fn event(&self, event: Event, lane: &mpsc::UnboundedSender<Act>) {
+    async fn act(&self, act: Act) {
+        match act {
+            Act::Command(work) => self.carry_out(*work).await,
+            Act::Reactions { message, room, added, removed } => {
+                self.reactions(&message, &room, added, removed).await;
+            }
+            Act::Deleted(message) => self.deleted(&message).await,
+            Act::Reply(message) => self.maybe_answer(&message).await,
+        }
+    }
+
+    fn event(&self, event: Event, lane: &Lane) {
+        let _inside = span_of(&event).entered();
         // A lane that is gone means that Houston stops: what was not done is found again at catch-up.
-        let send = |act| drop(lane.send(act));
+        let send = |act| drop(lane.send((Span::current(), act)));
         match event {
             Event::Message(message) => self.message(message, lane),
-            Event::Reactions { message, added, removed, .. } => {
-                send(Act::Reactions { message, added, removed });
+            Event::Reactions { message, room, added, removed } => {
+                send(Act::Reactions { message, room, added, removed });
             }
             Event::Deleted { message, .. } => send(Act::Deleted(message)),
             Event::Edited { id, room, thread, by, text } => {
@@ -228,12 +237,12 @@ impl Dispatcher {
                     return;
                 }
                 let dispatcher = self.clone();
-                self.tasks.spawn(async move { dispatcher.edited(&id, &room, thread, &by, &text).await });
+                self.spawn(async move { dispatcher.edited(&id, &room, thread, &by, &text).await });
             }
             Event::Online { me } => {
                 tracing::info!(user.id = %me.id, "online as {}", me.username);
                 let dispatcher = self.clone();
-                self.tasks.spawn(async move {
+                self.spawn(async move {
                     dispatcher.people.pin().await;
                     dispatcher.tell_leads().await;
                 });
@@ -241,7 +250,7 @@ impl Dispatcher {
             Event::CaughtUp => {
                 tracing::info!("caught up");
                 let dispatcher = self.clone();
-                self.tasks.spawn(async move { dispatcher.tell_of_the_begun().await });
+                self.spawn(async move { dispatcher.tell_of_the_begun().await });
             }
             Event::Offline { reason, rejected: false } => tracing::warn!("offline, trying again: {reason}"),
             Event::Offline { reason, rejected: true } => {
@@ -253,13 +262,13 @@ impl Dispatcher {
             Event::Left(room) => {
                 tracing::info!(room.id = %room, "left {room}");
                 let dispatcher = self.clone();
-                self.tasks.spawn(async move { dispatcher.left(&room).await });
+                self.spawn(async move { dispatcher.left(&room).await });
             }
             Event::Encrypted { room, by } => {
                 tracing::warn!(room.id = %room.id, "{} is encrypted end to end: nothing in it can be read", room_name(&room));
                 if let Some(by) = by {
                     let dispatcher = self.clone();
-                    self.tasks.spawn(async move { dispatcher.encrypted(&room, &by).await });
+                    self.spawn(async move { dispatcher.encrypted(&room, &by).await });
                 }
             }
         }
@@ -267,7 +276,7 @@ impl Dispatcher {
 
     // ----- messages -------------------------------------------------------------------------------
 
-    fn message(&self, message: Inbound, lane: &mpsc::UnboundedSender<Act>) {
+    fn message(&self, message: Inbound, lane: &Lane) {
         if let Continued::Taken = self.continue_dialogue(&message, lane) {
             return;
         }
@@ -283,7 +292,7 @@ impl Dispatcher {
             None => {
                 // In a run's thread it may be the answer that the run waits for.
                 if message.thread.is_some() {
-                    drop(lane.send(Act::Reply(Box::new(message))));
+                    drop(lane.send((Span::current(), Act::Reply(Box::new(message)))));
                 } else {
                     self.dealt_with(&message.id);
                 }
@@ -315,7 +324,7 @@ impl Dispatcher {
         }
     }
 
-    fn command(&self, message: Inbound, line: &CommandLine, lane: &mpsc::UnboundedSender<Act>) {
+    fn command(&self, message: Inbound, line: &CommandLine, lane: &Lane) {
         if let Some(text) = too_long(&line.text) {
             self.answer(message, text);
             return;
@@ -358,14 +367,7 @@ impl Dispatcher {
         self.restored_at.is_some_and(|restored| said_at <= restored)
     }
 
-    fn start(
-        &self,
-        config: &Arc<Config>,
-        cause: Inbound,
-        line: String,
-        bound: &Bound<'_>,
-        lane: &mpsc::UnboundedSender<Act>,
-    ) {
+    fn start(&self, config: &Arc<Config>, cause: Inbound, line: String, bound: &Bound<'_>, lane: &Lane) {
         let Some(spec) = config.commands.iter().position(|spec| std::ptr::eq(spec, bound.command)) else {
             return;
         };
@@ -382,16 +384,24 @@ impl Dispatcher {
             SpecAction::Playbook(_) => false,
         };
         if in_order {
-            drop(lane.send(Act::Command(Box::new(work))));
+            drop(lane.send((Span::current(), Act::Command(Box::new(work)))));
         } else {
             let dispatcher = self.clone();
-            self.tasks.spawn(async move { dispatcher.carry_out(work).await });
+            self.spawn(async move { dispatcher.carry_out(work).await });
         }
     }
 
     async fn carry_out(&self, work: Work) {
+        let command = trace::command(&work.config.commands[work.spec].name, work.cause.cause());
+        self.carry_out_inside(work).instrument(command).await;
+    }
+
+    async fn carry_out_inside(&self, work: Work) {
         let Work { config, cause, line, spec, bound, since } = work;
         let spec = &config.commands[spec];
+        if let Some(run) = bound.values.run("run") {
+            trace::about(run);
+        }
         let note = bound.note.clone();
         let mut outcome = "answered";
         let mut acts = false;
@@ -426,10 +436,7 @@ impl Dispatcher {
         self.dealt_with(&cause.id);
         self.parts.metrics.command(&spec.name, outcome, since.elapsed());
         // Last, since somebody waits for the answer.
-        tracing::info!(
-            message.id = %cause.id, room.id = %cause.room.id, user.id = %cause.by.id,
-            "`{}` from {}", line, cause.by.username
-        );
+        tracing::info!("`{line}` from {}", cause.by.username);
     }
 
     /// The proof, or the refusal for the room.
@@ -481,7 +488,7 @@ impl Dispatcher {
     }
 
     /// Whoever waits for an approval in a room that Houston is no longer in hears how it goes on.
-    async fn left(&self, room: &crate::ids::RoomId) {
+    async fn left(&self, room: &RoomId) {
         for run in self.parts.engine.open_runs().await {
             if run.origin.room.id == *room && !run.is_done() {
                 let text = format!(
@@ -534,7 +541,7 @@ impl Dispatcher {
 
     fn answer_in(&self, message: Inbound, thread: Option<MessageId>, text: String) {
         let dispatcher = self.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             dispatcher.say(&message, thread, text).await;
             dispatcher.dealt_with(&message.id);
         });
@@ -642,9 +649,24 @@ pub fn authorize_for(
     }
 }
 
+/// What is done in the order in which it was said, and inside of what.
+type InSpan = (Span, Act);
+type Lane = mpsc::UnboundedSender<InSpan>;
+
+/// What was heard, for the lines about it.
+fn span_of(event: &Event) -> Span {
+    match event {
+        Event::Message(message) => trace::message(message.cause()),
+        Event::Edited { id, room, by, .. } => {
+            trace::message(trace::Cause { message: id, room: &room.id, user: &by.id })
+        }
+        _ => Span::none(),
+    }
+}
+
 enum Act {
     Command(Box<Work>),
-    Reactions { message: MessageId, added: Vec<Reaction>, removed: Vec<Reaction> },
+    Reactions { message: MessageId, room: RoomId, added: Vec<Reaction>, removed: Vec<Reaction> },
     Deleted(MessageId),
     Reply(Box<Inbound>),
 }

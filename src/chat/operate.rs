@@ -23,6 +23,7 @@ use crate::runs::releases;
 use crate::runs::{NewRun, locks};
 use crate::store::{Batch, Store};
 use crate::text::{self, code, defuse, did_you_mean, or_list, typed};
+use crate::trace;
 
 /// Plans and begins a run. Nothing is said when the run's own messages say it.
 pub async fn run(
@@ -99,7 +100,10 @@ pub async fn run(
     let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
     let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by);
     match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with }).await {
-        Ok(_) => None,
+        Ok(state) => {
+            trace::about(state.id);
+            None
+        }
         Err(error) => Some(format!("{} was not started: {error}", typed(&bound.canonical))),
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::{cards, glass, progress, step_cards, trouble};
 use crate::clock::Clock;
@@ -26,6 +27,7 @@ use crate::runs::state::{Decision, Phase, RunState};
 use crate::runs::{Engine, PLAN};
 use crate::store::Store;
 use crate::text::defuse;
+use crate::trace;
 
 /// Between two edits of one progress message. People read no faster, and edits share the rate budget.
 const EDIT_EVERY: Duration = Duration::from_millis(1000);
@@ -194,6 +196,7 @@ impl Voice {
                     break;
                 }
                 let run = run_of(&entry.notice);
+                let span = run.map_or_else(Span::none, |run| trace::run(run, None));
                 if run.is_some_and(|run| later.contains(&run)) {
                     continue;
                 }
@@ -205,18 +208,21 @@ impl Voice {
                     entry.notice,
                     Notice::Card { .. } | Notice::StepCard { .. } | Notice::Progress { .. }
                 );
-                let spoken =
-                    if again && shown.contains(&entry.notice) { Ok(()) } else { self.say(&entry).await };
+                let spoken = if again && shown.contains(&entry.notice) {
+                    Ok(())
+                } else {
+                    self.say(&entry).instrument(span.clone()).await
+                };
                 match spoken {
                     Ok(()) if again => shown.push(entry.notice.clone()),
                     Ok(()) => {}
                     Err(SendError::Unavailable { reason, retry_after: Some(_) }) if again => {
-                        tracing::debug!("not shown yet: {reason}");
+                        span.in_scope(|| tracing::debug!("not shown yet: {reason}"));
                         later.extend(run);
                         continue;
                     }
                     Err(SendError::Unavailable { reason, .. }) if !self.hopeless(entry.id) => {
-                        tracing::debug!("not said yet: {reason}");
+                        span.in_scope(|| tracing::debug!("not said yet: {reason}"));
                         // In order within a room; past a few rooms it is the server.
                         held_up.extend(room);
                         if held_up.len() >= MOST_HELD_UP {
@@ -225,8 +231,12 @@ impl Voice {
                         continue;
                     }
                     // The server is there for everything else: this one must not hold up the rest.
-                    Err(SendError::Unavailable { reason, .. }) => self.refused(&entry, &reason).await,
-                    Err(SendError::Refused { reason }) => self.refused(&entry, &reason).await,
+                    Err(SendError::Unavailable { reason, .. }) => {
+                        self.refused(&entry, &reason).instrument(span).await;
+                    }
+                    Err(SendError::Refused { reason }) => {
+                        self.refused(&entry, &reason).instrument(span).await;
+                    }
                 }
                 if let Err(error) = outbox::delivered(&self.store, &entry) {
                     tracing::error!("the outbox cannot be written: {error}");

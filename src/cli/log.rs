@@ -2,13 +2,21 @@
 //!
 //! Must not: be set up twice in one process (tests do not set it up at all).
 
+mod line;
+
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
+use self::line::Lines;
 use super::out;
+use crate::clock::Clock;
 use crate::secret::Redactor;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +59,15 @@ fn filter(written: &str) -> Result<EnvFilter, BadFilter> {
     EnvFilter::try_new(written).map_err(|error| bad(error.to_string()))
 }
 
+/// Besides what `filter` lets through, the spans that carry ids.
+fn with_ids<S>(filter: EnvFilter) -> impl Filter<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let ids = filter_fn(|what| what.is_span() && what.target() == crate::trace::TARGET);
+    ids.with_max_level_hint(tracing::Level::INFO).or(filter)
+}
+
 /// `verbosity`: 0 `info`, 1 `debug`, 2 and more `trace`; `HOUSTON_LOG` (as `RUST_LOG` is written) wins.
 pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
     let level = match verbosity {
@@ -63,13 +80,9 @@ pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
         Err(wrong) => (None, Some(wrong)),
     };
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    let writer = Redacting { redactor };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let result = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(out::colour(&io::stderr())).with_target(false).try_init(),
-    };
-    if let Err(error) = result {
+    let colour = out::colour(&io::stderr());
+    let lines = Lines { format, colour, redactor, clock: Clock::system(), write: to_stderr };
+    if let Err(error) = tracing_subscriber::registry().with(lines.with_filter(with_ids(filter))).try_init() {
         out::note(format!("the log is set up already: {error}"));
     }
     if let Some(wrong) = wrong {
@@ -77,54 +90,7 @@ pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
     }
 }
 
-/// Takes secrets out of whole lines before they reach standard error.
-pub struct Redacting {
-    redactor: Redactor,
-}
-
-impl<'w> MakeWriter<'w> for Redacting {
-    type Writer = LineWriter<'w>;
-    fn make_writer(&'w self) -> LineWriter<'w> {
-        LineWriter { redactor: &self.redactor, line: Vec::new() }
-    }
-}
-
-/// One event's line; written when the event is complete.
-pub struct LineWriter<'w> {
-    redactor: &'w Redactor,
-    line: Vec<u8>,
-}
-
-impl io::Write for LineWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.line.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for LineWriter<'_> {
-    fn drop(&mut self) {
-        let line = redacted(self.redactor, &self.line);
-        let _ = io::stderr().lock().write_all(line.as_bytes());
-    }
-}
-
-fn redacted(redactor: &Redactor, line: &[u8]) -> String {
-    redactor.redact(&String::from_utf8_lossy(line)).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_does_not_reach_the_log() {
-        let redactor = Redactor::new();
-        redactor.learn("marker-secret-3141");
-        let line = redacted(&redactor, b"INFO token=marker-secret-3141 \xff");
-        assert_eq!(line, "INFO token=[redacted] \u{fffd}");
-    }
+/// A line at once, so that those of several threads do not run into each other.
+fn to_stderr(line: &str) {
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }

@@ -135,7 +135,7 @@ impl Pages<'_> {
                 };
         }
         if !done {
-            tracing::warn!(room = %self.room, "what was said meanwhile cannot be read");
+            tracing::warn!(room.id = %self.room, "what was said meanwhile cannot be read");
         }
         self.found(Vec::new(), true).await;
     }
@@ -148,7 +148,7 @@ impl Pages<'_> {
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, room = %self.room, "a room cannot be read at once");
+                tracing::debug!(%error, room.id = %self.room, "a room cannot be read at once");
                 false
             }
         }
@@ -178,7 +178,7 @@ impl Pages<'_> {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, room = %self.room, "a room cannot be read in pages");
+                    tracing::debug!(%error, room.id = %self.room, "a room cannot be read in pages");
                     return false;
                 }
             }

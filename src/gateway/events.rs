@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{MessageId, RoomId};
+use crate::trace::Cause;
 
 pub use crate::conversation::{Actor, Post, Room, RoomKind};
 
@@ -27,6 +28,13 @@ pub struct Inbound {
     pub age: Duration,
     /// Found at catch-up, or so late that its own frame must have been lost; not live.
     pub caught_up: bool,
+}
+
+impl Inbound {
+    /// For the lines about what it asks for.
+    pub fn cause(&self) -> Cause<'_> {
+        Cause { message: &self.id, room: &self.room.id, user: &self.by.id }
+    }
 }
 
 /// A reaction, resolved to a user id at the moment in which its frame arrived.

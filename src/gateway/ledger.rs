@@ -65,7 +65,7 @@ impl Ledger {
             return true;
         }
         self.store.contains(Tree::Ledger, id.as_str().as_bytes()).unwrap_or_else(|error| {
-            tracing::error!(%error, message = %id, "the ledger cannot be read; the message is left alone");
+            tracing::error!(%error, message.id = %id, "the ledger cannot be read; the message is left alone");
             true
         })
     }

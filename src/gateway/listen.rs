@@ -157,7 +157,7 @@ impl Listener {
             }
             RealtimeEvent::UserStatus { roles: None, .. } => {}
             RealtimeEvent::Ephemeral { room, text } => {
-                tracing::info!(room, text, "Rocket.Chat says to Houston alone");
+                tracing::info!(room.id = room, text, "Rocket.Chat says to Houston alone");
             }
             RealtimeEvent::ForceLogout => tracing::warn!("Rocket.Chat ends Houston's session"),
         }
@@ -364,7 +364,7 @@ impl Listener {
         let (shared, answers, id) = (Arc::clone(&self.shared), self.looked_up.0.clone(), id.clone());
         tokio::spawn(async move {
             let room = shared.rest.room_info(id.as_str()).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, room = %id, "a room cannot be looked up");
+                tracing::warn!(%error, room.id = %id, "a room cannot be looked up");
                 model::Room { id: id.as_str().to_owned(), ..model::Room::default() }
             });
             // Fails only when the listener has ended.
@@ -509,7 +509,7 @@ impl Listener {
                 }
             }
             Sight::Encrypted => self.encrypted(room, doc.by.clone()).await,
-            Sight::Nothing(why) => tracing::trace!(message = %doc.id, ?why, "a frame means nothing"),
+            Sight::Nothing(why) => tracing::trace!(message.id = %doc.id, ?why, "a frame means nothing"),
         }
     }
 

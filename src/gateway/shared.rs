@@ -212,7 +212,7 @@ impl Shared {
             }
             let key = message.as_str().as_bytes();
             let known = self.store.get::<Known>(Tree::Watches, key).unwrap_or_else(|error| {
-                tracing::error!(%error, %message, "who reacted before is not known; names are looked up anew");
+                tracing::error!(%error, message.id = %message, "who reacted before is not known; names are looked up anew");
                 None
             });
             watches.insert(message.clone(), Watched::new(room.clone(), known.unwrap_or_default()));

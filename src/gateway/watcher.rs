@@ -39,7 +39,7 @@ pub async fn run(shared: Arc<Shared>, events: mpsc::Sender<Event>) {
             async move {
                 if let Err(error) = read_again(shared, rest, &message, events).await {
                     // The next tick, or the next connection, tries again.
-                    tracing::debug!(%error, %message, "a watched message cannot be read");
+                    tracing::debug!(%error, message.id = %message, "a watched message cannot be read");
                 }
             }
         });
@@ -65,7 +65,7 @@ async fn read_again(
         return Ok(());
     };
     if doc.by.is_none_or(|by| by.id != me.id) {
-        tracing::warn!(%message, "a message that Houston did not send is not watched: its reactions prove nothing");
+        tracing::warn!(message.id = %message, "a message that Houston did not send is not watched: its reactions prove nothing");
         shared.unwatch(message);
         return Ok(());
     }
@@ -76,7 +76,9 @@ async fn read_again(
             Ok(Some(id)) => {
                 ids.insert(name, id);
             }
-            Ok(None) => tracing::debug!(name, "a reaction by a name that nobody has does not count"),
+            Ok(None) => {
+                tracing::debug!(message.id = %message, name, "a reaction by a name that nobody has does not count");
+            }
             Err(error) => failed = Some(error),
         }
     }

@@ -23,6 +23,7 @@ use crate::conversation::Actor;
 use crate::ids::{MessageId, RunId, UserId};
 use crate::playbook::model::{ApprovalPolicy, Basis, Plan, Preview, StepApproval};
 use crate::playbook::steps::{Pause, StepError};
+use crate::trace::Cause;
 
 /// [`Phase::word`] of the phases before the start, in which a run holds no lock.
 const WAITS_FOR_APPROVAL: &str = "waits for approval";
@@ -362,6 +363,11 @@ impl RunState {
         let since =
             self.review_reminded.or(self.ended_at).filter(|_| self.is_done() && self.review_open())?;
         Some(since.checked_add(REVIEW_REMINDER).unwrap_or(Timestamp::MAX))
+    }
+
+    /// For the lines about it: what it was asked for by.
+    pub fn cause(&self) -> Cause<'_> {
+        Cause { message: &self.origin.message, room: &self.origin.room.id, user: &self.by.id }
     }
 
     pub fn is_done(&self) -> bool {

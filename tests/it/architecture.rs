@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["access", "audit", "holder", "store"],
     &["config"],
     &["diagnostic"],
-    &["conversation", "text"],
+    &["conversation", "text", "trace"],
     &["assets", "change", "clock", "digest", "ids", "lib", "metrics", "secret"],
 ];
 
@@ -255,6 +255,42 @@ fn the_test_sees_every_way_of_naming_a_module() {
     ] {
         assert_eq!(violations(&source(path, text)), Vec::<String>::new(), "{path}: {text}");
     }
+}
+
+/// An id has one name, with a dot: `run.id`. `message` is what tracing calls the text of a line.
+#[test]
+fn ids_stand_in_logs_under_one_name_each() {
+    let found: Vec<String> = sources().iter().flat_map(second_names).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let source = |line: &str| Source { path: "x.rs".into(), text: line.into() };
+    for wrong in [
+        "tracing::warn!(%error, %message, \"…\")",
+        "tracing::warn!(message = %id, \"…\")",
+        "tracing::info!(room, text, \"…\")",
+        "tracing::info!(run_id = ?run, \"…\")",
+    ] {
+        assert_eq!(second_names(&source(wrong)).len(), 1, "{wrong}");
+    }
+    assert!(second_names(&source("tracing::info!(run.id = %run, step.id = id, \"…\")")).is_empty());
+}
+
+fn second_names(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    let code = source.code();
+    for (at, _) in code.match_indices("tracing::") {
+        let call = code[at..].split(';').next().unwrap_or_default();
+        let Some((_, arguments)) = call.split_once("!(") else { continue };
+        for argument in arguments.split(['"', '{']).next().unwrap_or_default().split(',') {
+            let name = argument.split('=').next().unwrap_or_default().trim().trim_start_matches(['%', '?']);
+            let id = ["message", "room", "user", "run", "step", "card", "request"]
+                .iter()
+                .any(|id| name == *id || name.strip_prefix(id) == Some("_id"));
+            if id {
+                found.push(format!("{}: `{name}` in `{call}`", source.path.display()));
+            }
+        }
+    }
+    found
 }
 
 #[test]

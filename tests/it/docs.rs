@@ -20,6 +20,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("docker ", "`it::image` does what `docs/operating.md` says on a real engine"),
     ("install -m ", "writes where only the machine's administrator may"),
     ("useradd ", "the same"),
+    ("journalctl ", "reads the log of a machine's init system; `it::logs` reads the same lines"),
     ("systemctl enable ", "needs an init system; `the_unit_runs_what_it_names` runs what it would start"),
     ("benches/peers/peers.sh", "installs other people's programs; by hand"),
 ];

@@ -31,6 +31,7 @@ mod image;
 #[cfg(debug_assertions)] // A release build cannot be killed so.
 mod kills;
 mod locks;
+mod logs;
 mod metrics;
 mod output;
 mod page;

@@ -16,6 +16,7 @@ use crate::playbook::steps::Pause;
 use crate::runs::journal::Header;
 use crate::runs::state::{Decision, Phase, RunState};
 use crate::text;
+use crate::trace;
 
 /// Runs that are looked through for the one that somebody has just denied.
 const LATEST: usize = 50;
@@ -74,6 +75,7 @@ impl Dispatcher {
     }
 
     async fn answer_run(&self, run: RunId, message: &Inbound, said: &str) {
+        trace::about(run);
         let engine = &self.parts.engine;
         let Ok(state) = engine.state(run).await else { return };
         let Phase::Waiting { pause: Pause::Answer { choices, from, .. }, .. } = &state.phase else {

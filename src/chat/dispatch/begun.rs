@@ -88,11 +88,11 @@ impl Dispatcher {
             match self.parts.chat.post(post, Priority::Urgent).await {
                 Ok(()) => self.answered(&begun.cause),
                 Err(SendError::Refused { reason }) => {
-                    tracing::warn!("an answer was refused: {reason}");
+                    tracing::warn!(message.id = %begun.cause, "an answer was refused: {reason}");
                     self.answered(&begun.cause);
                 }
                 Err(error @ SendError::Unavailable { .. }) => {
-                    tracing::debug!("an answer was not said yet: {error}");
+                    tracing::debug!(message.id = %begun.cause, "an answer was not said yet: {error}");
                     self.left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(begun);
                 }
             }

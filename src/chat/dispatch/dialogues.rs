@@ -7,9 +7,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
-use super::{Act, Dispatcher};
+use super::{Dispatcher, Lane};
 use crate::chat::bind::{Known, Outcome};
 use crate::chat::dialogue::{Answer, PATIENCE, Pending};
 use crate::chat::help;
@@ -67,11 +66,7 @@ impl Dialogue {
 
 impl Dispatcher {
     /// Takes a message as an answer, if it is one.
-    pub(super) fn continue_dialogue(
-        &self,
-        message: &Inbound,
-        lane: &mpsc::UnboundedSender<Act>,
-    ) -> Continued {
+    pub(super) fn continue_dialogue(&self, message: &Inbound, lane: &Lane) -> Continued {
         // An answer that waited while Houston was away may be to a world that has moved on. The question
         // stays: what is that old may also have been said before it.
         let config = self.config();

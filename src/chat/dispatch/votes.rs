@@ -4,35 +4,46 @@
 //! Must not: count anything but what Rocket.Chat tells of people by their ids.
 
 use futures_util::future::BoxFuture;
+use tracing::{Instrument as _, Span};
 
 use super::{Dispatcher, authorize_for};
 use crate::access::Action;
 use crate::approvals::{self, Choice, Ineligible, Via, Vote};
 use crate::chat::glass;
 use crate::gateway::events::{Actor, Post, Reaction, SendError};
-use crate::ids::{MessageId, RoleName, RunId, derived_id};
+use crate::ids::{MessageId, RoleName, RoomId, RunId, derived_id};
 use crate::runs::ballot::Ballot;
 use crate::runs::state::RunState;
 use crate::runs::{About, Consent, Objection, RunMessage};
 use crate::text;
+use crate::trace;
 
 impl Dispatcher {
-    pub(super) async fn reactions(&self, message: &MessageId, added: Vec<Reaction>, removed: Vec<Reaction>) {
+    pub(super) async fn reactions(
+        &self,
+        message: &MessageId,
+        room: &RoomId,
+        added: Vec<Reaction>,
+        removed: Vec<Reaction>,
+    ) {
         let Some((run, which)) = self.parts.engine.run_of_message(message).await else { return };
         match which {
             RunMessage::Card => {
                 for reaction in removed {
-                    self.reaction_vanished(run, message, &reaction).await;
+                    let span = span_of(run, message, room, &reaction);
+                    self.reaction_vanished(run, message, &reaction).instrument(span).await;
                 }
                 for reaction in added {
                     if let Some(choice) = approvals::reading(&reaction.emoji) {
-                        self.vote_by_reaction(run, message, &reaction, choice).await;
+                        let span = span_of(run, message, room, &reaction);
+                        self.vote_by_reaction(run, message, &reaction, choice).instrument(span).await;
                     }
                 }
             }
             RunMessage::Progress => {
                 for reaction in added.iter().filter(|reaction| approvals::asks_to_cancel(&reaction.emoji)) {
-                    self.cancel_by_reaction(run, &reaction.by).await;
+                    let span = span_of(run, message, room, reaction);
+                    self.cancel_by_reaction(run, &reaction.by).instrument(span).await;
                 }
             }
         }
@@ -236,6 +247,10 @@ impl Consent for Dispatcher {
     fn look_again<'a>(&'a self, run: &'a RunState) -> BoxFuture<'a, Result<Vec<Objection>, String>> {
         Box::pin(self.consent_of(run))
     }
+}
+
+fn span_of(run: RunId, message: &MessageId, room: &RoomId, reaction: &Reaction) -> Span {
+    trace::reaction(run, trace::Cause { message, room, user: &reaction.by.id })
 }
 
 fn under_card(state: &RunState, card: &MessageId, id: MessageId, text: String) -> Post {

@@ -89,7 +89,6 @@ impl Engine {
         let (state, last) = journal.create(event, notices, with, now)?;
         drop(journal);
         let state = self.act_settled(state, last, Some(audited)).await?;
-        tracing::info!(run.id = %state.id, run.digest = digest.short(), "{} `{}` by {}", state.id, state.plan.command, state.by.username);
         Ok(state)
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::ask::cannot_be_looked_at;
 use super::write::STEP_EXPIRED;
@@ -25,6 +26,7 @@ use crate::runs::outbox::Notice;
 use crate::runs::queue::in_the_way;
 use crate::runs::state::{Phase, RunState};
 use crate::store::Batch;
+use crate::trace;
 
 /// Before something is tried again that left the run where it was: the world could not be looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -62,7 +64,14 @@ impl Engine {
         entry.driving = true;
         drop(live);
         let engine = self.clone();
-        self.0.tasks.spawn(async move { engine.drive(run).await });
+        self.0.tasks.spawn(async move {
+            let span = match engine.state(run).await {
+                Ok(state) => trace::run(run, Some(state.cause())),
+                // Why not is said when it is looked at.
+                Err(_) => trace::run(run, None),
+            };
+            engine.drive(run).instrument(span).await;
+        });
     }
 
     /// Looks again at everything that waits for a lock.
@@ -267,6 +276,7 @@ impl Engine {
         match appended {
             Ok((state, last)) => {
                 self.settle_surely(&state, last).await;
+                tracing::info!("{run} is started");
             }
             Err(error) => {
                 tracing::error!(run.id = %run, "{run} cannot be started: {error}");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
@@ -27,6 +28,7 @@ use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
 use crate::runs::usual;
 use crate::store::Batch;
+use crate::trace::{self, Act};
 
 /// What a look at the world may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
@@ -91,7 +93,9 @@ impl Engine {
         let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
             // Houston stops, and the next one finds it under way.
-            let Some(outcome) = self.carry_out(&step).await else { break };
+            let planned = &step.state.plan.steps[step.step];
+            let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Perform, step.attempt);
+            let Some(outcome) = self.carry_out(&step).instrument(span).await else { break };
             let open = matches!(&outcome, Event::StepFailed { error, .. } if error.under_way);
             // What the run goes by is let go with its end.
             let token = CancellationToken::new();
@@ -127,6 +131,7 @@ impl Engine {
         let error = match result {
             Ok(output) => {
                 let output = self.0.parts.redactor.redact_json(&output);
+                tracing::info!("{run} `{}` succeeded", planned.id);
                 return Some(Event::StepSucceeded { step, output, adopted: false });
             }
             Err(error) => self.redact(error),
@@ -136,8 +141,9 @@ impl Engine {
         for line in error.tail.iter().flat_map(|tail| tail.lines()) {
             self.0.parts.transcripts.line(run, &format!("  {line}"));
         }
+        tracing::warn!("{run} `{}` failed: {}", planned.id, error.message);
         if let Some(detail) = &error.detail {
-            tracing::warn!(run.id = %run, step.kind = %planned.kind, "{run} {}: {detail}", planned.id);
+            tracing::warn!("{run} `{}`: {detail}", planned.id);
         }
         Some(Event::StepFailed { step, error })
     }
@@ -145,14 +151,15 @@ impl Engine {
     /// Lets the kind clear away what it kept outside to find the step by; nobody waits for that.
     fn forget(&self, step: Begun, context: StepContext) {
         let engine = self.clone();
-        self.0.tasks.spawn(async move {
+        let forget = async move {
             let params = &step.state.plan.steps[step.step].params;
             let forget = AssertUnwindSafe(step.kind.forget(&context, params)).catch_unwind();
             tokio::select! {
                 _ = tokio::time::timeout(FORGET_LIMIT, forget) => {}
                 () = engine.0.shutdown.cancelled() => {}
             }
-        });
+        };
+        self.0.tasks.spawn(forget.in_current_span());
     }
 
     /// Appends an outcome and, where a step follows at once, the intent of that: one batch and one sync for
@@ -212,7 +219,7 @@ impl Engine {
                 unknown("Houston was stopped while it ran, and cannot look whether it happened".to_owned())
                     .await;
             }
-            AfterCrash::Probe => match self.probe(state, step, &*kind).await {
+            AfterCrash::Probe => match self.probe(state, step, attempt, &*kind).await {
                 Ok(Probed::Happened(output)) => {
                     let output = self.0.parts.redactor.redact_json(&output);
                     let events = found(Found::Happened).into_iter();
@@ -237,14 +244,22 @@ impl Engine {
         }
     }
 
-    async fn probe(&self, state: &RunState, step: usize, kind: &dyn StepKind) -> Result<Probed, StepError> {
+    async fn probe(
+        &self,
+        state: &RunState,
+        step: usize,
+        attempt: u32,
+        kind: &dyn StepKind,
+    ) -> Result<Probed, StepError> {
         let run = state.id;
         self.begin(run, Work::Look(step));
         // Looking changes nothing: a cancel is obeyed by what follows.
         let context = self.context(state, Work::Look(step), CancellationToken::new());
         context.progress.status("looking whether it happened");
         let params = &state.plan.steps[step].params;
-        let probed = self.look(kind.probe(&context, params)).await;
+        let planned = &state.plan.steps[step];
+        let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Probe, attempt);
+        let probed = self.look(kind.probe(&context, params)).instrument(span).await;
         match &probed {
             Err(error) => context.progress.status(&format!("cannot look whether it happened: {error}")),
             Ok(_) => self.end(run),
@@ -259,8 +274,9 @@ impl Engine {
         self.begin(run, Work::Undo(step));
         let intent = vec![Event::UndoStarted { step, attempt }];
         let notices = step_card(state).into_iter().chain([Notice::Progress { run }]).collect();
+        let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Undo, attempt);
         if let Some(state) = self.decide(state, intent, notices).await
-            && let Some(event) = self.perform_undo(&state, step, attempt).await
+            && let Some(event) = self.perform_undo(&state, step, attempt).instrument(span).await
         {
             if let Event::UndoFailed { error, .. } = &event {
                 let line = format!("undo of {} failed: {}", planned.id, error.message);
@@ -344,9 +360,17 @@ impl Engine {
                 Err(error) => Err(error),
             },
         };
+        let run = state.id;
         Some(match result {
-            Ok(()) => Event::UndoSucceeded { step },
-            Err(error) => Event::UndoFailed { step, error: self.redact(error) },
+            Ok(()) => {
+                tracing::info!("{run} `{}` was undone", planned.id);
+                Event::UndoSucceeded { step }
+            }
+            Err(error) => {
+                let error = self.redact(error);
+                tracing::warn!("{run} `{}` was not undone: {}", planned.id, error.message);
+                Event::UndoFailed { step, error }
+            }
         })
     }
 
@@ -364,7 +388,6 @@ impl Engine {
         if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {
             return;
         }
-        tracing::info!(run.id = %run, "{run} `{}` {}", state.plan.command, outcome.word());
         self.0.parts.transcripts.line(run, &format!("── {}", outcome.word()));
     }
 

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::MutexGuard;
+use tracing::Instrument as _;
 
 use super::footing::FOOTING_CHANGED;
 use super::{ActError, Engine, WRITE_RETRY};
@@ -140,7 +141,8 @@ impl Engine {
             if let Err(error) = settled {
                 // It stands in the journal and will count as soon as the device has it.
                 let later = engine.clone();
-                engine.0.tasks.spawn(async move { later.settle_surely(&state, last).await });
+                let work = async move { later.settle_surely(&state, last).await };
+                engine.0.tasks.spawn(work.in_current_span());
                 return Err(error.into());
             }
             if let Some(audited) = audited {
@@ -158,7 +160,7 @@ impl Engine {
         W: FnOnce(Engine) -> F,
         F: Future<Output = Result<T, ActError>> + Send + 'static,
     {
-        match self.0.tasks.spawn(work(self.clone())).await {
+        match self.0.tasks.spawn(work(self.clone()).in_current_span()).await {
             Ok(done) => done,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(StoreError::Write("Houston was stopped meanwhile".to_owned()).into()),
@@ -208,8 +210,13 @@ impl Engine {
         self.0.outbox_changed.notify_one();
     }
 
-    /// Tells the audit log what it is owed. What cannot be written now stays owed until the next start.
+    /// Tells the audit log what it is owed, and the log. What cannot be written now stays owed until the next start.
     async fn pay(&self, state: &RunState, owed: &Owed) {
+        tracing::info!(
+            run.id = %state.id, run.digest = state.consent.digest.short(),
+            "{} `{}`: {} ({})",
+            state.id, state.plan.command, owed.what, owed.by.as_ref().unwrap_or(&state.by).username
+        );
         let mut event = entry(state, &owed.what, owed.by.as_ref());
         event.event = Some(owed.reference());
         if self.audit_event(event).await {
@@ -276,7 +283,10 @@ impl Engine {
             Ok(_) => true,
             Err(error) => {
                 self.0.parts.metrics.audit_failed();
-                tracing::error!(run.id = ?run, "the audit log cannot be written: {error}");
+                tracing::error!(
+                    run.id = run.map(tracing::field::display),
+                    "the audit log cannot be written: {error}"
+                );
                 false
             }
         }
