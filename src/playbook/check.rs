@@ -8,7 +8,7 @@ use crate::config::yaml::{Key, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
 use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
-use crate::playbook::parse::{Located, STEP_WORDS};
+use crate::playbook::parse::{Located, STEP_WORDS, Undo};
 use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;
 use crate::text;
@@ -276,14 +276,14 @@ impl<'c> Check<'c> {
     }
 
     /// An undo that nothing can reach was written in vain, and its author relies on it.
-    fn undo(&mut self, step: &StepTemplate, node: Option<&Node>) {
+    fn undo(&mut self, step: &StepTemplate, written: Option<&Undo>) {
         let Some(undo) = &step.undo else { return };
         let kind = self.kinds.iter().find(|kind| kind.name() == step.kind);
         if let UndoTemplate::Step { kind: name, params } = undo
-            && let Some(kind) = self.kind(name, &step.at)
-            && let Some(node) = node
+            && let Some((at, node)) = written
+            && let Some(kind) = self.kind(name, at)
         {
-            self.params(kind, params, node, &step.at);
+            self.params(kind, params, node, at);
         }
         let at = step.at.clone();
         let id = &step.id;

@@ -24,11 +24,14 @@ pub(super) const STEP_WORDS: &[&str] = &["id", "when", "undo", "retry", "timeout
 #[derive(Debug)]
 pub struct Located {
     pub playbook: Playbook,
-    /// Of each step, the node of its parameters, and that of its undo's.
-    pub params: Vec<(Option<Node>, Option<Node>)>,
+    /// Of each step, the node of its parameters, and its undo.
+    pub params: Vec<(Option<Node>, Option<Undo>)>,
     /// Of each step, where `when` stands.
     pub when: Vec<Option<Location>>,
 }
+
+/// Where an undo's kind stands, and the node of its parameters.
+pub type Undo = (Location, Node);
 
 /// `file` gives the playbook its name; after `expires` nobody's consent to a step is waited for any more, where it
 /// says nothing else.
@@ -189,7 +192,7 @@ fn kind<'n>(
 }
 
 /// `undo: none`, or `undo: {KIND: {…}}`.
-fn undo(node: &Node, found: &mut Diagnostics) -> Option<(UndoTemplate, Option<Node>)> {
+fn undo(node: &Node, found: &mut Diagnostics) -> Option<(UndoTemplate, Option<Undo>)> {
     if let Value::Text(word) = &node.value
         && word == "none"
     {
@@ -202,7 +205,7 @@ fn undo(node: &Node, found: &mut Diagnostics) -> Option<(UndoTemplate, Option<No
     let map = node.map(found)?;
     let (kind, params_node) = kind(&map, node, &[], found)?;
     let template = UndoTemplate::Step { kind: kind.name.to_string(), params: params(params_node) };
-    Some((template, Some(params_node.clone())))
+    Some((template, Some((kind.at.clone(), params_node.clone()))))
 }
 
 fn retry(node: &Node, found: &mut Diagnostics) -> Retry {

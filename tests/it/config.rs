@@ -370,6 +370,14 @@ fn steps_are_checked_against_their_kinds_and_the_names_that_there_are() {
             "`action` takes `update`, `scale` or `rollback`",
         ),
         (
+            "steps: [{id: a, undo: {shh: {host: h}}, swarm_service: {action: update, service: x}}]",
+            "playbooks/p.yaml:3:24: `shh` is not a step kind",
+        ),
+        (
+            "steps: [{id: a, undo: {ssh: {command: [x]}}, swarm_service: {action: update, service: x}}]",
+            "playbooks/p.yaml:3:24: `ssh` needs `host`",
+        ),
+        (
             "steps: [{id: a, undo: {ssh: {host: h, command: [x]}}, swarm_service: {action: update, service: x}}]",
             "warning: playbooks/p.yaml:3:55: the undo of `a` is reached only by hand",
         ),
