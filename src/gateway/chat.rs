@@ -5,10 +5,11 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::doc::{Doc, kind};
-use super::events::{Actor, Post, Reaction, RoomKind, SendError};
+use super::events::{Actor, Inbound, Post, Reaction, RoomKind, SendError};
 use super::shared::Shared;
 use super::split::{cut, part_id, split};
 use super::{Health, Load, Priority, UserInfo, Who};
@@ -277,6 +278,14 @@ impl Chat {
             username: user.username,
         };
         Ok(members.into_iter().map(actor).collect())
+    }
+
+    /// When it was typed at the latest, by Houston's clock: what the server's says is off by the difference, and
+    /// counts whole milliseconds.
+    pub fn said_at(&self, message: &Inbound) -> Timestamp {
+        let within = SignedDuration::from_nanos(999_999);
+        let at = self.0.by_our_clock(message.sent_at);
+        at.checked_add(within).unwrap_or(at)
     }
 
     pub fn health(&self) -> Health {

@@ -77,6 +77,12 @@ impl ServerClock {
         now.checked_add(ahead).unwrap_or(now)
     }
 
+    /// What it calls `at`, by ours.
+    fn by_ours(&self, at: Timestamp) -> Timestamp {
+        let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
+        at.checked_sub(ahead).unwrap_or(at)
+    }
+
     /// It stands at `server` now.
     fn is(&self, server: Timestamp) {
         let ahead = server.duration_since(self.ours.now()).as_millis();
@@ -158,6 +164,11 @@ impl Shared {
     /// By the server's clock.
     pub fn server_now(&self) -> Timestamp {
         self.server_clock.now()
+    }
+
+    /// What the server's clock calls `at`, by Houston's.
+    pub fn by_our_clock(&self, at: Timestamp) -> Timestamp {
+        self.server_clock.by_ours(at)
     }
 
     pub fn max_message_len(&self) -> usize {

@@ -119,6 +119,33 @@ async fn a_question_in_the_thread_of_another_run_that_is_under_way_is_answered_t
 }
 
 #[tokio::test]
+async fn an_answer_is_not_taken_for_a_question_that_was_asked_after_it_was_written() {
+    let steps = "  - id: one\n    ask: {question: \"Keep {{ colour }}?\", choices: [\"yes\", \"no\"]}\n  \
+                 - id: two\n    ask: {question: \"Wipe the rest?\", choices: [\"yes\", \"no\"], stop: [\"no\"]}\n";
+    let (clock, server) = (Clock::manual(Clock::system().now()), Clock::manual(Clock::system().now()));
+    server.set(clock.now());
+    let prod = "approvals: {default: none}\n".to_owned();
+    let setup = Setup { prod, files: tour(steps), clock: clock.clone(), ..Setup::default() };
+    let t = House::with(Setup { server_clock: Some(server.clone()), ..setup }).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let progress = t.progress("R-1").await;
+    t.expect("ops", &[":raising_hand: *R-1* Keep red?"]).await;
+    // What the server stamps from here on was written before Houston asks anything more.
+    clock.advance(Duration::from_secs(1));
+    t.reply("alice", "ops", &progress.id, "yes").await;
+    t.expect("ops", &[":raising_hand: *R-1* Wipe the rest?"]).await;
+    t.reply("alice", "ops", &progress.id, "yes").await;
+    let told = t.expect("ops", &["R-1 asked after you wrote that", "Wipe the rest?", "Say it again"]).await;
+    assert_eq!(told.thread.as_deref(), Some(progress.id.as_str()));
+    t.until(&progress, &["waits for an answer"]).await;
+    server.advance(Duration::from_secs(1));
+    t.reply("alice", "ops", &progress.id, "no").await;
+    t.until(&progress, &["alice answered `no`"]).await;
+    t.expect("ops", &["@alice", "alice answered `no`"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn an_answer_where_two_runs_ask_is_taken_for_neither_until_it_names_one() {
     let steps = "  - id: sure\n    ask: {question: \"Wipe {{ colour }}?\", choices: [\"yes\", \"no\"], stop: [\"no\"]}\n";
     let t = house(steps, Clock::system(), "").await;

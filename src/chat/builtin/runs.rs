@@ -1,7 +1,5 @@
 //! Built-ins that act on runs and locks.
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::Call;
 use crate::approvals::{Choice, Tally, Via, Vote};
 use crate::chat::dispatch::ineligible;
@@ -40,7 +38,7 @@ pub(super) async fn vote(call: &Call<'_>, choice: Choice) -> Option<String> {
         return Some(format!("The reason is on the card of {run}."));
     }
     let of = call.bound.values.text("of");
-    let about = About::Words { said_at: said_at(call), of };
+    let about = About::Words { said_at: parts.chat.said_at(call.cause), of };
     match parts.engine.vote(run, about, vote, reason).await {
         Ok(Voted::Decided) => Some(match choice {
             Choice::Approve => format!("{run} is approved."),
@@ -66,12 +64,6 @@ fn missing(tally: &Tally) -> String {
         1 => "one more is".to_owned(),
         n => format!("{n} more are"),
     }
-}
-
-/// When it was typed, by Houston's clock: what the server's says is off by the difference.
-fn said_at(call: &Call<'_>) -> Timestamp {
-    let age = SignedDuration::try_from(call.cause.age).unwrap_or(SignedDuration::MAX);
-    call.dispatcher.parts.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN)
 }
 
 /// Consent that cannot be meant for what is asked now.

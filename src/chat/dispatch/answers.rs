@@ -14,7 +14,7 @@ use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
 use crate::runs::journal::Header;
-use crate::runs::state::{Decision, Phase, RunState};
+use crate::runs::state::{Decision, Phase, RunState, StepState};
 use crate::text;
 use crate::trace;
 
@@ -32,9 +32,10 @@ impl Dispatcher {
         if let Some(thread) = &message.thread
             && crate::secret::looks_like_a_secret(&message.text).is_none()
         {
-            let asking = self.runs_that_ask_in(thread).await;
+            let (asking, later) = self.runs_that_ask_in(thread, message).await;
             let (named, said) = answer_to(message.text.trim());
             match asking.as_slice() {
+                [] if !later.is_empty() => self.not_asked_yet(&later, message).await,
                 [] => self.explain_denial(thread, message).await,
                 [one] if named != Some(*one) => self.answer_run(*one, message, message.text.trim()).await,
                 several => match named.filter(|run| several.contains(run)) {
@@ -47,13 +48,39 @@ impl Dispatcher {
     }
 
     /// A run asks in the thread of its progress. One that was asked for in a thread asks there, since Rocket.Chat
-    /// has no threads within threads; also in the thread of an earlier run.
-    async fn runs_that_ask_in(&self, thread: &MessageId) -> Vec<RunId> {
-        let asks = |run: &RunState| {
-            matches!(run.phase, Phase::Waiting { pause: Pause::Answer { .. }, .. })
-                && (run.progress == *thread || run.origin.thread.as_ref() == Some(thread))
-        };
-        self.parts.engine.open_runs().await.iter().filter(|run| asks(run)).map(|run| run.id).collect()
+    /// has no threads within threads; also in the thread of an earlier run. Apart from them, those that asked only
+    /// after this was written: whoever wrote it cannot mean their question.
+    async fn runs_that_ask_in(&self, thread: &MessageId, message: &Inbound) -> (Vec<RunId>, Vec<RunState>) {
+        let written = self.parts.chat.said_at(message);
+        let now = self.parts.clock.now();
+        let (mut asking, mut later) = (Vec::new(), Vec::new());
+        for run in self.parts.engine.open_runs().await {
+            let here = run.progress == *thread || run.origin.thread.as_ref() == Some(thread);
+            match asked_at(&run).filter(|_| here) {
+                // A time ahead is of a clock that was set back since, and tells nothing.
+                Some(asked) if written < asked && asked <= now => later.push(run),
+                Some(_) => asking.push(run.id),
+                None => {}
+            }
+        }
+        (asking, later)
+    }
+
+    /// A second `yes` behind the first must not answer what nobody has read yet.
+    async fn not_asked_yet(&self, later: &[RunState], message: &Inbound) {
+        let (_, said) = answer_to(message.text.trim());
+        let fits = |run: &&RunState| choice_of(run, message.text.trim()).or(choice_of(run, said)).is_some();
+        if let Some(run) = later.iter().find(fits)
+            && let Phase::Waiting { pause: Pause::Answer { question, .. }, .. } = &run.phase
+            && !self.too_fast(message)
+        {
+            let text = format!(
+                "{} asked after you wrote that, so I did not take it for an answer: {} Say it again if you mean that.",
+                run.id,
+                text::said(question)
+            );
+            self.say(message, message.thread.clone(), text).await;
+        }
     }
 
     /// Whoever answers has one of the questions in mind, and nobody knows which.
@@ -169,6 +196,15 @@ impl Dispatcher {
 fn just_denied(run: &RunState, now: Timestamp) -> bool {
     let decision = &run.latest_ballot().decision;
     matches!(decision, Some(Decision::Denied { at, .. }) if now.duration_since(*at) < TO_EXPLAIN)
+}
+
+/// Since when the run waits for an answer.
+fn asked_at(run: &RunState) -> Option<Timestamp> {
+    let Phase::Waiting { step, pause: Pause::Answer { .. }, .. } = &run.phase else { return None };
+    match run.steps.get(*step)?.state {
+        StepState::Waiting { since } => Some(since),
+        _ => None,
+    }
 }
 
 /// `R-7 yes`: the run that is named, and the answer.
