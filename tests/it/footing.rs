@@ -225,3 +225,102 @@ async fn an_answer_counts_and_what_follows_it_waits_for_consent() {
     assert_eq!(t.image("web").await, "demo/web:1.8");
     t.end().await;
 }
+
+const ASKS: &str = "on_failure: undo\nsteps:\n  - id: stack\n    swarm_stack: {name: shop, services: [web]}\n  \
+                    - id: tell\n    approval: {from: [lead]}\n    notify: {room: general, text: \"it is done\"}\n";
+
+/// Alice's tour, approved by bob, up to where its second step asks.
+async fn asking(t: &House) -> (Said, Said) {
+    t.say("alice", "ops", "!tour prod").await;
+    let card = t.card().await;
+    t.react("bob", &card, ":+1:").await;
+    let progress = t.progress("R-1").await;
+    let asks = t.expect("ops", &[":raised_hand:", "*R-1*", "waits before step"]).await;
+    t.until(&progress, &["waits for the approval of step 2 of 2"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.8");
+    (progress, asks)
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_consent_waits_for_that_to_another_configuration_too() {
+    let clock = Clock::manual(Clock::system().now());
+    let mut t = house(ASKS, &clock, "").await;
+    let (progress, asks) = asking(&t).await;
+    clock.advance(Duration::from_secs(1));
+    dies_and_changes(
+        &mut t,
+        "image: demo/web\n    version: \"1.8\"",
+        "image: demo/web\n    version: \"1.6\"",
+    )
+    .await;
+    t.expect("ops", &["R-1", "has stopped at step 2", "`1.6 (", "`!retry R-1`"]).await;
+    t.until(&progress, &["needs a person"]).await;
+    // Consent to the step is none to the configuration.
+    t.react("carol", &asks, ":+1:").await;
+    t.until(&asks, &["*approved* by carol"]).await;
+    t.say("carol", "ops", "!runs").await;
+    t.expect("ops", &["R-1", "needs a person"]).await;
+    t.silence("ops").await;
+    assert!(t.said("general").is_empty());
+    // Nor is it spent: with that to the configuration the step begins.
+    t.say("bob", "ops", "!retry R-1").await;
+    t.expect("ops", &["R-1 goes on by the configuration in force now"]).await;
+    t.expect("general", &["it is done"]).await;
+    t.until(&progress, &[":white_check_mark: *R-1*"]).await;
+    t.expect("ops", &["@alice", "done in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_step_that_is_denied_by_another_configuration_undoes_nothing_without_consent() {
+    let clock = Clock::manual(Clock::system().now());
+    let mut t = house(ASKS, &clock, "").await;
+    let (progress, asks) = asking(&t).await;
+    clock.advance(Duration::from_secs(1));
+    dies_and_changes(
+        &mut t,
+        "image: demo/web\n    version: \"1.8\"",
+        "image: demo/web\n    version: \"1.6\"",
+    )
+    .await;
+    t.expect("ops", &["R-1", "has stopped at step 2", "`!retry R-1`"]).await;
+    t.react("carol", &asks, ":x:").await;
+    t.until(&asks, &["*denied* by carol"]).await;
+    t.expect("ops", &["@carol why?"]).await;
+    t.reply("carol", "ops", &progress.id, "not today").await;
+    t.until(&asks, &["not today"]).await;
+    t.until(&progress, &["needs a person"]).await;
+    t.silence("ops").await;
+    assert_eq!(t.image("web").await, "demo/web:1.8", "nothing is undone by what nobody has seen");
+    t.say("bob", "ops", "!retry R-1").await;
+    t.expect("ops", &["R-1 goes on by the configuration in force now"]).await;
+    t.until(&progress, &[":x: *R-1*", "undone"]).await;
+    t.expect("ops", &["@alice", "denied"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_request_for_a_step_that_runs_out_meanwhile_asks_again_or_ends_by_consent_only() {
+    let clock = Clock::manual(Clock::system().now());
+    let mut t = house(ASKS, &clock, "").await;
+    let (progress, asks) = asking(&t).await;
+    clock.advance(Duration::from_secs(1));
+    dies_and_changes(
+        &mut t,
+        "image: demo/web\n    version: \"1.8\"",
+        "image: demo/web\n    version: \"1.6\"",
+    )
+    .await;
+    t.expect("ops", &["R-1", "has stopped at step 2", "`!retry R-1`"]).await;
+    clock.advance(HOUR);
+    t.until(&asks, &["expired"]).await;
+    t.until(&progress, &["needs a person"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.8");
+    t.say("bob", "ops", "!retry R-1").await;
+    t.expect("ops", &["R-1 goes on by the configuration in force now"]).await;
+    t.until(&progress, &[":x: *R-1*", "undone"]).await;
+    t.expect("ops", &["@alice"]).await;
+    assert_eq!(t.image("web").await, "demo/web:1.7");
+    t.end().await;
+}
