@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +31,10 @@ use crate::exec::secret::SecretError;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::holder::Holder;
-use crate::ids::EnvName;
 use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
-use crate::runs::freezes::{Declared, Frozen};
+use crate::runs::freezes::by_file;
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::{Redactor, SecretRef};
@@ -146,7 +144,9 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
             step_timeout: config.limits.step_timeout,
             freezes: {
                 let config = Arc::clone(&config);
-                Arc::new(move |environment, at| freezes(&config, environment, at))
+                Arc::new(move |environment, at| {
+                    config.environments.get(environment).map_or_else(Vec::new, |found| by_file(found, at))
+                })
             },
             consent: {
                 let config = Arc::clone(&config);
@@ -155,21 +155,6 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
             basis: Arc::new(move |plan| config.basis(plan)),
         }
     })
-}
-
-/// What the environment's file freezes at that moment.
-fn freezes(config: &Config, environment: &EnvName, at: Timestamp) -> Vec<Frozen> {
-    let windows = config.environments.get(environment).into_iter().flat_map(|found| &found.freezes);
-    windows
-        .filter_map(|freeze| {
-            Some(Frozen {
-                environment: environment.clone(),
-                until: freeze.window.until(at)?,
-                by: Declared::File(freeze.at.clone()),
-                reason: freeze.reason.clone(),
-            })
-        })
-        .collect()
 }
 
 fn ssh_pool(dir: &Path, redactor: Redactor) -> Result<SshPool, StartError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::bind::{BREAK_GLASS, REASON};
+use super::hindrances::Hindrances;
 use super::parse::quote_if_needed;
 use super::progress::progress;
 use super::step_cards;
@@ -93,15 +94,20 @@ pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
 }
 
 /// The answer to `--dry-run`.
-pub fn dry_run(plan: &Plan, already: &[String]) -> String {
+pub fn dry_run(plan: &Plan, already: &[String], hindrances: &Hindrances<'_>) -> String {
     if plan.is_empty() {
         return nothing_to_do(plan, already);
     }
-    let approval = match &plan.approval {
+    let mut approval = match &plan.approval {
         _ if plan.break_glass.is_some() => super::glass::of_plan(plan),
         Some(policy) => format!("It would need the approval of {}.", approvals::describe(policy)),
         None => "It would start at once: no approval is needed.".to_owned(),
     };
+    if plan.break_glass.is_none() {
+        for line in hindrances.lines() {
+            let _ = write!(approval, "\n{line}");
+        }
+    }
     format!(
         ":mag: *dry run* {}: nothing was changed\n{}\n{approval}",
         decided_about(plan),

@@ -97,7 +97,7 @@ fn may(config: &Config, environment: &EnvName, roles: &[RoleName]) -> Result<(),
 }
 
 /// `lead (carol)`
-fn with_people(config: &Config, role: &RoleName) -> String {
+pub(super) fn with_people(config: &Config, role: &RoleName) -> String {
     let Some(found) = config.access.roles.get(role) else { return code(role.as_str()) };
     let groups = found.rocketchat_roles.iter().map(|name| format!("Rocket.Chat's {name}"));
     let people: Vec<String> = found.users.iter().cloned().chain(groups).collect();

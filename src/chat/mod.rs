@@ -11,6 +11,7 @@ pub mod dialogue;
 pub mod dispatch;
 pub mod glass;
 pub mod help;
+pub mod hindrances;
 pub mod offline;
 pub mod operate;
 pub mod parse;

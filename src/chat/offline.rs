@@ -4,14 +4,16 @@
 
 use super::bind::{Known, Outcome, bind};
 use super::dispatch::OwnedBound;
+use super::hindrances::Hindrances;
 use super::operate::{self, Asked};
 use super::spec::Action as SpecAction;
 use super::{cards, help, parse};
 use crate::access::{Access, Action, Found, Person, Pins};
 use crate::config::Config;
 use crate::gateway::events::{Actor, Room, RoomKind};
-use crate::ids::UserId;
+use crate::ids::{EnvName, UserId};
 use crate::playbook::plan::Planner;
+use crate::runs::freezes::{by_file, in_force};
 
 pub enum Planning {
     /// As the room would see it.
@@ -40,16 +42,29 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
         }
     }
     let owned = OwnedBound::of(&bound);
+    let environment = bound.values.text("environment").map(EnvName::from);
+    let declared = environment.as_ref().and_then(|name| config.environments.get(name));
+    let frozen = declared.and_then(|found| in_force(planner.clock.now(), |at| by_file(found, at)));
+    let mut as_who = None;
     if let Some(name) = who {
         let actor = Actor { id: UserId::from(name), username: name.to_owned() };
         let roles = access(config).roles(&Person::new(&actor, [])).into_iter().collect::<Vec<_>>();
-        if let Err(why) = super::glass::may_break(config, bound.command, &owned, &roles, false) {
+        if let Err(why) = super::glass::may_break(config, bound.command, &owned, &roles, frozen.is_some()) {
             return Planning::NotAllowed(why);
         }
+        as_who = Some((name, roles));
     }
+    let hindrances = Hindrances {
+        config,
+        command: bound.command,
+        environment,
+        frozen,
+        files_only: true,
+        who: as_who.as_ref().map(|(name, roles)| (*name, roles.as_slice())),
+    };
     let asked = Asked { config, playbook, command: bound.command, bound: &owned, requester, store: None };
     match operate::plan(&asked, planner).await {
-        Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already)),
+        Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already, &hindrances)),
         Err(error) => Planning::Wrong(operate::refusal(&owned.canonical, &error)),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::cards;
 use super::dispatch::{Dispatcher, OwnedBound, authorize_for};
+use super::hindrances::Hindrances;
 use super::spec::{CommandSpec, Value};
 use crate::access::{Action, Authorized};
 use crate::config::Config;
@@ -58,7 +59,16 @@ pub async fn run(
     };
     super::glass::say_through_what(dispatcher, &mut plan).await;
     if bound.dry_run {
-        return Some(cards::dry_run(&plan, &already));
+        let roles = dispatcher.people.roles(authorized.who());
+        let hindrances = Hindrances {
+            config,
+            command,
+            environment: plan.environment.clone(),
+            frozen: parts.engine.frozen(plan.locks.iter().map(|lock| &lock.environment), false).await,
+            files_only: false,
+            who: Some((&authorized.who().username, &roles)),
+        };
+        return Some(cards::dry_run(&plan, &already, &hindrances));
     }
     if plan.is_empty() {
         return Some(cards::nothing_to_do(&plan, &already));

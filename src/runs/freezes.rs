@@ -6,6 +6,7 @@
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 
+use crate::config::environment::Environment;
 use crate::conversation::Actor;
 use crate::diagnostic::Location;
 use crate::ids::EnvName;
@@ -75,6 +76,19 @@ impl Frozen {
             }
         }
     }
+}
+
+/// What the environment's file freezes at that moment.
+pub fn by_file(environment: &Environment, at: Timestamp) -> Vec<Frozen> {
+    let frozen = environment.freezes.iter().filter_map(|freeze| {
+        Some(Frozen {
+            environment: environment.name.clone(),
+            until: freeze.window.until(at)?,
+            by: Declared::File(freeze.at.clone()),
+            reason: freeze.reason.clone(),
+        })
+    });
+    frozen.collect()
 }
 
 /// The freeze that is in force at `now`, and until when one follows on the other. `at` gives those in force at

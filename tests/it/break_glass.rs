@@ -102,6 +102,7 @@ async fn who_may_not_is_refused_and_told_who_may_and_what_to_configure() {
     let line = "!deploy prod web 1.8 --break-glass now";
     answered(&t, "carol", line, &["Nobody may break the glass in `prod`", "break_glass: {from: [lead]}"])
         .await;
+    answered(&t, "bob", "!can carol deploy prod web 1.8", &["Break-glass: nobody may in `prod`"]).await;
     t.configure("houston.yaml", LEADS_MAY);
     answered(&t, "carol", "!reload", &["changed who may break the glass"]).await;
     answered(&t, "alice", line, &["You may not break the glass in `prod`: it takes `lead` (carol)"]).await;
@@ -253,6 +254,17 @@ async fn it_goes_through_a_freeze_and_says_so() {
     let t = House::with(leads_may()).await;
     answered(&t, "bob", "!freeze prod until 3h black friday", &["prod"]).await;
     answered(&t, "carol", "!deploy prod web 1.8", &["was not started", "black friday"]).await;
+    let way = "Break-glass: `lead` (bob, carol) may start it without that, by `--break-glass \"why\"`; ";
+    for (who, may) in [("carol", "`carol` may"), ("alice", "`alice` may not")] {
+        let parts = ["Approval: ", "Freeze: not now", "black friday", way, may];
+        answered(&t, "bob", &format!("!can {who} deploy prod web 1.8"), &parts).await;
+        let parts =
+            ["*dry run*", "It would need the approval of", "Freeze: not now", "black friday", way, may];
+        answered(&t, who, "!deploy prod web 1.8 --dry-run", &parts).await;
+    }
+    let free =
+        ["Approval: it needs no approval", "Freeze: none now", "Break-glass: nothing is in the way of it"];
+    answered(&t, "bob", "!can carol deploy staging web", &free).await;
     t.say("carol", "ops", "!deploy prod web 1.8 --break-glass \"the shop is down\"").await;
     let said = announced(&t, "R-1").await;
     assert!(said.text.contains("through a freeze") && said.text.contains("black friday"), "{}", said.text);

@@ -19,6 +19,11 @@ pub fn run(args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
 
+fn add_to(file: &Path, lines: &str) {
+    let before = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, before + lines).unwrap();
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -318,6 +323,23 @@ fn plans_are_printed_for_a_terminal_and_say_when_nothing_is_to_do() {
         "{said}"
     );
     assert!(said.contains("1 operator or lead, not the requester"), "{said}");
+    for part in [
+        "\nFreeze: none by the files; what somebody declared in chat is not known here",
+        "\nBreak-glass: nobody may in `prod`",
+    ] {
+        assert!(said.contains(part), "`{part}`: {said}");
+    }
+    add_to(
+        &dir.path().join("config/environments/prod.yaml"),
+        "\nfreezes:\n  - {from: \"00:00\", to: \"00:00\", reason: for ever}\n",
+    );
+    add_to(&dir.path().join("config/houston.yaml"), "\napprovals: {break_glass: {from: [lead]}}\n");
+    let (_, said, _) = plan("carol", "deploy prod web 1.8");
+    for part in ["Freeze: not now, `prod` is frozen until", "for ever", "; `carol` may"] {
+        assert!(said.contains(part), "`{part}`: {said}");
+    }
+    let (code, said, _) = plan("carol", "deploy prod web 1.8 --break-glass now");
+    assert!(code == 0 && said.contains("BREAK-GLASS"), "{said}");
     let (code, said, _) = plan("alice", "deploy prod api --dry-run --reason why");
     assert!(code == 0 && said.contains("nothing to do"), "{said}");
     let (code, said, _) = plan("alice", "deploy staging");

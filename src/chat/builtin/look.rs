@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
-use crate::chat::spec::{Action as SpecAction, CommandSpec};
+use crate::chat::hindrances::Hindrances;
+use crate::chat::spec::CommandSpec;
 use crate::chat::{cards, glass, help as help_text, parse, queue, status as status_text};
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
@@ -113,15 +114,18 @@ pub(super) async fn can(call: &Call<'_>) -> String {
             approval.policy.rule
         );
     }
-    // What a playbook does is what a freeze keeps from beginning; reading, locking and cancelling never wait.
-    let held_up = bound.command.changes && matches!(bound.command.action, SpecAction::Playbook(_));
-    if let (true, Some(name)) = (held_up, bound.values.text("environment").map(EnvName::from)) {
-        match parts.engine.frozen([&name], false).await {
-            Some(frozen) => {
-                let _ = write!(text, "\nFreeze: not now, {}. {}", frozen.describe(), frozen.way_out());
-            }
-            None => text.push_str("\nFreeze: none now"),
-        }
+    let environment = bound.values.text("environment").map(EnvName::from);
+    let roles = call.dispatcher.people.roles(&person);
+    let hindrances = Hindrances {
+        config: call.config,
+        command: bound.command,
+        frozen: parts.engine.frozen(environment.iter(), false).await,
+        environment,
+        files_only: false,
+        who: Some((&person.username, &roles)),
+    };
+    for line in hindrances.lines() {
+        let _ = write!(text, "\n{line}");
     }
     text
 }

@@ -1,0 +1,61 @@
+//! What keeps a command from beginning that somebody may give: consent to a step, a freeze; and who may go past it.
+//! One wording for `can`, for a dry run and for `houston plan`. Pure.
+//!
+//! Must not: decide anything, or look anything up.
+
+use super::glass;
+use super::spec::{Action, CommandSpec};
+use crate::config::Config;
+use crate::ids::{EnvName, RoleName};
+use crate::runs::freezes::Frozen;
+use crate::text::code;
+
+/// What is known of the place and the time.
+pub struct Hindrances<'a> {
+    pub config: &'a Config,
+    pub command: &'a CommandSpec,
+    pub environment: Option<EnvName>,
+    pub frozen: Option<Frozen>,
+    /// What people declared in chat is not known.
+    pub files_only: bool,
+    /// Who would go past it: user name and roles.
+    pub who: Option<(&'a str, &'a [RoleName])>,
+}
+
+impl Hindrances<'_> {
+    /// Nothing for what reads, locks or cancels: that never waits.
+    pub fn lines(&self) -> Vec<String> {
+        let carried_out = self.command.changes && matches!(self.command.action, Action::Playbook(_));
+        let Some(environment) = self.environment.as_ref().filter(|_| carried_out) else { return Vec::new() };
+        let freeze = match &self.frozen {
+            Some(frozen) => format!("Freeze: not now, {}. {}", frozen.describe(), frozen.way_out()),
+            None if self.files_only => {
+                "Freeze: none by the files; what somebody declared in chat is not known here".to_owned()
+            }
+            None => "Freeze: none now".to_owned(),
+        };
+        vec![freeze, self.break_glass(environment)]
+    }
+
+    fn break_glass(&self, environment: &EnvName) -> String {
+        let consent = self.config.approval(environment, &self.command.name).is_some()
+            || self.config.some_step_asks(self.command);
+        if !consent && self.frozen.is_none() {
+            return "Break-glass: nothing is in the way of it".to_owned();
+        }
+        let allowed = self.config.may_break_glass(environment);
+        if allowed.is_empty() {
+            return format!("Break-glass: nobody may in {}", code(environment.as_str()));
+        }
+        let groups: Vec<String> = allowed.iter().map(|role| glass::with_people(self.config, role)).collect();
+        let who = self.who.map(|(name, roles)| {
+            let may = if allowed.iter().any(|role| roles.contains(role)) { "may" } else { "may not" };
+            format!("; {} {may}", code(name))
+        });
+        format!(
+            "Break-glass: {} may start it without that, by `--break-glass \"why\"`{}",
+            crate::text::plain_or_list(&groups),
+            who.unwrap_or_default()
+        )
+    }
+}
