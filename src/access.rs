@@ -9,7 +9,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chat::bind::Bound;
+use crate::command::CommandSpec;
 use crate::config;
 use crate::conversation::{Actor, Room, RoomKind};
 use crate::diagnostic::Location;
@@ -52,9 +52,7 @@ pub struct Action {
 impl Action {
     /// Arguments that name a place as `ENV/SERVICE` in an argument `target` count as `environment` and
     /// `service` too, so that a rule about `prod` also holds for `lock prod/web`.
-    pub fn of(bound: &Bound<'_>, room: &Room) -> Self {
-        let mut arguments: BTreeMap<String, String> =
-            bound.values.iter().map(|(name, value)| (name.to_owned(), value.as_typed())).collect();
+    pub fn of(command: &CommandSpec, mut arguments: BTreeMap<String, String>, room: &Room) -> Self {
         if let Some(target) = arguments.get("target").cloned() {
             let (environment, service) = target.split_once('/').unwrap_or((&target, ""));
             arguments.entry("environment".into()).or_insert_with(|| environment.to_owned());
@@ -62,12 +60,7 @@ impl Action {
                 arguments.entry("service".into()).or_insert_with(|| service.to_owned());
             }
         }
-        Self {
-            command: bound.command.name.clone(),
-            changes: bound.command.changes,
-            arguments,
-            room: room.clone(),
-        }
+        Self { command: command.name.clone(), changes: command.changes, arguments, room: room.clone() }
     }
 }
 

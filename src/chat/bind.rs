@@ -11,7 +11,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use super::parse::{CommandLine, Span, Token, unquoted};
-use super::spec::{Argument, ArgumentKind, CommandSpec, Value};
+use crate::command::{Argument, ArgumentKind, CommandSpec, Value};
 use crate::config::environment::Environment;
 use crate::ids::EnvName;
 
@@ -114,6 +114,10 @@ impl Values {
     }
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(n, v)| (n.as_str(), v))
+    }
+    /// As they are typed.
+    pub fn as_typed(&self) -> BTreeMap<String, String> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.as_typed())).collect()
     }
 }
 
@@ -251,7 +255,7 @@ fn is_rest(argument: &&Argument) -> bool {
 }
 
 fn may_need_consent(command: &CommandSpec) -> bool {
-    command.changes && matches!(command.action, super::spec::Action::Playbook(_))
+    command.changes && matches!(command.action, crate::command::Action::Playbook(_))
 }
 
 fn read(line: &CommandLine, command: &CommandSpec, words: usize, known: &Known) -> Result<Read, Failure> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bind::{BindError, Known, Outcome, Problem, bind};
 use super::parse::{Addressed, CommandLine, addressed, command_line, quote_if_needed};
-use super::spec::{ArgumentKind, CommandSpec};
+use crate::command::{ArgumentKind, CommandSpec};
 use crate::gateway::events::{Inbound, RoomKind};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::text::{duration, or_list, typed};

@@ -29,10 +29,10 @@ use super::dialogue::Pending;
 use super::parse::{Addressed, CommandLine, addressed, too_long};
 use super::people::People;
 use super::reload::Reloads;
-use super::spec::{Action as SpecAction, CommandSpec};
 use crate::access::{Access, Action, Authorized, Denied, Person, RateLimit};
 use crate::audit::{Audit, Event as AuditEvent, Who as AuditWho};
 use crate::clock::Clock;
+use crate::command::{Action as SpecAction, CommandSpec};
 use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
@@ -451,7 +451,7 @@ impl Dispatcher {
         let free = !spec.changes && config.access.rules.is_empty();
         let person = if free { Person::new(&cause.by, []) } else { self.people.person(&cause.by).await };
         let access = if free { access } else { self.people.access() };
-        let action = action_of(spec, bound, &cause.room);
+        let action = Action::of(spec, bound.values.as_typed(), &cause.room);
         let authorized = match bound.values.run("run") {
             Some(run) if let Ok(state) = self.parts.engine.state(run).await => {
                 authorize_for(&access, &person, action, &state.plan.locks)
@@ -669,21 +669,6 @@ enum Act {
     Reactions { message: MessageId, room: RoomId, added: Vec<Reaction>, removed: Vec<Reaction> },
     Deleted(MessageId),
     Reply(Box<Inbound>),
-}
-
-/// As [`Action::of`], for a bound command that outlived its borrow of the schema.
-fn action_of(spec: &CommandSpec, bound: &OwnedBound, room: &Room) -> Action {
-    let bound = Bound {
-        command: spec,
-        values: bound.values.clone(),
-        dry_run: bound.dry_run,
-        reason: bound.reason.clone(),
-        break_glass: bound.break_glass.clone(),
-        canonical: bound.canonical.clone(),
-        further_lines: 0,
-        read_as: None,
-    };
-    Action::of(&bound, room)
 }
 
 fn room_name(room: &Room) -> String {

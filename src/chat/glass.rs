@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::cards::{clock_time, decided_about, plan_lines};
 use super::dispatch::{Dispatcher, OwnedBound};
-use super::spec::CommandSpec;
 use crate::access::Person;
 use crate::approvals;
+use crate::command::CommandSpec;
 use crate::config::Config;
 use crate::config::approvals::{LEAD, OPERATOR};
 use crate::conversation::{Actor, RoomKind};

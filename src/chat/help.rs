@@ -2,7 +2,7 @@
 //!
 //! Must not: know rights or policies; whoever calls passes them in as a predicate and as lines.
 
-use super::spec::{Argument, ArgumentKind, CommandSpec};
+use crate::command::{Argument, ArgumentKind, CommandSpec};
 use crate::conversation::RoomKind;
 use crate::text::{code, duration, or_list};
 
@@ -90,7 +90,7 @@ pub fn about(command: &CommandSpec, prefix: &str, facts: &[String]) -> String {
         if !declared {
             rows.push(("--reason TEXT".into(), "why; stands on the card and in the audit log".into()));
         }
-        if matches!(command.action, super::spec::Action::Playbook(_)) {
+        if matches!(command.action, crate::command::Action::Playbook(_)) {
             let why = "start without consent, where that is allowed: loud, and reviewed afterwards";
             rows.push(("--break-glass WHY".into(), why.into()));
         }

@@ -4,7 +4,7 @@
 //! Must not: decide anything, or look anything up.
 
 use super::glass;
-use super::spec::{Action, CommandSpec};
+use crate::command::{Action, CommandSpec};
 use crate::config::Config;
 use crate::ids::{EnvName, RoleName};
 use crate::runs::freezes::Frozen;

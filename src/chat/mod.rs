@@ -21,8 +21,6 @@ pub(crate) mod progress;
 mod queue;
 pub mod reload;
 pub mod reply;
-pub mod spec;
-pub mod spec_parse;
 pub mod status;
 pub mod step_cards;
 mod trouble;

@@ -6,9 +6,9 @@ use super::bind::{Known, Outcome, bind};
 use super::dispatch::OwnedBound;
 use super::hindrances::Hindrances;
 use super::operate::{self, Asked};
-use super::spec::Action as SpecAction;
 use super::{cards, help, parse};
 use crate::access::{Access, Action, Found, Person, Pins};
+use crate::command::Action as SpecAction;
 use crate::config::Config;
 use crate::gateway::events::{Actor, Room, RoomKind};
 use crate::ids::{EnvName, UserId};
@@ -37,7 +37,9 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
     if let Some(name) = who {
         let room = Room { id: "offline".into(), kind: RoomKind::Private, name: Some("offline".to_owned()) };
         let actor = Actor { id: UserId::from(name), username: name.to_owned() };
-        if let Err(denied) = access(config).authorize(&Person::new(&actor, []), Action::of(&bound, &room)) {
+        if let Err(denied) = access(config)
+            .authorize(&Person::new(&actor, []), Action::of(bound.command, bound.values.as_typed(), &room))
+        {
             return Planning::NotAllowed(denied.to_string());
         }
     }

@@ -3,7 +3,7 @@
 //! Must not: know arguments (`bind` does), answer, or panic on any text. Total by construction: every
 //! text is either nobody's business here, a command line, a question, or a word that is no command.
 
-use crate::chat::spec::CommandSpec;
+use crate::command::CommandSpec;
 use crate::gateway::events::RoomKind;
 use crate::text;
 

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::bind::{Bound, Known, Outcome, bind};
 use super::parse;
-use super::spec::Action as SpecAction;
 use crate::access::{Access, Action, Found, Person, Pins};
 use crate::approvals::{self, Choice, Via, Vote};
+use crate::command::Action as SpecAction;
 use crate::config::expectations::Expectation;
 use crate::config::load::Report;
 use crate::config::{self, Config};
@@ -132,7 +132,7 @@ impl<'c> Policy<'c> {
         bound: &Bound<'_>,
         found: &mut Diagnostics,
     ) {
-        let action = Action::of(bound, &room(&expected.room));
+        let action = Action::of(bound.command, bound.values.as_typed(), &room(&expected.room));
         let explained = self.access.explain(person, &action, None);
         if explained.allowed == may {
             return;

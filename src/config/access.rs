@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::yaml::{Map, Node};
 use super::{Access, Role, Rule};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::ids::RoleName;
+use crate::yaml::{Map, Node};
 
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Access {
     let mut access = Access::default();

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::Config;
 use super::environment::{ApprovalPolicyRule, BreakGlassRule};
-use super::yaml::{Map, Node, Value};
-use crate::chat::spec::{Action, CommandSpec};
+use crate::command::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName, StepId};
 use crate::playbook::model::{AfterRetries, ApprovalGroup, ApprovalPolicy, Escalation, StepApproval};
 use crate::text;
+use crate::yaml::{Map, Node, Value};
 
 /// How long a request waits for consent when nothing else is said.
 pub const EXPIRES: Duration = Duration::from_secs(30 * 60);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Config;
 use super::environment::{Environment, Host, Service};
-use crate::chat::spec::Argument;
+use crate::command::Argument;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
 use crate::playbook::model::{Basis, Plan};

@@ -173,9 +173,8 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
     }
 }
 
-fn without_places(command: &crate::chat::spec::CommandSpec) -> String {
-    let argument =
-        |a: &crate::chat::spec::Argument| shown(&(&a.name, &a.kind, a.required, &a.default, &a.doc));
+fn without_places(command: &crate::command::CommandSpec) -> String {
+    let argument = |a: &crate::command::Argument| shown(&(&a.name, &a.kind, a.required, &a.default, &a.doc));
     let arguments: Vec<String> = command.arguments.iter().chain(&command.flags).map(argument).collect();
     shown(&(
         &command.summary,

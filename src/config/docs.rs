@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::Limits;
 use super::approvals::EXPIRES;
 use super::environment::UpdatePolicy;
-use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
+use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
 use crate::text;
 

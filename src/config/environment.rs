@@ -6,7 +6,7 @@ mod hosts;
 pub(crate) mod read;
 mod services;
 
-pub use services::{FIELDS, is_version};
+pub use services::FIELDS;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //!
 //! Must not: decide whether they are met; that is done with the code that decides in chat.
 
-use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+use crate::yaml::Node;
 
 /// The file, at the top of the configuration folder.
 pub(super) const FILE: &str = "policies.yaml";

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::Http;
-use super::yaml::{Node, Value};
 use crate::diagnostic::Diagnostics;
+use crate::yaml::{Node, Value};
 
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Http> {
     let mut map = node.map(found)?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Limits;
-use super::yaml::Node;
 use crate::diagnostic::Diagnostics;
+use crate::yaml::Node;
 
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Limits {
     let mut limits = Limits::default();

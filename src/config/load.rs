@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::yaml::{self, Node};
 use super::{Access, Config, Http, Limits, RocketChat, environment};
 use crate::assets::{BUILT_IN, Source};
-use crate::chat::spec::CommandSpec;
+use crate::command::CommandSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::digest::Digest;
 use crate::playbook::steps::StepKind;
+use crate::yaml::{self, Node};
 
 /// What `houston check` prints.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
             }
             "commands" => match node {
                 Some(node) => {
-                    let read = crate::chat::spec_parse::read(node, found);
+                    let read = crate::command::read::read(node, found);
                     commands_complete &= read.len() == node.entries(found).map_or(0, <[_]>::len);
                     commands.extend(read);
                 }

@@ -21,7 +21,6 @@ mod secrets;
 mod sources;
 mod whole;
 pub mod window;
-pub mod yaml;
 
 pub use current::Current;
 
@@ -59,7 +58,7 @@ pub struct Config {
     /// Who may start without consent where an environment's file says nothing; absent: nobody.
     pub break_glass: Option<environment::BreakGlassRule>,
     pub environments: BTreeMap<EnvName, environment::Environment>,
-    pub commands: Vec<crate::chat::spec::CommandSpec>,
+    pub commands: Vec<crate::command::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,
     /// Of `policies.yaml`.
     pub expectations: Vec<expectations::Expectation>,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::Access;
 use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, built_in};
 use super::environment::{BreakGlassRule, Environment};
-use crate::chat::spec::{Action, CommandSpec};
+use crate::command::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
 use crate::playbook::check::ApprovalUse;

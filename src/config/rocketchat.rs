@@ -1,8 +1,8 @@
 //! `rocketchat:` in `houston.yaml`: the workspace and the account that Houston is.
 
-use super::yaml::{Map, Node};
 use super::{Auth, RocketChat};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::yaml::{Map, Node};
 
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<RocketChat> {
     let mut map = node.map(found)?;

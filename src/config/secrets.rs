@@ -3,8 +3,8 @@
 //!
 //! Must not: repeat what it found.
 
-use super::yaml::{Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::yaml::{Node, Value};
 
 /// How well-known services begin their tokens.
 const PREFIXES: &[&str] = &[
@@ -90,7 +90,7 @@ mod tests {
 
     fn warnings(text: &str) -> usize {
         let mut found = Diagnostics::new();
-        let node = crate::config::yaml::parse("x.yaml".as_ref(), text.as_bytes(), &mut found).expect("yaml");
+        let node = crate::yaml::parse("x.yaml".as_ref(), text.as_bytes(), &mut found).expect("yaml");
         look(&node, &mut found);
         assert!(found.sorted().iter().all(|finding| finding.confidential));
         found.count(crate::diagnostic::Severity::Warning)

@@ -5,11 +5,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::yaml::MAX_BYTES;
 use crate::assets::{BUILT_IN, DEFAULTS, Source};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::digest::Digest;
 use crate::text;
+use crate::yaml::MAX_BYTES;
 
 /// Folders of YAML files that are read.
 const FOLDERS: &[&str] = &["environments", "commands", "playbooks"];

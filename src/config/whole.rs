@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::environment::{BreakGlassRule, Environment};
 use super::{Access, Rule};
 use crate::assets::BUILT_IN;
-use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
-use crate::chat::spec_parse::SLASH_WORDS;
+use crate::command::read::SLASH_WORDS;
+use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
 use crate::playbook::check::Uses;
@@ -108,7 +108,7 @@ fn command_names(all: &Everything<'_>, found: &mut Diagnostics) {
 
 /// Copies of the defaults keep the defaults' names.
 fn is_default(name: &str) -> bool {
-    crate::chat::spec_parse::BUILTINS.contains(&name)
+    crate::command::read::BUILTINS.contains(&name)
 }
 
 /// `backup list prod`: an environment called `list` could not be named.

@@ -10,8 +10,8 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp, ToSpan as _, Zoned};
 
-use super::yaml::{Map, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::yaml::{Map, Node};
 
 const HINT: &str = "write {days: [fri], from: \"16:00\", to: \"08:00\"}, {from: \"fri 16:00\", to: \"mon 08:00\"} or \
                     {from: \"2026-12-24 12:00\", to: \"2027-01-02 08:00\"}";
@@ -244,7 +244,7 @@ mod tests {
 
     fn window(written: &str) -> Result<Window, Diagnostics> {
         let mut found = Diagnostics::new();
-        let node = crate::config::yaml::parse(Path::new("w.yaml"), written.as_bytes(), &mut found);
+        let node = crate::yaml::parse(Path::new("w.yaml"), written.as_bytes(), &mut found);
         let window = node.and_then(|node| {
             let mut map = node.map(&mut found)?;
             let window = read(&mut map, &node, &TimeZone::UTC, &mut found);

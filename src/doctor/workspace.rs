@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::Value as Json;
 
 use super::{Check, permissions};
-use crate::chat::spec_parse::SLASH_WORDS;
+use crate::command::read::SLASH_WORDS;
 use crate::config::Config;
 use crate::diagnostic::Location;
 use crate::rocketchat::model::Room;

@@ -4,7 +4,6 @@
 
 use serde_json::Value as Json;
 
-use crate::config::yaml::{Key, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
 use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
@@ -12,6 +11,7 @@ use crate::playbook::parse::{Located, STEP_WORDS, Undo};
 use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;
 use crate::text;
+use crate::yaml::{Key, Node, Value};
 
 /// A use of `variables.NAME`, to be compared with what the environments declare.
 #[derive(Clone, Debug)]

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::chat::spec_parse::TYPES;
+use crate::command::read::TYPES;
 use crate::config::approvals;
-use crate::config::yaml::{Key, Map, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::digest::Digest;
 use crate::ids::StepId;
@@ -16,6 +15,7 @@ use crate::playbook::model::{
     AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepTemplate, UndoTemplate,
 };
 use crate::text;
+use crate::yaml::{Key, Map, Node, Value};
 
 /// What a step says beside what it does.
 pub(super) const STEP_WORDS: &[&str] = &["id", "when", "undo", "retry", "timeout", "approval"];

@@ -358,8 +358,7 @@ mod tests {
         let file = "swarm: {socket: /s}\nservices:\n  web:\n    image: web\n    version: '1.7'\n    \
             health: {url: 'http://h/{version}', expect_body: 'v{version}', within: 90s}\n";
         let mut found = crate::diagnostic::Diagnostics::new();
-        let node =
-            crate::config::yaml::parse("dev.yaml".as_ref(), file.as_bytes(), &mut found).expect("yaml");
+        let node = crate::yaml::parse("dev.yaml".as_ref(), file.as_bytes(), &mut found).expect("yaml");
         let defaults = crate::config::environment::read::Defaults {
             dir: "".as_ref(),
             expires: std::time::Duration::from_secs(60),

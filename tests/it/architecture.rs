@@ -18,6 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["exec"],
     &["access", "audit", "holder", "store"],
     &["config"],
+    &["command"],
+    &["yaml"],
     &["diagnostic"],
     &["conversation", "text", "trace"],
     &["assets", "change", "clock", "digest", "ids", "lib", "metrics", "secret"],
@@ -27,12 +29,11 @@ const LAYERS: &[&[&str]] = &[
 const ALOOF: &[(&str, &[&str])] = &[("rocketchat", &[]), ("sandbox", &["clock", "ids"])];
 
 /// Who names something above it all the same, and why.
-const DEBTS: &[(&str, &str, &str)] = &[
-    ("access", "chat", "a rule is about the arguments of a command that was bound"),
-    ("config", "chat", "commands are read and checked with the rest of the folder"),
-    ("config", "playbook", "so are playbooks; approval rules become policies"),
-    ("playbook", "chat", "inputs have the types that arguments of commands have"),
-];
+const DEBTS: &[(&str, &str, &str)] = &[(
+    "config",
+    "playbook",
+    "playbooks are read and checked with the rest of the folder; approval rules become policies",
+)];
 
 /// Text that only these places may contain: what it is for, the texts, the places.
 const ONLY_THERE: &[(&str, &[&str], &[&str])] = &[

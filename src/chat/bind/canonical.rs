@@ -4,7 +4,7 @@
 
 use super::{BREAK_GLASS, DRY_RUN, Given, Known, REASON, scope, slot, value};
 use crate::chat::parse::{quote, quote_if_needed, unquoted};
-use crate::chat::spec::{Argument, ArgumentKind, CommandSpec};
+use crate::command::{Argument, ArgumentKind, CommandSpec};
 
 pub(super) fn of(command: &CommandSpec, given: &Given, values: &value::Checked, known: &Known) -> String {
     let typed = |a: &Argument| {

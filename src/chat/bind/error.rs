@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::chat::help;
 use crate::chat::parse::{CommandLine, Span};
-use crate::chat::spec::{ArgumentKind, CommandSpec};
+use crate::command::{ArgumentKind, CommandSpec};
 use crate::text::{count, duration, ellipsis, fence, or_list};
 
 /// A command line that cannot be carried out. Its `Display` is the answer in the room.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::Known;
-use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
+use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::diagnostic::Location;
 
 fn at() -> Location {

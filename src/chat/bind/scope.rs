@@ -6,7 +6,7 @@
 use super::error::Problem;
 use super::{Given, Known};
 use crate::chat::parse::{Span, Token, quote};
-use crate::chat::spec::{Argument, ArgumentKind, CommandSpec};
+use crate::command::{Argument, ArgumentKind, CommandSpec};
 use crate::text::code;
 
 /// What the first word of free text is.

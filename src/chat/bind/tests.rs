@@ -281,8 +281,8 @@ proptest! {
 fn commands_read_from_a_file_obey_dry_run_and_reason() {
     let mut found = crate::diagnostic::Diagnostics::new();
     let text = b"deploy:\n  summary: Deploys.\n  playbook: deploy\n  arguments:\n    environment: {type: environment}\n";
-    let root = crate::config::yaml::parse("c.yaml".as_ref(), text, &mut found).expect("yaml");
-    let commands = crate::chat::spec_parse::read(&root, &mut found);
+    let root = crate::yaml::parse("c.yaml".as_ref(), text, &mut found).expect("yaml");
+    let commands = crate::command::read::read(&root, &mut found);
     for typed in ["!deploy prod --dry-run --reason why", "!deploy --dry-run prod --reason=why"] {
         match bind(&command_line(typed), &commands, &known()) {
             Ok(Outcome::Run(bound)) => {

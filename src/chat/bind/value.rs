@@ -4,7 +4,7 @@
 
 use super::error::Problem;
 use super::{Given, Known};
-use crate::chat::spec::{Argument, ArgumentKind, CommandSpec, Value};
+use crate::command::{Argument, ArgumentKind, CommandSpec, Value, is_version};
 use crate::text::{self, did_you_mean};
 
 /// Values that were checked, in the order of the schema.
@@ -235,14 +235,4 @@ pub(super) fn switch(typed: &str) -> Option<bool> {
         "false" | "no" | "off" => Some(false),
         _ => None,
     }
-}
-
-/// A tag as registries take it, or a digest.
-fn is_version(typed: &str) -> bool {
-    if let Some(hex) = typed.strip_prefix("sha256:") {
-        return hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    }
-    typed.len() <= 128
-        && typed.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && typed.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -6,8 +6,8 @@ use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::hindrances::Hindrances;
-use crate::chat::spec::CommandSpec;
 use crate::chat::{cards, glass, help as help_text, parse, queue, status as status_text};
+use crate::command::CommandSpec;
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
@@ -55,7 +55,7 @@ fn facts(call: &Call<'_>, spec: &CommandSpec) -> Vec<String> {
     let steps = config.asking_steps(spec).map(|(step, approval)| {
         format!("its step {} waits for {}", code(step.as_str()), crate::approvals::describe(&approval.policy))
     });
-    if !matches!(spec.action, crate::chat::spec::Action::Playbook(_)) {
+    if !matches!(spec.action, crate::command::Action::Playbook(_)) {
         return Vec::new();
     }
     config
@@ -97,7 +97,7 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         }
         Err(error) => return error.to_string(),
     };
-    let action = Action::of(&bound, &call.cause.room);
+    let action = Action::of(bound.command, bound.values.as_typed(), &call.cause.room);
     let approval = bound.values.text("environment").map(|environment| {
         match call.config.approval(&EnvName::from(environment), &bound.command.name) {
             Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),

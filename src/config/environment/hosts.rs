@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Host, SwarmAccess};
-use crate::config::yaml::{Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::yaml::{Node, Value};
 
 /// Where the Docker Engine listens unless something else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";

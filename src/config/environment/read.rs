@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{Environment, Freeze};
-use crate::config::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
+use crate::yaml::Node;
 
 /// Words that stand where an environment's name stands: `backup list prod`.
 const RESERVED: &[&str] = &["list", "verify"];

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{
     EndpointMode, FailureAction, HealthCheck, Port, PortMode, Replicas, Service, UpdateOrder, UpdatePolicy,
 };
-use crate::config::yaml::{Key, Node, Value};
+use crate::command::is_version;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::ServiceName;
 use crate::text;
+use crate::yaml::{Key, Node, Value};
 
 /// `max` of a service that does not say it.
 const DEFAULT_MAX: u32 = 20;
@@ -112,15 +113,6 @@ fn version_text(node: &Node, found: &mut Diagnostics) -> Option<String> {
         );
     }
     Some(version.to_owned())
-}
-
-/// A tag, or a digest.
-pub fn is_version(text: &str) -> bool {
-    if let Some(hex) = text.strip_prefix("sha256:") {
-        return hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    }
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !text.is_empty() && text.len() <= 128 && !text.starts_with(['.', '-']) && text.chars().all(good)
 }
 
 /// A number, or `{count, min, max}`.

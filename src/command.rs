@@ -2,6 +2,8 @@
 //!
 //! Must not: read files or execute.
 
+pub mod read;
+
 use std::time::Duration;
 
 use crate::diagnostic::Location;
@@ -100,4 +102,14 @@ impl Value {
             Self::Switch(on) => on.to_string(),
         }
     }
+}
+
+/// A tag as registries take it, or a digest.
+pub fn is_version(typed: &str) -> bool {
+    if let Some(hex) = typed.strip_prefix("sha256:") {
+        return hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    }
+    typed.len() <= 128
+        && typed.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && typed.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use crate::chat::spec::{Action, Argument, ArgumentKind, CommandSpec};
-use crate::config::yaml::{Key, Map, Node, Value};
+use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::text;
+use crate::yaml::{Key, Map, Node, Value};
 
 /// The names that `builtin:` takes: the code in `chat/builtin/`.
 pub const BUILTINS: &[&str] = &[
@@ -312,7 +312,7 @@ fn misfit(default: &str, kind: &ArgumentKind) -> Option<String> {
             default.parse::<crate::ids::RunId>().is_err().then(|| "is not a run such as R-41".into())
         }
         ArgumentKind::Version => {
-            (!crate::config::environment::is_version(default)).then(|| "is not a tag or digest".into())
+            (!crate::command::is_version(default)).then(|| "is not a tag or digest".into())
         }
         _ => None,
     }
@@ -402,7 +402,7 @@ mod tests {
 
     fn parse(text: &str) -> (Vec<CommandSpec>, Vec<String>) {
         let mut found = Diagnostics::new();
-        let root = crate::config::yaml::parse("c.yaml".as_ref(), text.as_bytes(), &mut found).expect("yaml");
+        let root = crate::yaml::parse("c.yaml".as_ref(), text.as_bytes(), &mut found).expect("yaml");
         let commands = read(&root, &mut found);
         let first_line = |f: &&Diagnostic| f.to_string().lines().next().unwrap_or("").to_owned();
         (commands, found.sorted().iter().map(first_line).collect())
