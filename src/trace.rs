@@ -3,6 +3,10 @@
 //!
 //! Must not: say anything, or know where lines and spans go (`cli` does).
 
+#[cfg(feature = "otel")]
+pub mod otel;
+
+use jiff::Timestamp;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
@@ -31,6 +35,7 @@ pub fn command(name: &str, cause: Cause<'_>) -> Span {
     let Cause { message, room, user } = cause;
     info_span!(
         "command",
+        otel.name = %format_args!("command {name}"),
         command.name = name,
         message.id = %message,
         room.id = %room,
@@ -73,16 +78,61 @@ pub enum Act {
     Undo,
 }
 
-/// An attempt at a step of the run inside which this is.
-pub fn step(run: RunId, id: &str, kind: &str, act: Act, attempt: u32) -> Span {
+/// A run; `card` is what no other run has, in no other installation.
+#[derive(Clone, Copy)]
+pub struct OfRun<'a> {
+    pub run: RunId,
+    pub card: &'a MessageId,
+}
+
+/// An attempt at a step of a run.
+pub fn step(of: OfRun<'_>, id: &str, kind: &str, act: Act, attempt: u32) -> Span {
     let act = match act {
         Act::Perform => "perform",
         Act::Probe => "probe",
         Act::Undo => "undo",
     };
-    info_span!(
-        "step", run.id = %run, step.id = id, step.kind = kind, step.act = act, step.attempt = attempt
-    )
+    let span = info_span!(
+        "step",
+        otel.name = %format_args!("step {kind}"),
+        otel.status_code = Empty,
+        run.id = %of.run,
+        step.id = id,
+        step.kind = kind,
+        step.act = act,
+        step.attempt = attempt
+    );
+    #[cfg(feature = "otel")]
+    otel::belongs_to(&span, of);
+    span
+}
+
+/// The attempt at a step inside which this is said came to nothing.
+pub fn step_failed() {
+    Span::current().record("otel.status_code", "error");
+}
+
+/// A run that is over.
+pub struct Ended<'a> {
+    pub of: OfRun<'a>,
+    pub cause: Cause<'a>,
+    pub command: &'a str,
+    pub outcome: &'static str,
+    pub failed: bool,
+    pub from: Timestamp,
+    /// When people had decided about its plan, where they were asked.
+    pub decided: Option<Timestamp>,
+    pub to: Timestamp,
+}
+
+/// Said once of each run, where traces are kept.
+#[cfg_attr(
+    not(feature = "otel"),
+    expect(unused_variables, reason = "there are no traces without the feature")
+)]
+pub fn run_ended(run: &Ended<'_>) {
+    #[cfg(feature = "otel")]
+    otel::ended(run);
 }
 
 /// Somebody asks over the admin socket or over HTTP.

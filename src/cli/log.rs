@@ -2,11 +2,14 @@
 //!
 //! Must not: be set up twice in one process (tests do not set it up at all).
 
+#[cfg(feature = "otel")]
+mod export;
 mod line;
 
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
+use tokio::runtime::Handle;
 use tracing::Subscriber;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Filter, SubscriberExt as _};
@@ -68,8 +71,36 @@ where
     ids.with_max_level_hint(tracing::Level::INFO).or(filter)
 }
 
-/// `verbosity`: 0 `info`, 1 `debug`, 2 and more `trace`; `HOUSTON_LOG` (as `RUST_LOG` is written) wins.
-pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
+/// Goes on until the end of the program.
+#[must_use]
+pub struct Started {
+    #[cfg(feature = "otel")]
+    export: Option<export::Export>,
+}
+
+impl Started {
+    /// The last of it, while the runtime is still there.
+    pub fn end(self) {
+        #[cfg(feature = "otel")]
+        if let Some(export) = self.export {
+            export.end();
+        }
+    }
+}
+
+/// `verbosity`: 0 `info`, 1 `debug`, 2 and more `trace`; `HOUSTON_LOG` (as `RUST_LOG` is written) wins. With the
+/// feature `otel` also the export of what a Houston does, for one that is `working`.
+#[cfg_attr(
+    not(feature = "otel"),
+    expect(unused_variables, reason = "nothing is exported without the feature")
+)]
+pub fn start(
+    format: LogFormat,
+    verbosity: u8,
+    redactor: Redactor,
+    runtime: &Handle,
+    working: bool,
+) -> Started {
     let level = match verbosity {
         0 => "houston=info,warn",
         1 => "houston=debug,info",
@@ -81,12 +112,26 @@ pub fn start(format: LogFormat, verbosity: u8, redactor: Redactor) {
     };
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let colour = out::colour(&io::stderr());
+    #[cfg(feature = "otel")]
+    let export = if working { export::Export::wanted(runtime, &redactor) } else { Ok(None) };
     let lines = Lines { format, colour, redactor, clock: Clock::system(), write: to_stderr };
-    if let Err(error) = tracing_subscriber::registry().with(lines.with_filter(with_ids(filter))).try_init() {
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(with_ids(filter)));
+    #[cfg(feature = "otel")]
+    let subscriber =
+        subscriber.with(export.as_ref().ok().and_then(Option::as_ref).map(export::Export::layer));
+    if let Err(error) = subscriber.try_init() {
         out::note(format!("the log is set up already: {error}"));
     }
     if let Some(wrong) = wrong {
         tracing::error!("{wrong}; `{level}` is logged instead: {VALID}");
+    }
+    #[cfg(feature = "otel")]
+    if let Err(why) = &export {
+        tracing::error!("no spans are exported: {why}");
+    }
+    Started {
+        #[cfg(feature = "otel")]
+        export: export.unwrap_or_default(),
     }
 }
 

@@ -138,7 +138,6 @@ pub fn main() -> ExitCode {
     let redactor = Redactor::new();
     // Through the log, and so through the redactor.
     std::panic::set_hook(Box::new(|panic| tracing::error!("this is a bug in Houston: {panic}")));
-    log::start(cli.logging.log_format, cli.logging.verbose, redactor.clone());
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_WORKERS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = match runtime {
@@ -148,6 +147,9 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let working = matches!(cli.command, Command::Demo(_) | Command::Serve(_));
+    let logging = cli.logging;
+    let log = log::start(logging.log_format, logging.verbose, redactor.clone(), runtime.handle(), working);
     let result = runtime.block_on(async move {
         match cli.command {
             Command::Demo(args) => args.run(redactor).await,
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
             Command::Healthcheck(args) => args.run().await,
         }
     });
+    log.end();
     // Blocking threads (a sled flush, a resolver) must not keep a finished program alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {

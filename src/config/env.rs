@@ -26,6 +26,11 @@ pub const VARIABLES: &[Variable] = &[
         name: "TMPDIR",
         doc: "Where the control sockets of SSH go when the state folder's path is too long. Default `/tmp`.",
     },
+    #[cfg(feature = "otel")]
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        doc: "Where spans are exported to, over HTTP with protobuf: `http://collector:4318`. Without it, or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, nothing is exported; the other `OTEL_` variables of OpenTelemetry say how.",
+    },
     #[cfg(debug_assertions)]
     Variable {
         name: "HOUSTON_KILL_AT",

@@ -23,7 +23,7 @@ use crate::conversation::Actor;
 use crate::ids::{MessageId, RunId, UserId};
 use crate::playbook::model::{ApprovalPolicy, Basis, Plan, Preview, StepApproval};
 use crate::playbook::steps::{Pause, StepError};
-use crate::trace::Cause;
+use crate::trace::{Cause, OfRun};
 
 /// [`Phase::word`] of the phases before the start, in which a run holds no lock.
 const WAITS_FOR_APPROVAL: &str = "waits for approval";
@@ -368,6 +368,11 @@ impl RunState {
     /// For the lines about it: what it was asked for by.
     pub fn cause(&self) -> Cause<'_> {
         Cause { message: &self.origin.message, room: &self.origin.room.id, user: &self.by.id }
+    }
+
+    /// Which of all runs it is.
+    pub fn of_run(&self) -> OfRun<'_> {
+        OfRun { run: self.id, card: &self.consent.card }
     }
 
     pub fn is_done(&self) -> bool {

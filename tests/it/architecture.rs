@@ -381,9 +381,15 @@ fn the_dependencies_hold_to_one_tls_and_one_http_stack() {
 /// What is in the tree in more than one version, and why that is accepted.
 const ALLOWED_TWICE: &[(&str, &str)] = &[
     ("bitflags", "sled 0.34 is of 2021 and stays with 1; everybody else has 2"),
-    ("getrandom", "ring 0.17 stays with 0.2; rand and tempfile have 0.4"),
+    (
+        "getrandom",
+        "ring 0.17 stays with 0.2; rand and tempfile have 0.4; OpenTelemetry is at 0.3, through rand",
+    ),
     ("parking_lot", "sled 0.34 is of 2021 and stays with 0.11; prometheus-client has 0.12"),
     ("parking_lot_core", "the same"),
+    ("r-efi", "in the lock file only: nothing of it is built on Linux"),
+    ("rand", "OpenTelemetry stays with 0.9; only with the feature `otel`"),
+    ("rand_core", "the same"),
     ("redox_syscall", "in the lock file only, through the two of `parking_lot_core`"),
     ("syn", "at build time only: the macros are moving from 2 to 3"),
     ("windows-sys", "in the lock file only: nothing of it is built on Linux"),

@@ -15,6 +15,7 @@ use crate::support::house::House;
 
 /// Commands that begin so are not run, because.
 const NOT_HERE: &[(&str, &str)] = &[
+    ("cargo build ", "builds the program; `./test` does with and without the feature"),
     ("cargo run ", "builds the program; `it::cli` and `it::page` start the demo"),
     ("./test", "runs this test"),
     ("docker ", "`it::image` does what `docs/operating.md` says on a real engine"),

@@ -10,7 +10,10 @@ use crate::cli::{Running, houston};
 use crate::support::house::{House, Said, Setup};
 
 /// Houston's password; a crashing task happens to write it into its log.
-const MARKER: &str = "migration 0042_add_index has not been applied";
+pub const MARKER: &str = "migration 0042_add_index has not been applied";
+
+/// Of libraries too.
+const EVERYTHING: &[(&str, &str)] = &[("HOUSTON_LOG", "trace")];
 
 /// Names under which ids stand, and nothing else does.
 const IDS: &[&str] = &["message.id", "room.id", "user.id", "run.id", "request.id", "step.id"];
@@ -20,40 +23,63 @@ const SECOND_NAMES: &[&str] =
     &["room", "user", "run", "step", "card", "request", "message_id", "room_id", "user_id", "run_id"];
 
 /// A house whose Houston is a program of its own, and its log.
-struct Stage {
-    house: House,
-    program: Running,
+pub struct Stage {
+    pub house: House,
+    program: Option<Running>,
+    env: Vec<(String, String)>,
+    log: Vec<String>,
 }
 
 impl Stage {
-    async fn set(setup: Setup) -> Self {
+    pub async fn set(setup: Setup, env: &[(&str, &str)]) -> Self {
         let mut house = House::with(setup).await;
         house.stop().await;
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut stage = Self { house, program: None, env, log: Vec::new() };
+        stage.start();
+        stage
+    }
+
+    fn start(&mut self) {
+        let house = &self.house;
         let (config, state) = (house.config_dir().display().to_string(), house.state().display().to_string());
         let mut command = houston(&["serve", "--config", &config, "--state", &state, "--log-format", "json"]);
-        // Of libraries too: everything that there is.
-        command.env("HOUSTON_LOG", "trace");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let program = Running::of(command);
-        tokio::task::block_in_place(|| program.until("caught up"));
-        Self { house, program }
+        let (line, log) = tokio::task::block_in_place(|| program.until("caught up"));
+        self.log.extend(log.into_iter().chain([line]));
+        self.program = Some(program);
+    }
+
+    fn stop(&mut self) {
+        let program = self.program.take().expect("it runs");
+        let (code, log) = tokio::task::block_in_place(|| program.stop());
+        assert_eq!(code, Some(0), "{}", log.join("\n"));
+        self.log.extend(log);
+    }
+
+    #[cfg(feature = "otel")]
+    pub async fn restart(&mut self) {
+        self.stop();
+        self.start();
     }
 
     /// Ends the program, and takes its whole log.
-    async fn log(mut self) -> Vec<Line> {
-        let (code, log) = tokio::task::block_in_place(|| self.program.stop());
-        assert_eq!(code, Some(0), "{}", log.join("\n"));
+    pub async fn log(mut self) -> Vec<Line> {
+        self.stop();
         self.house.start_again().await;
         self.house.end().await;
-        log.iter().map(|line| Line::read(line)).collect()
+        self.log.iter().map(|line| Line::read(line)).collect()
     }
 }
 
-struct Line(Value);
+pub struct Line(Value);
 
 impl Line {
     /// What holds for every line.
     fn read(line: &str) -> Self {
         assert!(!line.contains(MARKER), "a secret: {line}");
+        assert!(!line.contains("bug in Houston"), "{line}");
         let read: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let fields = read.as_object().expect("an object");
         let text = |name: &str| {
@@ -77,11 +103,11 @@ impl Line {
         Self(read)
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         self.0[name].as_str().unwrap_or_default()
     }
 
-    fn says(&self, part: &str) -> bool {
+    pub fn says(&self, part: &str) -> bool {
         self.get("message").contains(part)
     }
 }
@@ -124,7 +150,7 @@ async fn approved(t: &House, command: &str) -> (String, Said) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_a_deployment_a_failure_and_a_request_has_its_ids() {
-    let stage = Stage::set(Setup { password: Some(MARKER.to_owned()), ..Setup::default() }).await;
+    let stage = Stage::set(Setup { password: Some(MARKER.to_owned()), ..Setup::default() }, EVERYTHING).await;
     let t = &stage.house;
     let (good, card) = approved(t, "!deploy prod web 1.8").await;
     t.ended("R-1", &["deployed in"]).await;
@@ -175,7 +201,7 @@ async fn every_line_of_a_command_on_a_machine_has_its_ids() {
         return;
     }
     let base = PathBuf::from(std::env::var_os("HOUSTON_TEST_SSHD").expect("the part is there"));
-    let stage = Stage::set(tour(&base)).await;
+    let stage = Stage::set(tour(&base), EVERYTHING).await;
     let t = &stage.house;
     let said = t.say("alice", "ops", "!tour prod").await;
     t.ended("R-1", &["*failed*"]).await;

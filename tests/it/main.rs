@@ -33,6 +33,8 @@ mod kills;
 mod locks;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod page;
 mod policies;

@@ -36,6 +36,10 @@ struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn put(&mut self, name: &'static str, value: Value) {
+        // For traces alone.
+        if name.starts_with("otel.") {
+            return;
+        }
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
             None => self.0.push((name, value)),
@@ -205,7 +209,9 @@ mod tests {
         let lines = json("info", || {
             let _run = trace::run(RunId(41), None).entered();
             tracing::info!("before");
-            let _step = trace::step(RunId(41), "web", "swarm_service", trace::Act::Perform, 2).entered();
+            let card = "card".into();
+            let of = trace::OfRun { run: RunId(41), card: &card };
+            let _step = trace::step(of, "web", "swarm_service", trace::Act::Perform, 2).entered();
             tracing::warn!(run.id = "R-42", count = 3, flag = true, "inside {}", 1);
             tracing::debug!("left out");
         });

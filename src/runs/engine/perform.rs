@@ -94,7 +94,8 @@ impl Engine {
         while let Some(step) = begun {
             // Houston stops, and the next one finds it under way.
             let planned = &step.state.plan.steps[step.step];
-            let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Perform, step.attempt);
+            let of = step.state.of_run();
+            let span = trace::step(of, planned.id.as_str(), &planned.kind, Act::Perform, step.attempt);
             let Some(outcome) = self.carry_out(&step).instrument(span).await else { break };
             let open = matches!(&outcome, Event::StepFailed { error, .. } if error.under_way);
             // What the run goes by is let go with its end.
@@ -141,6 +142,7 @@ impl Engine {
         for line in error.tail.iter().flat_map(|tail| tail.lines()) {
             self.0.parts.transcripts.line(run, &format!("  {line}"));
         }
+        trace::step_failed();
         tracing::warn!("{run} `{}` failed: {}", planned.id, error.message);
         if let Some(detail) = &error.detail {
             tracing::warn!("{run} `{}`: {detail}", planned.id);
@@ -258,7 +260,7 @@ impl Engine {
         context.progress.status("looking whether it happened");
         let params = &state.plan.steps[step].params;
         let planned = &state.plan.steps[step];
-        let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Probe, attempt);
+        let span = trace::step(state.of_run(), planned.id.as_str(), &planned.kind, Act::Probe, attempt);
         let probed = self.look(kind.probe(&context, params)).instrument(span).await;
         match &probed {
             Err(error) => context.progress.status(&format!("cannot look whether it happened: {error}")),
@@ -274,7 +276,7 @@ impl Engine {
         self.begin(run, Work::Undo(step));
         let intent = vec![Event::UndoStarted { step, attempt }];
         let notices = step_card(state).into_iter().chain([Notice::Progress { run }]).collect();
-        let span = trace::step(run, planned.id.as_str(), &planned.kind, Act::Undo, attempt);
+        let span = trace::step(state.of_run(), planned.id.as_str(), &planned.kind, Act::Undo, attempt);
         if let Some(state) = self.decide(state, intent, notices).await
             && let Some(event) = self.perform_undo(&state, step, attempt).instrument(span).await
         {
@@ -368,6 +370,7 @@ impl Engine {
             }
             Err(error) => {
                 let error = self.redact(error);
+                trace::step_failed();
                 tracing::warn!("{run} `{}` was not undone: {}", planned.id, error.message);
                 Event::UndoFailed { step, error }
             }

@@ -20,6 +20,7 @@ use crate::runs::outbox::Notice;
 use crate::runs::owed::Owed;
 use crate::runs::state::{Decision, RunState, StepAsk};
 use crate::store::{Batch, StoreError};
+use crate::trace;
 
 /// Entries at the end of the audit log among which what is owed may stand already.
 const LATELY_TOLD: usize = 10_000;
@@ -217,6 +218,12 @@ impl Engine {
             "{} `{}`: {} ({})",
             state.id, state.plan.command, owed.what, owed.by.as_ref().unwrap_or(&state.by).username
         );
+        // Not when something is done about it later.
+        if state.ended_at == Some(state.last_at)
+            && let Some(outcome) = state.outcome()
+        {
+            trace::run_ended(&ended(state, outcome));
+        }
         let mut event = entry(state, &owed.what, owed.by.as_ref());
         event.event = Some(owed.reference());
         if self.audit_event(event).await {
@@ -295,6 +302,25 @@ impl Engine {
 
 pub(super) fn who(actor: &Actor) -> audit::Who {
     audit::Who { id: actor.id.clone(), name: actor.username.clone() }
+}
+
+fn ended(state: &RunState, outcome: Outcome) -> trace::Ended<'_> {
+    let decided = state.consent.decision.as_ref().map(|decision| match decision {
+        Decision::Approved { at, .. }
+        | Decision::Denied { at, .. }
+        | Decision::Expired { at }
+        | Decision::Voided { at, .. } => *at,
+    });
+    trace::Ended {
+        of: state.of_run(),
+        cause: state.cause(),
+        command: &state.plan.command_name,
+        outcome: outcome.word(),
+        failed: outcome == Outcome::Failed,
+        from: state.created_at,
+        decided: decided.filter(|_| state.plan.approval.is_some()),
+        to: state.last_at,
+    }
 }
 
 /// An act on a run, or what became of it.

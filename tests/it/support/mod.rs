@@ -2,6 +2,8 @@
 
 pub mod exposition;
 pub mod house;
+#[cfg(feature = "otel")]
+pub mod otlp;
 pub mod pair;
 pub mod rc;
 pub mod weather;
