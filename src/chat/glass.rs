@@ -128,14 +128,12 @@ pub fn put(plan: &mut Plan, reason: Option<&String>) {
     plan.break_glass = Some(BreakGlass { reason: reason.clone(), without, steps, through: None, reviewers });
 }
 
-/// The leads that the configuration names, but the one who does it.
-pub fn whom_to_tell(dispatcher: &Dispatcher, plan: &Plan, by: &Actor) -> Vec<UserId> {
+/// The leads, but the one who does it.
+pub async fn whom_to_tell(dispatcher: &Dispatcher, plan: &Plan, by: &Actor) -> Vec<UserId> {
     if plan.break_glass.is_none() {
         return Vec::new();
     }
-    let mut leads = dispatcher.people.members(&RoleName::from(LEAD));
-    leads.sort();
-    leads.dedup();
+    let mut leads = dispatcher.people.members(&RoleName::from(LEAD)).await;
     leads.retain(|lead| *lead != by.id);
     leads
 }

@@ -108,7 +108,7 @@ pub async fn run(
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
     let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
-    let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by);
+    let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by).await;
     match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with }).await {
         Ok(state) => {
             trace::about(state.id);

@@ -28,6 +28,9 @@ const PINS: &[u8] = b"pins";
 /// The file whose names were all looked up once.
 const PINNED_REVISION: &[u8] = b"pinned_revision";
 
+/// Nobody who breaks the glass waits longer for a list of those who are told.
+const TO_LOOK_UP: Duration = Duration::from_secs(3);
+
 /// Names that cannot be looked up are tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -95,10 +98,29 @@ impl People {
         }
     }
 
-    /// Whom the configuration puts into a role by name, as far as they are known; who has it by a role of
-    /// Rocket.Chat's is not among them.
-    pub fn members(&self, role: &RoleName) -> Vec<UserId> {
-        self.access().named_in(role)
+    /// Everybody in a role who can be told something now: by name, and by a role of Rocket.Chat's as far as it says
+    /// who has that. What it does not say in time is in the log, and a finding of `doctor`.
+    pub async fn members(&self, role: &RoleName) -> Vec<UserId> {
+        let access = self.access();
+        let mut members = access.named_in(role);
+        let named = self.named();
+        let theirs = named.config.roles.get(role).map(|role| role.rocketchat_roles.as_slice());
+        for name in theirs.unwrap_or_default() {
+            match tokio::time::timeout(TO_LOOK_UP, self.chat.having(name)).await {
+                Ok(Ok(found)) => members.extend(found),
+                Ok(Err(error)) => tracing::warn!(
+                    "who has Rocket.Chat's role `{name}` cannot be looked up, so they get no direct message: {error}"
+                ),
+                Err(_) => tracing::warn!(
+                    "who has Rocket.Chat's role `{name}` was not said in time, so they get no direct message"
+                ),
+            }
+        }
+        let me = self.chat.me();
+        members.retain(|member| me.as_ref().is_none_or(|me| me.id != *member));
+        members.sort();
+        members.dedup();
+        members
     }
 
     pub fn access(&self) -> Arc<Access> {

@@ -166,7 +166,7 @@ impl Dispatcher {
             ":warning: The configuration folder has changed and is wrong, so I keep what was in force (revision {}).\n{for_chat}\n`houston check` shows each problem in its place.",
             self.config().revision.short()
         );
-        for lead in self.people.members(&RoleName::from(LEAD)) {
+        for lead in self.people.members(&RoleName::from(LEAD)).await {
             let actor = Actor { username: lead.to_string(), id: lead };
             let seed = format!("reload/{digest}/{}", actor.id);
             self.tell(&actor, &seed, text.clone()).await;

@@ -103,6 +103,13 @@ pub const NEEDS: &[Need] = &[
         "it sees everybody's roles",
         "Rocket.Chat roles in its configuration (`rocketchat_roles`) work for roles that are shown publicly (*Roles → Display*), and not for others",
     ),
+    need(
+        Level::Ok,
+        &["access-permissions"],
+        "admin",
+        "it knows who has a role",
+        "leads by a Rocket.Chat role (`rocketchat_roles`) are told of a broken glass and of a wrong configuration only where that role is shown publicly; listed under `users` they are told in any case",
+    ),
 ];
 
 /// Whether somebody with these roles has one of these permissions.

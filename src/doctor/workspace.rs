@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::{Check, permissions};
 use crate::command::read::SLASH_WORDS;
 use crate::config::Config;
+use crate::config::approvals::LEAD;
 use crate::diagnostic::Location;
 use crate::rocketchat::model::Room;
 use crate::rocketchat::rest::{PublicSettings, UserQuery};
@@ -22,16 +23,18 @@ const AT_ONCE: usize = 8;
 
 pub(super) async fn checks(rest: &Rest, config: &Config, settings: &PublicSettings) -> Vec<Check> {
     let mut checks = switches(settings);
-    let (words, rooms, people, roles) = tokio::join!(
+    let (words, rooms, people, roles, leads) = tokio::join!(
         slash_words(rest, config),
         rooms(rest, config),
         people(rest, config),
-        shown_roles(rest, config)
+        shown_roles(rest, config),
+        told_leads(rest, config)
     );
     checks.push(words);
     checks.extend(rooms);
     checks.extend(people);
     checks.extend(roles);
+    checks.extend(leads);
     checks
 }
 
@@ -303,6 +306,34 @@ async fn shown_roles(rest: &Rest, config: &Config) -> Vec<Check> {
             Check::warning(format!("role {name}"), message).fix(format!(
                 "*Administration → Permissions*: grant `view-full-other-user-info` to the role `bot`; or list the people \
                  under `users`; or show the role publicly (*Administration → Roles → {name} → Display*)"
+            ))
+        })
+        .collect()
+}
+
+/// Leads by a role of Rocket.Chat's: whether Houston can find out whom to tell.
+async fn told_leads(rest: &Rest, config: &Config) -> Vec<Check> {
+    let Some(lead) = config.access.roles.get(LEAD).filter(|role| !role.rocketchat_roles.is_empty()) else {
+        return Vec::new();
+    };
+    let (me, granted, public) = tokio::join!(rest.me(), rest.permissions(), rest.users_in_public_roles());
+    let (Ok(me), Ok(granted)) = (me, granted) else { return Vec::new() };
+    if permissions::holds(&["access-permissions"], &me.roles.unwrap_or_default(), &granted) {
+        return Vec::new();
+    }
+    let public = public.unwrap_or_default();
+    let hidden =
+        |name: &&String| !public.iter().any(|user| user.roles.iter().flatten().any(|role| role == *name));
+    let hidden = lead.rocketchat_roles.iter().filter(hidden);
+    hidden
+        .map(|name| {
+            let message = format!(
+                "{} makes leads of those with Rocket.Chat's role `{name}`, and Houston cannot find out who they are: they get no direct message when a glass is broken or the configuration is wrong",
+                lead.at
+            );
+            Check::warning(format!("leads by role {name}"), message).fix(format!(
+                "list them under `users` as well; or *Administration → Permissions*: grant `access-permissions` to the \
+                 role `bot`; or show the role publicly (*Administration → Roles → {name} → Display*)"
             ))
         })
         .collect()

@@ -210,6 +210,21 @@ impl Chat {
         Ok(Some(UserInfo { id, username: user.username, roles, active: user.active }))
     }
 
+    /// Who has this role of Rocket.Chat's. Without the right to ask for that (`access-permissions`), as far as the
+    /// role is shown in public.
+    pub async fn having(&self, role: &str) -> Result<Vec<UserId>, SendError> {
+        let rest = self.rest(Priority::Urgent);
+        let refused = match rest.users_in_role(role).await {
+            Ok(users) => return Ok(users.into_iter().map(|user| UserId::new(user.id)).collect()),
+            Err(error @ RestError::Refused { .. }) => error,
+            Err(error) => return Err(send_error(&error)),
+        };
+        let public = rest.users_in_public_roles().await.map_err(|_| send_error(&refused))?;
+        let has = |user: &crate::rocketchat::model::User| user.roles.iter().flatten().any(|had| had == role);
+        let found: Vec<UserId> = public.into_iter().filter(has).map(|user| UserId::new(user.id)).collect();
+        if found.is_empty() { Err(send_error(&refused)) } else { Ok(found) }
+    }
+
     /// Without the right to see them in full: roles that are shown in public, else what the last change of
     /// presence said.
     async fn visible_roles(&self, rest: &Rest, id: &UserId) -> Option<Vec<String>> {

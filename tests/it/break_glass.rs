@@ -97,6 +97,37 @@ async fn a_broken_glass_starts_at_once_and_is_loud_until_another_has_reviewed_it
 }
 
 #[tokio::test]
+async fn leads_by_a_role_of_rocket_chat_are_told_as_far_as_it_says_who_they_are() {
+    let roles = "access:\n  roles:\n    operator: {users: [alice, bob]}\n    \
+                 lead: {rocketchat_roles: [admin, livechat-manager]}\n";
+    let houston = format!("{roles}approvals:\n  break_glass: {{from: [operator]}}\n");
+    let t = House::with(Setup { houston, ..Setup::default() }).await;
+    t.control("person", json!({"username": "dave", "roles": ["user", "livechat-manager"]})).await;
+    t.say("alice", "ops", "!deploy prod web 1.8 --break-glass \"the shop is down\"").await;
+    announced(&t, "R-1").await;
+    // Who is admin is shown to everybody; who has the other role is not, and nothing waits for that.
+    lead_is_told(&t, "carol", &["*BREAK-GLASS* *R-1*"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    assert!(told_to(&t, "dave").await.is_empty());
+    let grant = json!({"permission": "access-permissions", "roles": ["admin", "bot"]});
+    t.control("grant", grant).await;
+    t.say("alice", "ops", "!deploy prod web 1.7 --break-glass \"the shop is down\"").await;
+    announced(&t, "R-2").await;
+    for lead in ["carol", "dave"] {
+        lead_is_told(&t, lead, &["*BREAK-GLASS* *R-2*"]).await;
+    }
+    t.ended("R-2", &["deployed in"]).await;
+    // A wrong configuration is told to the same people.
+    t.configure("houston.yaml", "nonsense: 1\n");
+    t.say("bob", "ops", "!reload").await;
+    t.expect("ops", &["nonsense"]).await;
+    for lead in ["carol", "dave"] {
+        lead_is_told(&t, lead, &["configuration folder has changed and is wrong"]).await;
+    }
+    t.end().await;
+}
+
+#[tokio::test]
 async fn who_may_not_is_refused_and_told_who_may_and_what_to_configure() {
     let t = House::start().await;
     let line = "!deploy prod web 1.8 --break-glass now";

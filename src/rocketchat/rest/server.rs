@@ -142,6 +142,12 @@ impl Rest {
         }
     }
 
+    /// Who has a role of the workspace; needs `access-permissions`.
+    pub async fn users_in_role(&self, role: &str) -> Result<Vec<User>, RestError> {
+        let mut answer = self.get("roles.getUsersInRole", &[("role", role), ("count", "100")]).await?;
+        Ok(objects(answer.remove("users")).filter_map(User::from_value).collect())
+    }
+
     /// Users of publicly displayed roles, with those roles. Unknown to 6.5 ([`RestError::Malformed`]).
     pub async fn users_in_public_roles(&self) -> Result<Vec<User>, RestError> {
         let mut answer = self.get("roles.getUsersInPublicRoles", &[]).await?;

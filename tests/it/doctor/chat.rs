@@ -372,6 +372,25 @@ async fn a_role_of_rocket_chat_that_is_not_shown_is_told_and_seen_with_the_permi
     assert_eq!(clinic.findings().await, []);
 }
 
+#[tokio::test]
+async fn leads_whom_nobody_can_find_are_told_of_until_they_can_be() {
+    let clinic = Clinic::with(Dialect::Monolith, Version::V8, |seed| {
+        let bob = seed.people.iter_mut().find(|person| person.username == "bob");
+        bob.unwrap().roles = Some(vec!["user".to_owned(), "livechat-agent".to_owned()]);
+    })
+    .await;
+    let grant = |permission: &str| json!({"permission": permission, "roles": ["admin", "bot"]});
+    clinic.sandbox.control("grant", grant("view-full-other-user-info")).await.unwrap();
+    clinic.more(
+        "access: {roles: {operator: {users: [alice]}, lead: {rocketchat_roles: [livechat-agent, admin]}}}\n",
+    );
+    let found = clinic.findings().await;
+    let (name, message) = ("leads by role livechat-agent", "they get no direct message");
+    Clinic::only(&found, Level::Warning, name, message, "grant `access-permissions`");
+    clinic.sandbox.control("grant", grant("access-permissions")).await.unwrap();
+    assert_eq!(clinic.findings().await, []);
+}
+
 #[test]
 fn the_page_for_administrators_has_the_table_of_the_code() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/administrator.md");
