@@ -104,6 +104,8 @@ impl Bench {
                 consent: Arc::new(|_| None),
                 step_timeout: Duration::from_secs(60),
                 freezes: Arc::new(|_, _| Vec::new()),
+                maintenance: Arc::new(|_, _| Vec::new()),
+                needs_maintenance: Arc::new(|_, _| false),
             }),
         })
         .expect("opens");

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::admin;
 use crate::audit::Audit;
 use crate::chat::credentials;
 use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
+use crate::chat::herald;
 use crate::chat::reload::Reloaded;
 use crate::chat::reply::Voice;
 use crate::clock::Clock;
@@ -35,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
 use crate::runs::freezes::by_file;
+use crate::runs::maintenance;
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
 use crate::secret::{Redactor, SecretRef};
@@ -148,6 +151,18 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
                     config.environments.get(environment).map_or_else(Vec::new, |found| by_file(found, at))
                 })
             },
+            maintenance: {
+                let config = Arc::clone(&config);
+                Arc::new(move |environment, at| {
+                    config.environments.get(environment).map_or_else(Vec::new, |found| {
+                        maintenance::by_file(found, at, Timestamp::MAX, |_| at)
+                    })
+                })
+            },
+            needs_maintenance: {
+                let config = Arc::clone(&config);
+                Arc::new(move |environment, command| config.needs_maintenance(environment, command))
+            },
             consent: {
                 let config = Arc::clone(&config);
                 Arc::new(move |plan| config.approval(plan.environment.as_ref()?, &plan.command_name))
@@ -244,6 +259,7 @@ impl Houston {
         if let Some(every) = watch.filter(|_| !config.dir.as_os_str().is_empty()) {
             tasks.spawn(watch::watch(dispatcher.clone(), every, stop.clone()));
         }
+        tasks.spawn(herald::run(dispatcher.clone(), stop.clone()));
         let reloader = dispatcher.clone();
         tasks.spawn(dispatcher.clone().run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));

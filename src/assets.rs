@@ -23,6 +23,7 @@ pub const DEFAULTS: &[Asset] = assets![
     "commands/deploy.yaml",
     "commands/locks.yaml",
     "commands/look.yaml",
+    "commands/maintenance.yaml",
     "commands/reload.yaml",
     "commands/rollback.yaml",
     "commands/runs.yaml",

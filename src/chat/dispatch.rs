@@ -36,11 +36,12 @@ use crate::command::{Action as SpecAction, CommandSpec};
 use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
-use crate::ids::{MessageId, RoomId, RunId, derived_id};
+use crate::ids::{EnvName, MessageId, RoomId, RunId, derived_id};
 use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World};
+use crate::runs::maintenance::Maintenance;
 use crate::runs::state::Phase;
 use crate::runs::{Engine, restored};
 use crate::secret::Redactor;
@@ -159,6 +160,13 @@ impl Dispatcher {
     /// The configuration in force now. A command is carried out under the one that it was bound with.
     pub fn config(&self) -> Arc<Config> {
         self.parts.config.get()
+    }
+
+    pub async fn maintenance_of(&self, environment: Option<&EnvName>) -> Vec<Maintenance> {
+        match environment {
+            Some(name) => self.parts.engine.maintenance_of(name).await,
+            None => Vec::new(),
+        }
     }
 
     /// From now on for everybody.

@@ -16,6 +16,7 @@ use crate::conversation::{Actor, RoomKind};
 use crate::gateway::events::Inbound;
 use crate::ids::{EnvName, RoleName, UserId};
 use crate::playbook::model::{BreakGlass, Plan};
+use crate::runs::maintenance::HeldUp;
 use crate::runs::state::RunState;
 use crate::text::{self, code, defuse, or_list, said, typed};
 
@@ -35,8 +36,8 @@ pub async fn refused(
     }
     let roles = dispatcher.people.roles(who);
     let environment = bound.values.text("environment").map(EnvName::from);
-    let frozen = dispatcher.parts.engine.frozen(environment.iter(), false).await.is_some();
-    let why = may_break(config, command, bound, &roles, frozen).err()?;
+    let held_up = dispatcher.parts.engine.held_up(environment.iter(), &command.name, false).await.is_some();
+    let why = may_break(config, command, bound, &roles, held_up).err()?;
     if !bound.dry_run {
         let target = bound.values.text("environment").map(str::to_owned);
         let result = Some("may not break the glass".to_owned());
@@ -51,14 +52,14 @@ pub fn may_break(
     command: &CommandSpec,
     bound: &OwnedBound,
     roles: &[RoleName],
-    frozen: bool,
+    held_up: bool,
 ) -> Result<(), String> {
     if bound.break_glass.is_none() {
         return Ok(());
     }
     let environment = bound.values.text("environment").map(EnvName::from);
     let in_the_way = environment.filter(|name| {
-        frozen || config.approval(name, &command.name).is_some() || config.some_step_asks(command)
+        held_up || config.approval(name, &command.name).is_some() || config.some_step_asks(command)
     });
     let Some(environment) = in_the_way else {
         return Err(format!(
@@ -125,7 +126,8 @@ pub fn put(plan: &mut Plan, reason: Option<&String>) {
     reviewers.sort();
     reviewers.dedup();
     let steps = asking.iter().map(|(step, _)| step.clone()).collect();
-    plan.break_glass = Some(BreakGlass { reason: reason.clone(), without, steps, through: None, reviewers });
+    plan.break_glass =
+        Some(BreakGlass { reason: reason.clone(), without, steps, through: None, outside: None, reviewers });
 }
 
 /// The leads, but the one who does it.
@@ -138,12 +140,15 @@ pub async fn whom_to_tell(dispatcher: &Dispatcher, plan: &Plan, by: &Actor) -> V
     leads
 }
 
-/// Pins what else it goes through: the freeze as it is now.
+/// Pins what else it goes through: the freeze, or that it is no maintenance, as it is now.
 pub async fn say_through_what(dispatcher: &Dispatcher, plan: &mut Plan) {
     let Some(glass) = &mut plan.break_glass else { return };
     let environments = plan.locks.iter().map(|lock| &lock.environment);
-    let frozen = dispatcher.parts.engine.frozen(environments, false).await;
-    glass.through = frozen.map(|frozen| frozen.describe());
+    match dispatcher.parts.engine.held_up(environments, &plan.command_name, false).await {
+        Some(HeldUp::Frozen(frozen)) => glass.through = Some(frozen.describe()),
+        Some(HeldUp::Outside(outside)) => glass.outside = Some(outside.describe()),
+        None => {}
+    }
 }
 
 fn consent(glass: &BreakGlass) -> String {
@@ -155,7 +160,8 @@ fn consent(glass: &BreakGlass) -> String {
         format!("without the approval of {noun} {}", text::and_list(&steps))
     });
     let through = glass.through.as_ref().map(|freeze| format!("through a freeze ({freeze})"));
-    let both: Vec<String> = without.into_iter().chain(steps).chain(through).collect();
+    let outside = glass.outside.as_ref().map(|why| format!("outside of maintenance ({why})"));
+    let both: Vec<String> = without.into_iter().chain(steps).chain(through).chain(outside).collect();
     text::plain_and_list(&both)
 }
 

@@ -3,11 +3,14 @@
 //!
 //! Must not: decide anything, or look anything up.
 
+use jiff::Timestamp;
+
 use super::glass;
 use crate::command::{Action, CommandSpec};
 use crate::config::Config;
 use crate::ids::{EnvName, RoleName};
 use crate::runs::freezes::Frozen;
+use crate::runs::maintenance::{Maintenance, Outside, now_or_next};
 use crate::text::code;
 
 /// What is known of the place and the time.
@@ -16,6 +19,9 @@ pub struct Hindrances<'a> {
     pub command: &'a CommandSpec,
     pub environment: Option<EnvName>,
     pub frozen: Option<Frozen>,
+    /// Of the environment, what is not over.
+    pub maintenance: Vec<Maintenance>,
+    pub now: Timestamp,
     /// What people declared in chat is not known.
     pub files_only: bool,
     /// Who would go past it: user name and roles.
@@ -34,13 +40,29 @@ impl Hindrances<'_> {
             }
             None => "Freeze: none now".to_owned(),
         };
-        vec![freeze, self.break_glass(environment)]
+        let outside = self.outside(environment);
+        let maintenance = match &outside {
+            Some(outside) => Some(format!("Maintenance: not now, {}", outside.describe())),
+            None => now_or_next(&self.maintenance, self.now).map(|one| {
+                let under_way = if one.holds(self.now) { "under way, " } else { "" };
+                format!("Maintenance: {under_way}{}: {}", one.span(), one.why())
+            }),
+        };
+        let glass = self.break_glass(environment, outside.is_some());
+        [Some(freeze), maintenance, Some(glass)].into_iter().flatten().collect()
     }
 
-    fn break_glass(&self, environment: &EnvName) -> String {
+    /// It begins only in maintenance, and there is none.
+    fn outside(&self, environment: &EnvName) -> Option<Outside> {
+        let command = &self.command.name;
+        let needs = self.config.needs_maintenance(environment, command);
+        needs.then(|| Outside::of(environment, command, &self.maintenance, self.now)).flatten()
+    }
+
+    fn break_glass(&self, environment: &EnvName, outside: bool) -> String {
         let consent = self.config.approval(environment, &self.command.name).is_some()
             || self.config.some_step_asks(self.command);
-        if !consent && self.frozen.is_none() {
+        if !consent && !outside && self.frozen.is_none() {
             return "Break-glass: nothing is in the way of it".to_owned();
         }
         let allowed = self.config.may_break_glass(environment);

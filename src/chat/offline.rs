@@ -2,6 +2,8 @@
 //!
 //! Must not: change anything, or be more generous than chat.
 
+use jiff::Timestamp;
+
 use super::bind::{Known, Outcome, bind};
 use super::dispatch::OwnedBound;
 use super::hindrances::Hindrances;
@@ -14,6 +16,7 @@ use crate::gateway::events::{Actor, Room, RoomKind};
 use crate::ids::{EnvName, UserId};
 use crate::playbook::plan::Planner;
 use crate::runs::freezes::{by_file, in_force};
+use crate::runs::maintenance;
 
 pub enum Planning {
     /// As the room would see it.
@@ -46,12 +49,19 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
     let owned = OwnedBound::of(&bound);
     let environment = bound.values.text("environment").map(EnvName::from);
     let declared = environment.as_ref().and_then(|name| config.environments.get(name));
-    let frozen = declared.and_then(|found| in_force(planner.clock.now(), |at| by_file(found, at)));
+    let now = planner.clock.now();
+    let frozen = declared.and_then(|found| in_force(now, |at| by_file(found, at)));
+    let known =
+        declared.map(|found| maintenance::by_file(found, now, Timestamp::MAX, |_| now)).unwrap_or_default();
+    let outside =
+        environment.as_ref().filter(|name| config.needs_maintenance(name, &bound.command.name)).is_some()
+            && !known.iter().any(|one| one.holds(now));
+    let held_up = frozen.is_some() || outside;
     let mut as_who = None;
     if let Some(name) = who {
         let actor = Actor { id: UserId::from(name), username: name.to_owned() };
         let roles = access(config).roles(&Person::new(&actor, [])).into_iter().collect::<Vec<_>>();
-        if let Err(why) = super::glass::may_break(config, bound.command, &owned, &roles, frozen.is_some()) {
+        if let Err(why) = super::glass::may_break(config, bound.command, &owned, &roles, held_up) {
             return Planning::NotAllowed(why);
         }
         as_who = Some((name, roles));
@@ -61,6 +71,8 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
         command: bound.command,
         environment,
         frozen,
+        maintenance: known,
+        now,
         files_only: true,
         who: as_who.as_ref().map(|(name, roles)| (*name, roles.as_slice())),
     };

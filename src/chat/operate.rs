@@ -65,6 +65,8 @@ pub async fn run(
             command,
             environment: plan.environment.clone(),
             frozen: parts.engine.frozen(plan.locks.iter().map(|lock| &lock.environment), false).await,
+            maintenance: dispatcher.maintenance_of(plan.environment.as_ref()).await,
+            now: parts.clock.now(),
             files_only: false,
             who: Some((&authorized.who().username, &roles)),
         };
@@ -99,11 +101,13 @@ pub async fn run(
         ));
     }
     let environments = plan.locks.iter().map(|lock| &lock.environment);
-    if let Some(frozen) = parts.engine.frozen(environments, plan.break_glass.is_some()).await {
-        let why = frozen.describe();
-        let (command, target) = (&plan.command, Some(frozen.environment.to_string()));
+    let overridden = plan.break_glass.is_some();
+    if let Some(held_up) = parts.engine.held_up(environments, &plan.command_name, overridden).await {
+        let why = held_up.describe();
+        let (command, target) = (&plan.command, Some(held_up.environment().to_string()));
         dispatcher.audit("refused", &cause.by, command, target, None, Some(why.clone())).await;
-        return Some(format!(":snowflake: {} was not started: {why}. {}", typed(command), frozen.way_out()));
+        let sign = held_up.sign();
+        return Some(format!("{sign} {} was not started: {why}. {}", typed(command), held_up.way_out()));
     }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::{cards, glass, progress, step_cards, trouble};
+use super::{cards, glass, maintenance, progress, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -259,6 +259,7 @@ impl Voice {
     async fn room_of(&self, notice: &Notice) -> Option<RoomId> {
         match notice {
             Notice::Say { post } => Some(post.room.clone()),
+            Notice::Maintenance { room, .. } => Some(room.clone()),
             // Its room is only looked up when it is said; nothing else waits for that.
             Notice::BreakGlassTo { to, .. } => Some(RoomId::new(format!("direct/{to}"))),
             other => Some(self.engine.state(run_of(other)?).await.ok()?.origin.room.id),
@@ -279,6 +280,14 @@ impl Voice {
         let now = self.clock.now();
         match (&entry.notice, run) {
             (Notice::Say { post }, _) => self.chat.post(post.clone(), Priority::Urgent).await,
+            (Notice::Maintenance { id, room, announcement }, _) => {
+                let moving = self.engine.open_runs().await;
+                let Some(text) = maintenance::announcement(announcement, &moving, now) else {
+                    return Ok(());
+                };
+                let post = Post { id: id.clone(), room: room.clone(), thread: None, text };
+                self.chat.post(post, Priority::Normal).await
+            }
             (Notice::Card { .. }, Some(run)) => {
                 let text = cards::card(&run, now);
                 self.show(&run, &run.consent.card, None, text, Priority::Urgent).await?;
@@ -459,6 +468,7 @@ impl Voice {
             | Notice::BreakGlass { .. }
             | Notice::BreakGlassTo { .. }
             | Notice::ReviewReminder { .. }
+            | Notice::Maintenance { .. }
             | Notice::Say { .. } => return,
         };
         let text = format!("I could not say this where you asked for it ({reason}):\n{text}");
@@ -570,6 +580,6 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::BreakGlassTo { run, .. }
         | Notice::ReviewReminder { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
-        Notice::Say { .. } => None,
+        Notice::Maintenance { .. } | Notice::Say { .. } => None,
     }
 }

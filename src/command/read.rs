@@ -11,8 +11,30 @@ use crate::yaml::{Key, Map, Node, Value};
 
 /// The names that `builtin:` takes: the code in `chat/builtin/`.
 pub const BUILTINS: &[&str] = &[
-    "help", "ping", "whoami", "can", "status", "runs", "show", "logs", "audit", "locks", "approve", "deny",
-    "withdraw", "cancel", "retry", "resolve", "abandon", "lock", "unlock", "freeze", "unfreeze", "review",
+    "help",
+    "ping",
+    "whoami",
+    "can",
+    "status",
+    "runs",
+    "show",
+    "logs",
+    "audit",
+    "locks",
+    "approve",
+    "deny",
+    "withdraw",
+    "cancel",
+    "retry",
+    "resolve",
+    "abandon",
+    "lock",
+    "unlock",
+    "freeze",
+    "unfreeze",
+    "maintenance",
+    "call_off",
+    "review",
     "reload",
 ];
 

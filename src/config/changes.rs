@@ -56,6 +56,9 @@ impl Changes {
             let now = if new.approval_buttons { "have buttons" } else { "have no buttons any more" };
             words.push(format!("approval cards {now}"));
         }
+        if old.maintenance != new.maintenance {
+            words.push("changed where and when maintenance is announced".to_owned());
+        }
         if breakers(old.break_glass.as_ref()) != breakers(new.break_glass.as_ref()) {
             words.push("changed who may break the glass".to_owned());
         }
@@ -146,6 +149,14 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
         |e: &Environment| shown(&e.freezes.iter().map(|f| (&f.window, &f.reason)).collect::<Vec<_>>());
     if freezes(old) != freezes(new) {
         words.push(format!("changed freezes of {name}"));
+    }
+    let maintenance = |e: &Environment| {
+        let rules = &e.maintenance;
+        let windows: Vec<_> = rules.windows.iter().map(|w| (&w.window, &w.reason)).collect();
+        shown(&(&rules.announcing, windows, rules.required_for.keys().collect::<Vec<_>>()))
+    };
+    if maintenance(old) != maintenance(new) {
+        words.push(format!("changed maintenance of {name}"));
     }
     if old.time_zone != new.time_zone {
         words.push(format!("changed time zone of {name}"));

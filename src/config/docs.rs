@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Limits;
 use super::approvals::EXPIRES;
 use super::environment::UpdatePolicy;
+use super::maintenance::ANNOUNCED;
 use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
 use crate::text;
@@ -78,6 +79,19 @@ pub fn config() -> String {
                 "name",
                 "In which times are meant where an environment says nothing else, such as Europe/Lisbon. Default UTC.",
             ),
+            row(
+                "maintenance.rooms",
+                "list",
+                "In which maintenance is announced, by name or id. Without them in the room where it was declared.",
+            ),
+            (
+                "maintenance.announce",
+                "list of durations",
+                format!(
+                    "How long before it begins; when it begins and when it is over in any case. Default {}.",
+                    ANNOUNCED.map(text::written_duration).join(" and ")
+                ),
+            ),
             (
                 "limits.free_megabytes",
                 "number",
@@ -142,6 +156,21 @@ pub fn config() -> String {
                  of `days` (on all without it), to the next day when it ends earlier than it begins; \
                  `from: \"fri 16:00\", to: \"mon 08:00\"` every week; `from: \"2026-12-24 12:00\"` with a date in `to` \
                  once. Where a clock is set forth or back, a freeze is never shorter than it reads.",
+            ),
+            row(
+                "maintenance.windows",
+                "list of {days, from, to, time_zone, reason}",
+                "Times in which the environment is worked on, written as `freezes` are, and announced.",
+            ),
+            row(
+                "maintenance.required_for",
+                "list of commands",
+                "They begin only in maintenance, of the file or declared with `maintenance`.",
+            ),
+            row(
+                "maintenance.rooms, announce",
+                "list, list of durations",
+                "Here instead of what `houston.yaml` says.",
             ),
             row("variables.NAME", "text", "`{{ variables.NAME }}` in playbooks."),
             row(

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use jiff::tz::TimeZone;
 
+use crate::config::maintenance;
 use crate::config::window::Window;
 use crate::diagnostic::Location;
 use crate::ids::{EnvName, RoleName, ServiceName};
@@ -36,6 +37,7 @@ pub struct Environment {
     /// Of times that people name here. Default: the configuration's.
     pub time_zone: TimeZone,
     pub freezes: Vec<Freeze>,
+    pub maintenance: maintenance::Rules,
     /// Absent: [`super::Config::break_glass`].
     pub break_glass: Option<BreakGlassRule>,
 }

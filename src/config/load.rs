@@ -131,6 +131,7 @@ struct Main {
     approval_expires: Option<Duration>,
     approval_buttons: bool,
     time_zone: Option<TimeZone>,
+    maintenance: super::maintenance::Announcing,
     break_glass: Option<environment::BreakGlassRule>,
 }
 
@@ -199,6 +200,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
     let everything = super::whole::Everything {
         access: main.access.as_ref(),
         break_glass: main.break_glass.as_ref(),
+        maintenance: &main.maintenance,
         environments: &environments,
         commands: &commands,
         commands_complete,
@@ -219,6 +221,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         approval_buttons: main.approval_buttons,
         time_zone,
         break_glass: main.break_glass,
+        maintenance: main.maintenance,
         environments,
         commands,
         playbooks,
@@ -263,6 +266,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         })
         .unwrap_or_default();
     let time_zone = map.take("time_zone").and_then(|node| super::window::read_zone(node, found));
+    let maintenance = map.take("maintenance").map(|node| super::maintenance::read(node, found));
     for name in LATER {
         if let Some(section) = map.take(name) {
             let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
@@ -281,6 +285,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         approval_expires,
         approval_buttons,
         time_zone,
+        maintenance: maintenance.unwrap_or_default(),
         break_glass,
     }
 }

@@ -15,6 +15,7 @@ pub mod expectations;
 mod http;
 mod limits;
 pub mod load;
+pub mod maintenance;
 mod policies;
 mod rocketchat;
 mod secrets;
@@ -57,6 +58,8 @@ pub struct Config {
     pub time_zone: TimeZone,
     /// Who may start without consent where an environment's file says nothing; absent: nobody.
     pub break_glass: Option<environment::BreakGlassRule>,
+    /// Where maintenance is announced where an environment's file says nothing.
+    pub maintenance: maintenance::Announcing,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::command::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

@@ -20,6 +20,7 @@ use crate::text;
 pub(super) struct Everything<'a> {
     pub access: Option<&'a Access>,
     pub break_glass: Option<&'a BreakGlassRule>,
+    pub maintenance: &'a super::maintenance::Announcing,
     pub environments: &'a BTreeMap<EnvName, Environment>,
     pub commands: &'a [CommandSpec],
     pub commands_complete: bool,
@@ -42,6 +43,8 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
     }
     for environment in all.environments.values() {
         second_words(environment, all, found);
+        let commands = all.commands_complete.then_some(all.commands);
+        super::maintenance::check(environment, all.maintenance, commands, found);
         if let Some(access) = all.access {
             let commands = all.commands_complete.then_some(all.commands);
             super::policies::check(environment, access, commands, found);

@@ -19,6 +19,9 @@ const HINT: &str = "write {days: [fri], from: \"16:00\", to: \"08:00\"}, {from: 
 /// Enough to meet the next occurrence of anything weekly.
 const LOOK_AHEAD: i64 = 9;
 
+/// Of one window, where all of some time are asked for.
+const MOST_AT_ONCE: usize = 32;
+
 /// `from` on each day on which it starts, to `to` some days later.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
@@ -54,6 +57,19 @@ impl Window {
         candidates.into_iter().filter_map(|date| self.starting(date)).find(|(_, end)| end.timestamp() > now)
     }
 
+    /// Those that are not over at `after` and begin by `until`, not endlessly many.
+    pub fn between(&self, after: Timestamp, until: Timestamp) -> Vec<(Zoned, Zoned)> {
+        let mut found = Vec::new();
+        let mut at = after;
+        while found.len() < MOST_AT_ONCE
+            && let Some((begin, end)) = self.next(at).filter(|(begin, _)| begin.timestamp() <= until)
+        {
+            at = end.timestamp();
+            found.push((begin, end));
+        }
+        found
+    }
+
     /// Until when `now` is inside.
     pub fn until(&self, now: Timestamp) -> Option<Zoned> {
         self.next(now).filter(|(begin, _)| begin.timestamp() <= now).map(|(_, end)| end)
@@ -61,9 +77,14 @@ impl Window {
 
     fn starting(&self, date: Date) -> Option<(Zoned, Zoned)> {
         let last = date.checked_add(self.days_later.days()).ok()?;
-        let begin = self.zone.to_ambiguous_zoned(date.to_datetime(self.from)).earlier().ok()?;
+        let begin = begin_at(&self.zone, date.to_datetime(self.from))?;
         Some((begin, end_at(&self.zone, last.to_datetime(self.to))?))
     }
+}
+
+/// The moment at which something begins that is to begin at this local time.
+pub fn begin_at(zone: &TimeZone, at: DateTime) -> Option<Zoned> {
+    zone.to_ambiguous_zoned(at).earlier().ok()
 }
 
 /// The moment at which something ends that is to end at this local time.
@@ -174,8 +195,22 @@ impl Moment {
         Some(Self { day, time: time_of_day(time)? })
     }
 
-    /// The first such moment after `now`; a date that is over is none.
+    /// The first such moment after `now` at which something ends; a date that is over is none.
     pub fn after(self, now: Timestamp, zone: &TimeZone) -> Option<Zoned> {
+        self.first(now, zone, end_at)
+    }
+
+    /// The first such moment after `now` at which something begins.
+    pub fn beginning_after(self, now: Timestamp, zone: &TimeZone) -> Option<Zoned> {
+        self.first(now, zone, begin_at)
+    }
+
+    fn first(
+        self,
+        now: Timestamp,
+        zone: &TimeZone,
+        at: fn(&TimeZone, DateTime) -> Option<Zoned>,
+    ) -> Option<Zoned> {
         let today = now.to_zoned(zone.clone()).date();
         let dates: Vec<Date> = match self.day {
             Day::On(date) => vec![date],
@@ -186,7 +221,7 @@ impl Moment {
         dates
             .into_iter()
             .filter(|date| !matches!(self.day, Day::OfWeek(day) if day != date.weekday()))
-            .filter_map(|date| end_at(zone, date.to_datetime(self.time)))
+            .filter_map(|date| at(zone, date.to_datetime(self.time)))
             .find(|at| at.timestamp() > now)
     }
 }

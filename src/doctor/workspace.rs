@@ -122,6 +122,14 @@ fn named_rooms(config: &Config) -> BTreeMap<String, Location> {
             named.entry(room.clone()).or_insert_with(|| rule.at.clone());
         }
     }
+    for (name, environment) in &config.environments {
+        if environment.maintenance.windows.is_empty() {
+            continue;
+        }
+        for room in config.maintenance_rooms(name) {
+            named.entry(room.clone()).or_insert_with(|| environment.maintenance.windows[0].at.clone());
+        }
+    }
     for step in config.playbooks.values().flat_map(|playbook| &playbook.steps) {
         let room = step.params.get("room").and_then(Json::as_str).filter(|_| step.kind == "notify");
         if let Some(room) = room.filter(|room| !room.contains("{{")) {

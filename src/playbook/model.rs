@@ -195,6 +195,9 @@ pub struct BreakGlass {
     pub steps: Vec<StepId>,
     /// The freeze that it goes through, in words.
     pub through: Option<String>,
+    /// It begins otherwise only in maintenance, and there was none; in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<String>,
     /// The roles whose people may review it; the requester never may.
     pub reviewers: Vec<RoleName>,
 }

@@ -12,6 +12,7 @@ use super::counted;
 use super::event::{Event, Outcome, Recorded};
 use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
+use super::maintenance::{Changed, Maintenance};
 use super::outbox::{Notice, OutboxEntry};
 use super::state::{Illegal, RunState, is_before_start};
 use crate::ids::{EnvName, RunId};
@@ -78,6 +79,7 @@ pub struct Journal {
     manual: Vec<ManualLock>,
     /// Also those that are over; the next one for the environment takes the row.
     freezes: Vec<ManualFreeze>,
+    maintenance: Vec<Maintenance>,
     /// Runs whose log this build cannot fold; shown, never touched, and in everybody's way.
     unreadable: Vec<Unreadable>,
 }
@@ -148,6 +150,10 @@ impl Journal {
             .scan::<ManualFreeze>(Tree::Freezes, &[])
             .map(|entry| entry.map(|(_, freeze)| freeze))
             .collect::<Result<_, _>>()?;
+        let maintenance = store
+            .scan::<Maintenance>(Tree::Maintenance, &[])
+            .map(|entry| entry.map(|(_, one)| one))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             store,
             metrics,
@@ -157,6 +163,7 @@ impl Journal {
             next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
             manual,
             freezes,
+            maintenance,
             unreadable,
         })
     }
@@ -283,6 +290,15 @@ impl Journal {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         batch.put(Tree::Runs, &state.id.0.to_be_bytes(), &Header::of(state));
+        self.write_notices(notices, batch, now)
+    }
+
+    fn write_notices(
+        &mut self,
+        notices: Vec<Notice>,
+        mut batch: Batch,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut next = self.next_notice;
         for notice in notices {
             batch.put(Tree::Outbox, &next.to_be_bytes(), &OutboxEntry { id: next, at: Some(now), notice });
@@ -387,6 +403,45 @@ impl Journal {
         batch.delete(Tree::Freezes, environment.as_str().as_bytes());
         self.store.apply(batch)?;
         Ok(Some(self.freezes.remove(index)))
+    }
+
+    /// Maintenance that people declared, or that something was said of.
+    pub fn maintenance(&self) -> &[Maintenance] {
+        &self.maintenance
+    }
+
+    /// All of it in one batch with what is said; `None`, and nothing is written, when a row is not what it was.
+    pub fn change_maintenance(
+        &mut self,
+        changes: Vec<Changed>,
+        notices: Vec<Notice>,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut batch = Batch::new();
+        for Changed { was, is } in &changes {
+            let row = self.maintenance.iter().find(|row| row.is_same(is));
+            // What of a file is no row yet is compared with none.
+            if row.is_some() && row != was.as_ref() {
+                return Ok(None);
+            }
+            batch.put(Tree::Maintenance, &is.key(), is);
+        }
+        let last = self.write_notices(notices, batch, now)?;
+        for Changed { is, .. } in changes {
+            self.maintenance.retain(|row| !row.is_same(&is));
+            self.maintenance.push(is);
+        }
+        Ok(Some(last))
+    }
+
+    pub fn forget_maintenance(&mut self, over: &[Maintenance]) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        for one in over {
+            batch.delete(Tree::Maintenance, &one.key());
+        }
+        self.store.apply(batch)?;
+        self.maintenance.retain(|row| !over.iter().any(|one| one.is_same(row)));
+        Ok(())
     }
 
     pub fn put_lock(&mut self, lock: ManualLock) -> Result<(), StoreError> {

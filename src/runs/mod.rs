@@ -11,6 +11,7 @@ mod followed;
 pub mod freezes;
 pub mod journal;
 pub mod locks;
+pub mod maintenance;
 pub mod next;
 pub mod outbox;
 mod owed;

@@ -6,8 +6,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::maintenance::Announcement;
 use crate::conversation::Post;
-use crate::ids::{MessageId, RunId, UserId, derived_id};
+use crate::ids::{MessageId, RoomId, RunId, UserId, derived_id};
 use crate::store::{Batch, Store, StoreError, Tree};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum Notice {
     BreakGlassTo { run: RunId, id: MessageId, to: UserId },
     /// A break-glass run has still to be reviewed.
     ReviewReminder { run: RunId, id: MessageId },
+    /// Maintenance, in one of the rooms that it is announced in.
+    Maintenance { id: MessageId, room: RoomId, announcement: Box<Announcement> },
     /// A sentence of its own.
     Say { post: Post },
 }

@@ -71,10 +71,12 @@ pub enum Tree {
     Freezes = 14,
     /// message id → an act that has no answer yet
     Begun = 15,
+    /// environment ‖ beginning ‖ end → maintenance that was declared, or that something was said of
+    Maintenance = 16,
 }
 
 impl Tree {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -91,6 +93,7 @@ impl Tree {
         Self::Followed,
         Self::Freezes,
         Self::Begun,
+        Self::Maintenance,
     ];
 
     fn numbered(number: u8) -> Option<Self> {

@@ -40,9 +40,34 @@ fn the_defaults_and_the_sample_load_without_a_word() {
     assert_eq!(
         names,
         [
-            "abandon", "approve", "audit", "can", "cancel", "deny", "deploy", "freeze", "help", "lock",
-            "locks", "logs", "ping", "reload", "resolve", "retry", "review", "rollback", "runs", "scale",
-            "show", "status", "unfreeze", "unlock", "whoami", "withdraw"
+            "abandon",
+            "approve",
+            "audit",
+            "can",
+            "cancel",
+            "deny",
+            "deploy",
+            "freeze",
+            "help",
+            "lock",
+            "locks",
+            "logs",
+            "maintenance",
+            "maintenance cancel",
+            "ping",
+            "reload",
+            "resolve",
+            "retry",
+            "review",
+            "rollback",
+            "runs",
+            "scale",
+            "show",
+            "status",
+            "unfreeze",
+            "unlock",
+            "whoami",
+            "withdraw"
         ]
     );
     let (again, _) = Config::sample(&kinds());
@@ -54,7 +79,7 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let report = check(&dir, &kinds());
     assert_eq!(lines(&report.diagnostics), Vec::<String>::new());
-    assert_eq!(report.summary(), "2 environments, 5 services, 26 commands and 3 playbooks: no problems");
+    assert_eq!(report.summary(), "2 environments, 5 services, 28 commands and 3 playbooks: no problems");
     let (embedded, _) = Config::sample(&kinds());
     assert_eq!(report.config.expect("a configuration").revision, embedded.expect("one").revision);
 }
@@ -406,6 +431,8 @@ fn the_reference_names_every_command_step_and_key() {
         "rocketchat.url",
         "limits.stale_after",
         "approvals.break_glass",
+        "maintenance.announce",
+        "maintenance.required_for",
         "approvals.COMMAND",
         "depends_on",
         "endpoint_mode",
@@ -475,5 +502,31 @@ fn the_examples_in_the_documentation_load() {
         let (config, found) = Config::from_files(&files, &real);
         assert_eq!(lines(&found), Vec::<String>::new());
         assert!(config.is_some());
+    }
+}
+
+#[test]
+fn maintenance_is_compared_with_the_commands_and_with_where_it_is_announced() {
+    let found = |prod: &str| {
+        let found = with(&[("environments/dev.yaml", prod)]).1;
+        found.iter().map(|f| f.lines().next().unwrap_or("").to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    let windows = "windows: [{days: [tue], from: '22:00', to: '23:30', reason: patches}]";
+    assert_eq!(
+        found(&format!(
+            "maintenance: {{rooms: ['#ops'], announce: [2h, 1d], {windows}, required_for: [deploy]}}\n"
+        )),
+        ""
+    );
+    for (rules, message) in [
+        (windows, "maintenance of `dev` is announced nowhere"),
+        ("required_for: [deploi]", "there is no command `deploi`"),
+        ("required_for: [status]", "`status` never waits for maintenance"),
+        ("announce: [5s]", "`announce"),
+        ("windows: [{from: '22:00', to: '23:30'}]", "`reason` is missing"),
+        ("window: []", "`window`"),
+    ] {
+        let found = found(&format!("maintenance: {{{rules}}}\n"));
+        assert!(found.contains(message), "{rules}: {found}");
     }
 }

@@ -32,6 +32,7 @@ mod image;
 mod kills;
 mod locks;
 mod logs;
+mod maintenance;
 mod metrics;
 #[cfg(feature = "otel")]
 mod otel;

@@ -520,6 +520,7 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
         approvals: BTreeMap::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         freezes: Vec::new(),
+        maintenance: houston::config::maintenance::Rules::default(),
         break_glass: None,
     };
     let status = status(&bench.swarm, &environment, &Clock::system()).await.unwrap();
@@ -580,6 +581,7 @@ async fn managers_are_reached_over_ssh_in_their_order() {
         approvals: BTreeMap::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         freezes: Vec::new(),
+        maintenance: houston::config::maintenance::Rules::default(),
         break_glass: None,
     };
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::hindrances::Hindrances;
-use crate::chat::{cards, glass, help as help_text, parse, queue, status as status_text};
+use crate::chat::{cards, glass, help as help_text, maintenance, parse, queue, status as status_text};
 use crate::command::CommandSpec;
 use crate::gateway::events::Actor;
 use crate::gateway::{Priority, Who};
@@ -120,6 +120,8 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         config: call.config,
         command: bound.command,
         frozen: parts.engine.frozen(environment.iter(), false).await,
+        maintenance: call.dispatcher.maintenance_of(environment.as_ref()).await,
+        now: parts.clock.now(),
         environment,
         files_only: false,
         who: Some((&person.username, &roles)),
@@ -146,11 +148,16 @@ pub(super) async fn status(call: &Call<'_>) -> String {
 }
 
 async fn one_status(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {
-    let seen = look_at(call, name, only).await;
-    match call.dispatcher.parts.engine.frozen([name], false).await {
-        Some(frozen) => format!("{seen}\n:snowflake: {}", frozen.describe()),
-        None => seen,
+    let parts = &call.dispatcher.parts;
+    let mut seen = look_at(call, name, only).await;
+    if let Some(frozen) = parts.engine.frozen([name], false).await {
+        let _ = write!(seen, "\n:snowflake: {}", frozen.describe());
     }
+    let known = parts.engine.maintenance_of(name).await;
+    if let Some(line) = maintenance::in_status(&known, parts.clock.now()) {
+        let _ = write!(seen, "\n{line}");
+    }
+    seen
 }
 
 async fn look_at(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String {

@@ -5,6 +5,7 @@
 
 mod freezes;
 mod look;
+mod maintenance;
 mod runs;
 
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub fn acts(name: &str) -> bool {
             | "unlock"
             | "freeze"
             | "unfreeze"
+            | "maintenance"
+            | "call_off"
             | "review"
             | "reload"
     )
@@ -81,6 +84,8 @@ pub async fn run(
         "unlock" => Some(runs::unlock(&call).await),
         "freeze" => Some(freezes::freeze(&call).await),
         "unfreeze" => Some(freezes::unfreeze(&call).await),
+        "maintenance" => Some(maintenance::declare(&call).await),
+        "call_off" => Some(maintenance::call_off(&call).await),
         other => {
             Some(format!("This Houston has no built-in `{other}`; `houston check` says where it is used."))
         }

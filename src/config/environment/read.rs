@@ -55,6 +55,9 @@ pub(crate) fn read(
     let time_zone = map.take("time_zone").and_then(|node| crate::config::window::read_zone(node, found));
     let time_zone = time_zone.unwrap_or_else(|| defaults.time_zone.clone());
     let freezes = map.take("freezes").map(|node| freezes(node, &time_zone, found));
+    let maintenance = map
+        .take("maintenance")
+        .map(|node| crate::config::maintenance::of_environment(node, &time_zone, found));
     map.finish(found);
     if !services.is_empty() && swarm_node.is_none() {
         found.push(
@@ -72,6 +75,7 @@ pub(crate) fn read(
         approvals: approvals.unwrap_or_default(),
         time_zone,
         freezes: freezes.unwrap_or_default(),
+        maintenance: maintenance.unwrap_or_default(),
         break_glass,
     })
 }

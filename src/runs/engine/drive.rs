@@ -18,9 +18,9 @@ use crate::change::Change;
 use crate::ids::RunId;
 use crate::playbook::steps::StepError;
 use crate::runs::event::Event;
-use crate::runs::freezes::Frozen;
 use crate::runs::journal::Journal;
 use crate::runs::locks::LockProof;
+use crate::runs::maintenance::HeldUp;
 use crate::runs::next::{Next, next};
 use crate::runs::outbox::Notice;
 use crate::runs::queue::in_the_way;
@@ -225,12 +225,12 @@ impl Engine {
     async fn try_start(&self, state: &RunState) -> Turn {
         let run = state.id;
         // Values of their own: the journal must be free again when the answer is written into it.
-        let (frozen, behind) = {
+        let (held_up, behind) = {
             let journal = self.0.journal.lock().await;
-            (self.frozen_run(&journal, state), blocked_by(&journal, state))
+            (self.run_held_up(&journal, state), blocked_by(&journal, state))
         };
-        if let Some(frozen) = frozen {
-            return self.wait_for_thaw(state, &frozen).await;
+        if let Some(held_up) = held_up {
+            return self.wait_until_it_may(state, &held_up).await;
         }
         if let Some(behind) = behind {
             let known = matches!(&state.phase, Phase::Queued { behind: known } if *known == behind);
@@ -264,7 +264,7 @@ impl Engine {
         let mut journal = self.0.journal.lock().await;
         // A vote may have been withdrawn, or somebody may have been quicker.
         let as_seen = journal.state(run).is_ok_and(|now| now.next_seq == state.next_seq);
-        if !as_seen || blocked_by(&journal, state).is_some() || self.frozen_run(&journal, state).is_some() {
+        if !as_seen || blocked_by(&journal, state).is_some() || self.run_held_up(&journal, state).is_some() {
             return Turn::Moved;
         }
         let mut notices = vec![Notice::Progress { run }];
@@ -286,18 +286,19 @@ impl Engine {
         Turn::Moved
     }
 
-    /// What freezes the environments that a run changes.
-    fn frozen_run(&self, journal: &Journal, state: &RunState) -> Option<Frozen> {
-        self.frozen_in(
+    /// What keeps a run from starting that has everything else.
+    fn run_held_up(&self, journal: &Journal, state: &RunState) -> Option<HeldUp> {
+        self.held_up_in(
             journal,
             state.plan.locks.iter().map(|lock| &lock.environment),
+            &state.plan.command_name,
             state.plan.break_glass.is_some(),
         )
     }
 
-    /// Says so, and has the run looked at again when the freeze is over; if it is cancelled, that is sooner.
-    async fn wait_for_thaw(&self, state: &RunState, frozen: &Frozen) -> Turn {
-        let (run, until, why) = (state.id, frozen.until.timestamp(), frozen.describe());
+    /// Says so, and has the run looked at again when that is over; if it is cancelled, that is sooner.
+    async fn wait_until_it_may(&self, state: &RunState, held_up: &HeldUp) -> Turn {
+        let (run, until, why) = (state.id, held_up.until(), held_up.describe());
         self.schedule(run, Some(until));
         if matches!(&state.phase, Phase::Frozen { until: u, why: w } if (*u, w) == (until, &why)) {
             return Turn::Rest;

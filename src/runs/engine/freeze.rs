@@ -35,6 +35,7 @@ impl Engine {
     /// The configuration has changed, and with it perhaps what is frozen, or keeps a run from going on.
     pub async fn configuration_changed(&self) {
         self.nudge_waiting().await;
+        self.0.maintenance_changed.notify_one();
         let open = self.open_runs().await;
         for run in open.iter().filter(|run| run.footing_changed.is_some()) {
             self.nudge(run.id);

@@ -9,6 +9,7 @@ mod ask;
 mod drive;
 mod footing;
 mod freeze;
+mod maintenance;
 mod perform;
 mod write;
 
@@ -28,6 +29,7 @@ use super::event::{Event, Origin, Recorded};
 use super::freezes::Frozen;
 use super::journal::{Header, Journal, JournalError, headers, read_log};
 use super::locks::{Held, Holder, ManualLock};
+use super::maintenance::Maintenance;
 use super::next::{Next, next};
 use super::outbox::Notice;
 use super::owed::{self, Owed};
@@ -82,6 +84,10 @@ pub struct Footing {
     pub step_timeout: Duration,
     /// From the environment's file.
     pub freezes: Arc<FreezesAt>,
+    /// Likewise.
+    pub maintenance: Arc<MaintenanceAt>,
+    /// Whether a command begins in an environment only in maintenance.
+    pub needs_maintenance: Arc<NeedsMaintenance>,
 }
 
 /// Who has to consent to a plan; `None`: nobody.
@@ -89,6 +95,12 @@ pub type ConsentTo = dyn Fn(&Plan) -> Option<ApprovalPolicy> + Send + Sync;
 
 /// The freezes of an environment that are in force at a moment.
 pub type FreezesAt = dyn Fn(&EnvName, Timestamp) -> Vec<Frozen> + Send + Sync;
+
+/// Maintenance of an environment that is not over at a moment.
+pub type MaintenanceAt = dyn Fn(&EnvName, Timestamp) -> Vec<Maintenance> + Send + Sync;
+
+/// By the environment and the command's name.
+pub type NeedsMaintenance = dyn Fn(&EnvName, &str) -> bool + Send + Sync;
 
 /// The handle; clones share one engine.
 #[derive(Clone)]
@@ -107,6 +119,7 @@ struct Inner {
     footings: Mutex<HashMap<RunId, Footing>>,
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
     wake_changed: Notify,
+    maintenance_changed: Notify,
     changed: broadcast::Sender<RunId>,
     /// Notices up to this one are durable.
     durable_notices: AtomicU64,
@@ -270,6 +283,7 @@ impl Engine {
             footings: Mutex::default(),
             wakes: Mutex::default(),
             wake_changed: Notify::new(),
+            maintenance_changed: Notify::new(),
             changed: broadcast::channel(1024).0,
             durable_notices: AtomicU64::new(0),
             outbox_changed: Notify::new(),

@@ -325,6 +325,8 @@ impl Bench {
                 basis: Arc::new(|_| Basis::default()),
                 consent: Arc::new(|_| None),
                 step_timeout: Duration::from_secs(600),
+                maintenance: Arc::new(|_, _| Vec::new()),
+                needs_maintenance: Arc::new(|_, _| false),
                 freezes: Arc::new(|_, _| Vec::new()),
             }),
         })
@@ -453,6 +455,7 @@ impl Bench {
                     ("break-glass", id.clone())
                 }
                 Notice::ReviewReminder { id, .. } => ("review", id.clone()),
+                Notice::Maintenance { id, .. } => ("maintenance", id.clone()),
                 Notice::Say { post } => ("post", post.id.clone()),
             };
             *self.site.facts().said.entry((kind.to_owned(), id.to_string())).or_default() += 1;

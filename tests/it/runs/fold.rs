@@ -44,6 +44,7 @@ fn begun(approval: bool, glass: bool, asks: bool) -> Recorded {
             without,
             steps: Vec::new(),
             through: None,
+            outside: None,
             reviewers: vec!["lead".into()],
         });
     }

@@ -1,0 +1,367 @@
+//! Built-ins for maintenance: declared for once, called off before its end.
+//!
+//! Must not: announce it (the herald does), or touch a run.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::Call;
+use crate::chat::herald;
+use crate::config::window::{Day, Moment, begin_at, in_a_while, words};
+use crate::ids::EnvName;
+use crate::runs::maintenance::{Announcement, CalledOff, Changed, Maintenance, What};
+use crate::text::{self, code, plain_and_list, said};
+
+/// Whatever begins later than this is a mistake.
+const FURTHEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Whatever lasts longer.
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+
+const HOW: &str = "say `from 22:00 to 23:30 why`, `from fri 22:00 to sat 02:00 why`, `from 2026-11-27 22:00 for 90m why` or \
+                   `from now for 1h why`";
+
+pub(super) async fn declare(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let Some(environment) = environment(call) else { return "Which environment?".to_owned() };
+    let zone = zone(call, &environment);
+    let now = parts.clock.now();
+    let (from, to, reason) = match read(call.bound.values.text("when").unwrap_or_default(), now, &zone) {
+        Ok(found) => found,
+        Err(text) => return text,
+    };
+    let one = Maintenance {
+        environment: environment.clone(),
+        from,
+        to,
+        reason: parts.redactor.redact(&reason).into_owned(),
+        by: Some(call.cause.by.clone()),
+        room: Some(call.cause.room.id.clone()),
+        known_at: now,
+        told: None,
+        called_off: None,
+    };
+    let all = parts.engine.maintenance_of(&environment).await;
+    if let Some(other) = all.iter().find(|other| other.is_same(&one) && other.called_off.is_none()) {
+        return format!("There is {} already: {}.", other.describe(), other.why());
+    }
+    let was = all.into_iter().find(|other| other.is_same(&one));
+    match parts.engine.put_maintenance(Changed { was, is: one.clone() }, Vec::new()).await {
+        Ok(true) => {}
+        Ok(false) => return "Somebody was quicker: look at `!status`, and try again.".to_owned(),
+        Err(error) => return error.to_string(),
+    }
+    let told = format!("from {} to {}: {}", one.from, one.to, one.reason);
+    audit(call, "maintenance declared", &environment, told).await;
+    format!(
+        ":construction: There will be {}: {}. {} `{}` calls it off.",
+        one.describe(),
+        said(&one.reason),
+        how_announced(call, &one, now),
+        way_back(&one)
+    )
+}
+
+/// `!maintenance cancel prod 2026-11-24 22:00`
+fn way_back(one: &Maintenance) -> String {
+    format!("!maintenance cancel {} {}", one.environment, one.from.strftime("%Y-%m-%d %H:%M"))
+}
+
+fn how_announced(call: &Call<'_>, one: &Maintenance, now: Timestamp) -> String {
+    let environment = &one.environment;
+    let rooms: Vec<String> = call
+        .config
+        .maintenance_rooms(environment)
+        .iter()
+        .map(|room| format!("#{}", text::defuse(room)))
+        .collect();
+    let rooms = if rooms.is_empty() { "this room".to_owned() } else { plain_and_list(&rooms) };
+    let ahead = call.config.maintenance_announced(environment).iter();
+    let ahead = ahead.filter(|before| one.from.timestamp().checked_sub(**before).is_ok_and(|at| at > now));
+    let mut when: Vec<String> = ahead.map(|before| format!("{} before", text::duration(*before))).collect();
+    when.extend(["when it begins".to_owned(), "when it is over".to_owned()]);
+    format!("It is announced in {rooms} {}.", plain_and_list(&when))
+}
+
+pub(super) async fn call_off(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let Some(environment) = environment(call) else { return "Which environment?".to_owned() };
+    let now = parts.clock.now();
+    let (begins, reason) = which(call.bound.values.text("which").unwrap_or_default());
+    let reason = reason.map(|reason| parts.redactor.redact(&reason).into_owned());
+    for _ in 0..MOST_TRIES {
+        let one = match meant(call, &environment, begins).await {
+            Ok(one) => one,
+            Err(text) => return text,
+        };
+        let mut off = one.clone();
+        off.called_off = Some(CalledOff { by: Some(call.cause.by.clone()), at: now, reason: reason.clone() });
+        // Whoever was told that it will be is told that it will not.
+        let mut told = Vec::new();
+        if one.told.is_some() {
+            let announcement = Announcement { of: off.clone(), what: What::CalledOff, due: now };
+            match herald::to_rooms(call.dispatcher, call.config, &announcement).await {
+                Ok(notices) => told = notices,
+                Err(error) => {
+                    return format!(
+                        "Not called off: the rooms that were told cannot be looked up ({error})."
+                    );
+                }
+            }
+        }
+        let rooms = told.len();
+        match parts.engine.put_maintenance(Changed { was: Some(one), is: off.clone() }, told).await {
+            Ok(true) => {}
+            // It was announced at the same moment: look again who knows of it.
+            Ok(false) => continue,
+            Err(error) => return error.to_string(),
+        }
+        let was = format!("from {} to {}: {}", off.from, off.to, off.reason);
+        audit(call, "maintenance called off", &environment, was).await;
+        return called_off(call, &off, rooms, now);
+    }
+    "It changes too fast to be called off: try again.".to_owned()
+}
+
+fn called_off(call: &Call<'_>, one: &Maintenance, rooms: usize, now: Timestamp) -> String {
+    let rooms = match rooms {
+        0 => "No room was told of it yet.".to_owned(),
+        n => {
+            format!("{} that knew of it {} told.", text::count(n, "room"), if n == 1 { "is" } else { "are" })
+        }
+    };
+    let what = if one.from.timestamp() <= now { "is over before its time" } else { "is called off" };
+    let whose = match &one.by {
+        Some(by) if by.id != call.cause.by.id => format!(" @{}, it was yours.", by.username),
+        _ => String::new(),
+    };
+    format!(":no_entry_sign: The {} {what}. {rooms}{whose}", one.describe())
+}
+
+/// The one to be called off, or what is to be said instead.
+async fn meant(
+    call: &Call<'_>,
+    environment: &EnvName,
+    begins: Option<Moment>,
+) -> Result<Maintenance, String> {
+    let mut standing = call.dispatcher.parts.engine.maintenance_of(environment).await;
+    standing.retain(|one| one.called_off.is_none());
+    let meant: Vec<&Maintenance> = match begins {
+        Some(moment) => standing.iter().filter(|one| begins_at(one, moment)).collect(),
+        // Of what comes again and again the next one is meant.
+        None => standing
+            .iter()
+            .enumerate()
+            .filter(|(n, one)| {
+                one.by.is_some() || !standing[..*n].iter().any(|e| e.by.is_none() && e.reason == one.reason)
+            })
+            .map(|(_, one)| one)
+            .collect(),
+    };
+    match meant.as_slice() {
+        [] if standing.is_empty() => {
+            Err(format!("No maintenance of {} is planned.", code(environment.as_str())))
+        }
+        [] => Err(format!("None begins then; the next is {}.", standing[0].span())),
+        [one] => Ok((*one).clone()),
+        _ if begins.is_some() => {
+            Err("Several begin then: take one out of the environment's file.".to_owned())
+        }
+        several => {
+            let each: Vec<String> = several.iter().take(MOST_SHOWN).map(|one| code(&way_back(one))).collect();
+            Err(format!("Which one? Say {}.", text::plain_or_list(&each)))
+        }
+    }
+}
+
+/// Against whoever announces at the same time.
+const MOST_TRIES: usize = 5;
+
+/// How many are named where somebody has to choose.
+const MOST_SHOWN: usize = 5;
+
+async fn audit(call: &Call<'_>, what: &str, environment: &EnvName, told: String) {
+    let (by, command) = (&call.cause.by, &call.bound.canonical);
+    call.dispatcher.audit(what, by, command, Some(environment.to_string()), None, Some(told)).await;
+}
+
+fn environment(call: &Call<'_>) -> Option<EnvName> {
+    call.bound.values.text("environment").map(EnvName::from)
+}
+
+fn zone(call: &Call<'_>, environment: &EnvName) -> TimeZone {
+    call.config.environments.get(environment).map_or(TimeZone::UTC, |found| found.time_zone.clone())
+}
+
+/// `2026-11-24 22:00 why`: the one that begins then, and why.
+fn which(typed: &str) -> (Option<Moment>, Option<String>) {
+    let words: Vec<&str> = typed.split_whitespace().collect();
+    let (moment, taken) = match moment(&words) {
+        Some((moment, taken)) => (Some(moment), taken),
+        None => (None, 0),
+    };
+    let reason = unquoted(&words[taken..].join(" "));
+    (moment, Some(reason).filter(|reason| !reason.is_empty()))
+}
+
+fn begins_at(one: &Maintenance, moment: Moment) -> bool {
+    let from = one.from.datetime();
+    match moment.day {
+        Day::On(date) => {
+            begin_at(one.from.time_zone(), date.to_datetime(moment.time)).is_some_and(|at| at == one.from)
+        }
+        Day::OfWeek(day) => from.weekday() == day && from.time() == moment.time,
+        Day::Any => from.time() == moment.time,
+    }
+}
+
+/// The moment at the beginning of what was typed, and of how many words it is.
+fn moment(words: &[&str]) -> Option<(Moment, usize)> {
+    [2, 1].into_iter().find_map(|taken| {
+        let head = words.get(..taken)?.join(" ").replace('T', " ");
+        Some((Moment::parse(&head)?, taken))
+    })
+}
+
+/// `22:00 to 23:30 why`, `fri 22:00 to sat 02:00 why`, `now for 90m why`.
+fn read(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zoned, Zoned, String), String> {
+    let typed: Vec<&str> = typed.split_whitespace().collect();
+    let (from, rest) = beginning(&typed, now, zone)?;
+    let (to, rest) = end(rest, &from, zone)?;
+    if to.timestamp() <= from.timestamp() {
+        return Err(format!("It would end, {}, before it begins, {}.", words(&to), words(&from)));
+    }
+    if from.timestamp().duration_since(now).unsigned_abs() > FURTHEST {
+        return Err("That is more than a year ahead.".to_owned());
+    }
+    if to.timestamp().duration_since(from.timestamp()).unsigned_abs() > LONGEST {
+        return Err("That is longer than a month: what is not to begin for so long is a `freeze`.".to_owned());
+    }
+    let reason = unquoted(&rest.join(" "));
+    if reason.is_empty() {
+        return Err("And why? The announcements say it: say it after the times.".to_owned());
+    }
+    Ok((from, to, reason))
+}
+
+fn beginning<'w>(
+    typed: &'w [&'w str],
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Result<(Zoned, &'w [&'w str]), String> {
+    if typed.first().is_some_and(|word| word.eq_ignore_ascii_case("now")) {
+        let now = now.to_zoned(zone.clone());
+        let minute = now.with().second(0).subsec_nanosecond(0).build();
+        return Ok((minute.unwrap_or(now), &typed[1..]));
+    }
+    let Some((moment, taken)) = moment(typed) else {
+        return Err(format!("I cannot tell from when: {HOW}."));
+    };
+    let from = moment
+        .beginning_after(now, zone)
+        .ok_or_else(|| format!("{} is over already: {HOW}.", text::typed(&typed[..taken].join(" "))))?;
+    Ok((from, &typed[taken..]))
+}
+
+fn end<'w>(typed: &'w [&'w str], from: &Zoned, zone: &TimeZone) -> Result<(Zoned, &'w [&'w str]), String> {
+    let unclear = || format!("I cannot tell until when: {HOW}.");
+    let (word, rest) = typed.split_first().ok_or_else(unclear)?;
+    if word.eq_ignore_ascii_case("for") {
+        let long = rest.first().and_then(|word| text::parse_duration(word)).filter(|long| !long.is_zero());
+        let to = long.and_then(|long| in_a_while(from.timestamp(), long, zone)).ok_or_else(unclear)?;
+        return Ok((to, &rest[1..]));
+    }
+    if !word.eq_ignore_ascii_case("to") && !word.eq_ignore_ascii_case("until") {
+        return Err(unclear());
+    }
+    let (moment, taken) = moment(rest).ok_or_else(unclear)?;
+    let to = moment.after(from.timestamp(), zone).ok_or_else(|| {
+        format!("It would end, {}, before it begins, {}.", text::typed(&rest[..taken].join(" ")), words(from))
+    })?;
+    Ok((to, &rest[taken..]))
+}
+
+/// `"database upgrade"` as it is meant.
+fn unquoted(reason: &str) -> String {
+    let inside = reason.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.filter(|inside| !inside.contains('"')).unwrap_or(reason).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wednesday noon in Lisbon, or another moment.
+    fn at(typed: &str, now: &str) -> Result<String, String> {
+        let zone = TimeZone::get("Europe/Lisbon").expect("a zone");
+        let (from, to, reason) = read(typed, now.parse().expect("a time"), &zone)?;
+        Ok(format!("{} {} {reason}", from.timestamp(), to.timestamp()))
+    }
+
+    const NOON: &str = "2026-11-25T12:00:00Z";
+
+    #[test]
+    fn both_ends_are_read_and_the_rest_is_the_reason() {
+        for (typed, means) in [
+            (
+                "22:00 to 23:30 \"database upgrade\"",
+                "2026-11-25T22:00:00Z 2026-11-25T23:30:00Z database upgrade",
+            ),
+            ("22:00 until 02:00 disks", "2026-11-25T22:00:00Z 2026-11-26T02:00:00Z disks"),
+            ("fri 22:00 to sat 02:00 disks to be", "2026-11-27T22:00:00Z 2026-11-28T02:00:00Z disks to be"),
+            ("fri 22:00 to 02:00 disks", "2026-11-27T22:00:00Z 2026-11-28T02:00:00Z disks"),
+            ("2026-12-01T22:00 to 2026-12-02 02:00 x", "2026-12-01T22:00:00Z 2026-12-02T02:00:00Z x"),
+            ("2026-12-01 22:00 for 90m x", "2026-12-01T22:00:00Z 2026-12-01T23:30:00Z x"),
+            ("now for 1h say \"when\"", "2026-11-25T12:00:00Z 2026-11-25T13:00:00Z say \"when\""),
+        ] {
+            assert_eq!(at(typed, NOON).as_deref(), Ok(means), "{typed}");
+        }
+    }
+
+    /// Lisbon, 2026-03-29: 01:00 WET is followed by 02:00 WEST. 2026-10-25: 02:00 WEST is followed by 01:00 WET.
+    #[test]
+    fn a_changed_clock_makes_it_no_shorter() {
+        let gap = "2026-03-28T12:00:00Z";
+        assert_eq!(at("01:30 to 03:00 x", gap).as_deref(), Ok("2026-03-29T00:30:00Z 2026-03-29T02:00:00Z x"));
+        assert_eq!(at("00:00 to 01:30 x", gap).as_deref(), Ok("2026-03-29T00:00:00Z 2026-03-29T01:30:00Z x"));
+        let fold = "2026-10-24T12:00:00Z";
+        assert_eq!(
+            at("01:30 to 03:00 x", fold).as_deref(),
+            Ok("2026-10-25T00:30:00Z 2026-10-25T03:00:00Z x")
+        );
+        assert_eq!(
+            at("00:00 to 01:30 x", fold).as_deref(),
+            Ok("2026-10-24T23:00:00Z 2026-10-25T01:30:00Z x")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_asked_for() {
+        for (typed, says) in [
+            ("", "from when"),
+            ("soon to 23:30 x", "from when"),
+            ("22:00 x", "until when"),
+            ("22:00 to later x", "until when"),
+            ("22:00 for ever x", "until when"),
+            ("2026-11-24 22:00 to 23:30 x", "is over already"),
+            ("2026-12-01 22:00 to 2026-12-01 21:00 x", "before it begins"),
+            ("2028-12-01 22:00 for 1h x", "more than a year"),
+            ("now for 40d x", "longer than a month"),
+            ("22:00 to 23:30", "And why?"),
+        ] {
+            let said = at(typed, NOON).expect_err(typed);
+            assert!(said.contains(says), "{typed}: {said}");
+        }
+    }
+
+    #[test]
+    fn one_is_called_off_by_its_beginning_and_why() {
+        let (moment, why) = which("2026-11-24 22:00 \"not ready\"");
+        assert!(moment.is_some_and(|moment| matches!(moment.day, Day::On(_))));
+        assert_eq!(why.as_deref(), Some("not ready"));
+        assert_eq!(which("not ready"), (None, Some("not ready".to_owned())));
+        assert_eq!(which(""), (None, None));
+    }
+}

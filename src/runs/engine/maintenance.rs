@@ -1,0 +1,103 @@
+//! Maintenance, as the engine keeps it; and the one place that decides whether anything holds a run up before its
+//! start: a freeze, or that its command begins only in maintenance.
+//!
+//! Must not: wait, or say when something is to be announced.
+
+use jiff::Timestamp;
+
+use super::{ActError, Engine};
+use crate::ids::EnvName;
+use crate::runs::journal::Journal;
+use crate::runs::maintenance::{Changed, HeldUp, Maintenance, Outside, together};
+use crate::runs::outbox::Notice;
+
+impl Engine {
+    /// Durable when it returns, with what is said of it; `false`: somebody else has changed it meanwhile. What waits
+    /// for it starts when it has begun.
+    pub async fn put_maintenance(&self, change: Changed, notices: Vec<Notice>) -> Result<bool, ActError> {
+        let done = self.change_maintenance(vec![change], notices).await?;
+        if done {
+            self.nudge_waiting().await;
+            self.0.maintenance_changed.notify_one();
+        }
+        Ok(done)
+    }
+
+    /// What was told, in the same batch as what is to be said of it: each once, whenever the process dies. `false`:
+    /// nothing is written, since some of it has changed meanwhile.
+    pub async fn change_maintenance(
+        &self,
+        changes: Vec<Changed>,
+        notices: Vec<Notice>,
+    ) -> Result<bool, ActError> {
+        let written = self.0.journal.lock().await.change_maintenance(changes, notices, self.now())?;
+        let Some(last) = written else { return Ok(false) };
+        self.to_the_end(async move |engine| {
+            engine.0.parts.store.sync().await?;
+            engine.announce(last);
+            Ok(true)
+        })
+        .await
+    }
+
+    pub async fn forget_maintenance(&self, over: Vec<Maintenance>) -> Result<(), ActError> {
+        Ok(self.0.journal.lock().await.forget_maintenance(&over)?)
+    }
+
+    /// The rows.
+    pub async fn maintenance(&self) -> Vec<Maintenance> {
+        self.0.journal.lock().await.maintenance().to_vec()
+    }
+
+    /// All of an environment that is not over, by its file and by people, in the order of their beginnings.
+    pub async fn maintenance_of(&self, environment: &EnvName) -> Vec<Maintenance> {
+        let journal = self.0.journal.lock().await;
+        self.maintenance_in(&journal, environment, self.now())
+    }
+
+    /// Returns when something was declared, called off or reloaded.
+    pub async fn maintenance_changed(&self) {
+        self.0.maintenance_changed.notified().await;
+    }
+
+    fn maintenance_in(&self, journal: &Journal, environment: &EnvName, now: Timestamp) -> Vec<Maintenance> {
+        let files = ((self.0.parts.footing)().maintenance)(environment, now);
+        let rows = journal.maintenance().iter().filter(|one| one.environment == *environment);
+        together(rows.filter(|one| !one.is_over(now)).cloned(), files)
+    }
+
+    /// What keeps this command from beginning now where it changes these environments.
+    pub async fn held_up<'e>(
+        &self,
+        environments: impl IntoIterator<Item = &'e EnvName>,
+        command: &str,
+        overridden: bool,
+    ) -> Option<HeldUp> {
+        let journal = self.0.journal.lock().await;
+        self.held_up_in(&journal, environments, command, overridden)
+    }
+
+    /// `overridden`: nothing holds up whoever asks.
+    pub(super) fn held_up_in<'e>(
+        &self,
+        journal: &Journal,
+        environments: impl IntoIterator<Item = &'e EnvName>,
+        command: &str,
+        overridden: bool,
+    ) -> Option<HeldUp> {
+        if overridden {
+            return None;
+        }
+        let environments: std::collections::BTreeSet<&EnvName> = environments.into_iter().collect();
+        if let Some(frozen) = self.frozen_in(journal, environments.iter().copied(), false) {
+            return Some(HeldUp::Frozen(frozen));
+        }
+        let needs = (self.0.parts.footing)().needs_maintenance;
+        let now = self.now();
+        let outside = environments
+            .into_iter()
+            .filter(|name| needs(name, command))
+            .find_map(|name| Outside::of(name, command, &self.maintenance_in(journal, name, now), now));
+        outside.map(HeldUp::Outside)
+    }
+}
