@@ -44,7 +44,7 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
             return out;
         }
         Phase::Frozen { why, .. } => {
-            let mut out = head(":snowflake:", &format!("is about to start: {why}"));
+            let mut out = head(":hourglass_flowing_sand:", &format!("is about to start: {why}"));
             let _ =
                 write!(out, "\n_It starts by itself when that is over. `!cancel {}` takes it out._", run.id);
             return out;

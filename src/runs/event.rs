@@ -99,7 +99,7 @@ pub enum Event {
     Queued {
         behind: Vec<String>,
     },
-    /// Nothing begins in its environment before `until`. `why` is for people.
+    /// Nothing begins in its environment before `until`, or nothing of its kind. `why` is for people.
     Frozen {
         until: Timestamp,
         why: String,

@@ -29,7 +29,9 @@ use crate::trace::{Cause, OfRun};
 const WAITS_FOR_APPROVAL: &str = "waits for approval";
 const ABOUT_TO_START: &str = "about to start";
 const QUEUED: &str = "queued";
-const FROZEN: &str = "about to start, frozen";
+const FROZEN: &str = "about to start, held up";
+/// The same, as earlier versions wrote it.
+const FROZEN_BEFORE: &str = "about to start, frozen";
 
 /// [`RunState::word`] of runs about which Houston cannot know what is right.
 const NEEDS_A_PERSON: &str = "needs a person";
@@ -51,7 +53,7 @@ pub enum Phase {
     Queued {
         behind: Vec<String>,
     },
-    /// May start when the freeze of its environment is over. Holds no lock.
+    /// May start when the freeze of its environment is over, or the maintenance that it needs begins. Holds no lock.
     Frozen {
         until: Timestamp,
         why: String,
@@ -104,7 +106,7 @@ impl Phase {
 
 /// Whether a run whose header has this [`Phase::word`] had not started, for who cannot fold its log.
 pub(super) fn is_before_start(word: &str) -> bool {
-    [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED, FROZEN].contains(&word)
+    [WAITS_FOR_APPROVAL, ABOUT_TO_START, QUEUED, FROZEN, FROZEN_BEFORE].contains(&word)
 }
 
 /// Where a step stands.

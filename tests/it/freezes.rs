@@ -79,7 +79,7 @@ async fn a_freeze_that_begins_after_the_approval_was_asked_for_holds_the_start_u
     // Over a restart it is the row that waits, not a task.
     t.restart().await;
     t.say("bob", "ops", "!runs").await;
-    t.expect("ops", &["R-1", "about to start, frozen"]).await;
+    t.expect("ops", &["R-1", "about to start, held up"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.clock.advance(Duration::from_secs(3 * 3600 - 1));
     t.say("bob", "ops", "!can bob deploy prod web").await;

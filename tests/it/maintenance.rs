@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston::clock::Clock;
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::support::house::{House, Setup};
 
@@ -109,6 +110,23 @@ async fn what_could_not_be_said_in_time_is_said_late_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_rocket_chat_does_not_take_in_time_is_said_late_and_once() {
+    let t = house(NOON, "", ROOMS).await;
+    answered(&t, "carol", "!maintenance prod from 13:00 to 14:00 disks", &["There will be"]).await;
+    t.expect("general", &["begins in 1 h: disks"]).await;
+    t.control("refuse", json!({"ms": 86_400_000})).await;
+    t.clock.set(time("2026-11-25T13:00:00Z"));
+    t.clock.set(time("2026-11-25T13:20:00Z"));
+    t.control("clear", json!({})).await;
+    t.expect("general", &["has begun", "disks", "I could not say so at Wed 13:00"]).await;
+    t.clock.set(time("2026-11-25T14:00:00Z"));
+    let over = t.expect("general", &["is over", "disks"]).await;
+    assert!(!over.text.contains("could not"), "{}", over.text);
+    t.silence("general").await;
+    t.end().await;
+}
+
+#[tokio::test]
 async fn some_commands_begin_only_in_maintenance_and_others_go_on_as_usual() {
     let prod =
         "approvals: {default: none, break_glass: {from: [lead]}}\nmaintenance: {required_for: [deploy]}\n";
@@ -155,6 +173,7 @@ async fn some_commands_begin_only_in_maintenance_and_others_go_on_as_usual() {
     t.ended("R-2", &["deployed in"]).await;
     t.until(&second, &["is about to start", refused]).await;
     t.restart().await;
+    answered(&t, "bob", "!runs", &["R-3", "about to start, held up"]).await;
     answered(
         &t,
         "bob",
