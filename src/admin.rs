@@ -1,5 +1,5 @@
 //! Ways in beside chat: a unix socket for the command line (sled locks its folder, so a second process
-//! cannot look into it), and HTTP for health and metrics.
+//! cannot look into it), and HTTP for health, metrics and pages of runs.
 //!
 //! Must not: change anything but by having the configuration folder read again. Whoever may read the state
 //! folder may ask here; nobody else.
@@ -29,6 +29,7 @@ use crate::chat::dispatch::Dispatcher;
 use crate::chat::reload::Reloaded;
 use crate::gateway::Chat;
 use crate::ids::RunId;
+use crate::page;
 use crate::runs::event::Recorded;
 use crate::runs::journal::Header;
 use crate::runs::{ActError, Engine};
@@ -208,11 +209,12 @@ fn health(dispatcher: Dispatcher) -> Router {
         .merge(metrics)
 }
 
-/// `GET /livez`, `/healthz`, `/readyz` and `/metrics`, until `stop`.
+/// `GET /livez`, `/healthz`, `/readyz`, `/metrics` and the pages of runs, until `stop`.
 pub async fn serve_http(listener: TcpListener, dispatcher: Dispatcher, stop: CancellationToken) {
-    let served = axum::serve(listener, health(dispatcher).layer(middleware::from_fn(with_id)))
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await;
+    let router = health(dispatcher.clone()).merge(page::router(&dispatcher, stop.clone()));
+    let router = router.layer(middleware::from_fn(with_id));
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!("HTTP ended: {error}");
     }

@@ -10,6 +10,7 @@ mod watch;
 mod world;
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::exec::secret::SecretError;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::holder::Holder;
+use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
 use crate::playbook::steps::{Kinds, World, registry};
@@ -112,6 +114,8 @@ pub struct Houston {
     pub chat: Chat,
     pub engine: Engine,
     pub audit: Audit,
+    /// Where it listens for browsers and for Prometheus, if it does.
+    pub http: Option<SocketAddr>,
     /// Takes commands until this.
     intake: CancellationToken,
     stop: CancellationToken,
@@ -201,6 +205,9 @@ impl Houston {
             StartError::new(format!("the audit log in `{}` cannot be opened: {e}", state.display()))
                 .hint("`houston audit verify` says what is wrong with it")
         })?;
+        let links = Links::open(&state).map_err(|e| {
+            StartError::new(format!("the key of links in `{}` cannot be used: {e}", state.display()))
+        })?;
         let auth = credentials::fetch(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
         let outside = Arc::new(Outside::new(ssh.clone()));
@@ -229,6 +236,7 @@ impl Houston {
             })?),
         };
 
+        let listening = http.as_ref().and_then(|http| http.local_addr().ok());
         let ledger = Ledger::new(store.clone(), clock.clone());
         let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings };
         let (chat, events) =
@@ -250,10 +258,11 @@ impl Houston {
             clock: clock.clone(),
             redactor,
             metrics,
+            links: links.clone(),
         })?;
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);
-        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current);
+        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current, links);
         tasks.spawn(voice.run(stop.clone()));
         // A configuration that was made in memory has no folder.
         if let Some(every) = watch.filter(|_| !config.dir.as_os_str().is_empty()) {
@@ -275,6 +284,7 @@ impl Houston {
             chat,
             engine,
             audit,
+            http: listening,
             intake,
             stop,
             tasks,

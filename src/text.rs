@@ -121,6 +121,15 @@ pub fn did_you_mean<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c st
 /// bidirectional overrides out, `@` cut from the word that follows so that nobody is notified and the
 /// server accepts the message (a bot's `@all` makes the whole send fail).
 pub fn defuse(text: &str) -> Cow<'_, str> {
+    clean(text, "@\u{200b}")
+}
+
+/// Foreign text for where nobody can be called by it: what [`defuse`] takes out, and every `@` as it is.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    clean(text, "@")
+}
+
+fn clean<'t>(text: &'t str, at: &str) -> Cow<'t, str> {
     let harmless = |c: char| !(c == '@' || is_unprintable(c));
     if text.chars().all(harmless) {
         return Cow::Borrowed(text);
@@ -133,8 +142,7 @@ pub fn defuse(text: &str) -> Cow<'_, str> {
             while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
             chars.next_if(|c| matches!(c, '@'..='~'));
         } else if c == '@' {
-            out.push('@');
-            out.push('\u{200b}');
+            out.push_str(at);
         } else if !is_unprintable(c) {
             out.push(c);
         }

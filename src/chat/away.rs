@@ -10,7 +10,7 @@ use crate::runs::state::{Away, Phase, RunState, StepState};
 use crate::text::{self, defuse};
 
 /// `I was away for 12 s. R-41 continues at step 3 of 5; the update that I started is still running …`
-pub(super) fn line(run: &RunState) -> Option<String> {
+pub fn line(run: &RunState) -> Option<String> {
     let away = run.away.as_ref()?;
     let again = if away.times > 1 { format!(" ({} times so far)", away.times) } else { String::new() };
     let went = went_on(run, away);

@@ -37,6 +37,7 @@ use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
 use crate::ids::{EnvName, MessageId, RoomId, RunId, derived_id};
+use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
 use crate::playbook::plan::Planner;
@@ -72,6 +73,8 @@ pub struct DispatcherParts {
     pub clock: Clock,
     pub redactor: Redactor,
     pub metrics: Metrics,
+    /// To pages of runs.
+    pub links: Links,
 }
 
 /// Clones share everything.

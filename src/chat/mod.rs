@@ -2,7 +2,7 @@
 //!
 //! Must not: reach the outside but through `gateway` and `runs`.
 
-mod away;
+pub mod away;
 pub mod bind;
 pub mod builtin;
 pub mod cards;
@@ -25,4 +25,4 @@ pub mod reload;
 pub mod reply;
 pub mod status;
 pub mod step_cards;
-mod trouble;
+pub mod trouble;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::cards::{MOST_STEPS, abandoned, clock_time, differences, name, since, voided};
 use super::{away, step_cards};
+use crate::links::Link;
 use crate::playbook::model::{PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
@@ -34,12 +35,7 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         Phase::Deciding { .. } => return head(":clipboard:", "waits for approval"),
         Phase::Ready => head(":hourglass_flowing_sand:", "is about to start"),
         Phase::Queued { behind } => {
-            let place = match &live.place {
-                Some(place) if place.behind.is_empty() => "is about to start".to_owned(),
-                Some(place) => format!("is {}", super::queue::place(place)),
-                None => format!("is queued behind {}", text::plain_and_list(behind)),
-            };
-            let mut out = head(":hourglass_flowing_sand:", &place);
+            let mut out = head(":hourglass_flowing_sand:", &queued(behind, live));
             let _ = write!(out, "\n_It starts by itself. `!cancel {}` takes it out._", run.id);
             return out;
         }
@@ -92,6 +88,26 @@ fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         let _ = write!(out, "\n_:octagonal_sign: or `!cancel {}` cancels_", run.id);
     }
     out
+}
+
+/// Where a run stands that waits for others.
+pub fn queued(behind: &[String], live: &LiveStatus) -> String {
+    match &live.place {
+        Some(place) if place.behind.is_empty() => "is about to start".to_owned(),
+        Some(place) => format!("is {}", super::queue::place(place)),
+        None => format!("is queued behind {}", text::plain_and_list(behind)),
+    }
+}
+
+/// Under a message of a run, where it is for the eyes of who may see the run.
+pub fn with_link(message: String, link: Option<Link>) -> String {
+    match link {
+        Some(Link { address, until }) => format!(
+            "{message}\n:link: [Steps and live output]({address}), until {}",
+            until.strftime("%-d %b %H:%M UTC")
+        ),
+        None => message,
+    }
 }
 
 fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {

@@ -20,6 +20,7 @@ use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Chat, Priority};
 use crate::ids::{MessageId, RoomId, RunId};
+use crate::links::Links;
 use crate::playbook::model::PlannedStep;
 use crate::runs::ballot::Ballot;
 use crate::runs::outbox::{self, Notice, OutboxEntry};
@@ -70,6 +71,7 @@ pub struct Voice {
     store: Store,
     clock: Clock,
     config: Current,
+    links: Links,
     /// Runs that began before this may have been shown by an earlier process.
     started_at: Timestamp,
     /// Messages that this process has posted.
@@ -84,7 +86,14 @@ pub struct Voice {
 }
 
 impl Voice {
-    pub fn new(chat: Chat, engine: Engine, store: Store, clock: Clock, config: Current) -> Self {
+    pub fn new(
+        chat: Chat,
+        engine: Engine,
+        store: Store,
+        clock: Clock,
+        config: Current,
+        links: Links,
+    ) -> Self {
         let started_at = clock.now();
         Self {
             chat,
@@ -92,6 +101,7 @@ impl Voice {
             store,
             clock,
             config,
+            links,
             started_at,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
@@ -307,7 +317,7 @@ impl Voice {
                 Ok(())
             }
             (Notice::Progress { .. }, Some(run)) => {
-                let text = progress::progress(&run, &self.engine.live(run.id).await, now);
+                let text = self.progress(&run, now).await;
                 self.show(&run, &run.progress, None, text.clone(), Priority::Normal).await?;
                 self.dirty.remove(&run.id);
                 self.note_queued(&run, text);
@@ -373,6 +383,12 @@ impl Voice {
             }
             (_, None) => Ok(()),
         }
+    }
+
+    /// In the run's own room, so with the link to its page.
+    async fn progress(&self, run: &RunState, now: Timestamp) -> String {
+        let link = self.links.to(run.id, self.config.get().http.as_ref(), now);
+        progress::with_link(progress::progress(run, &self.engine.live(run.id).await, now), link)
     }
 
     /// Posts a message of a run, or edits it to what is so now. `under`: in the thread of that one, unless the run
@@ -539,7 +555,7 @@ impl Voice {
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;
             }
-            let text = progress::progress(&run, &self.engine.live(id).await, self.clock.now());
+            let text = self.progress(&run, self.clock.now()).await;
             let mut wait = EDIT_EVERY;
             if self.queued.get(&id) == Some(&text) {
                 self.editable.insert(id, Instant::now() + wait);

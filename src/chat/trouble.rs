@@ -14,7 +14,7 @@ use crate::runs::state::{ChangedFooting, Phase, RunState, StepRecord, StepState}
 use crate::text::{self, code, defuse, typed};
 
 /// Something only a person can say, in the run's thread.
-pub(super) fn question(run: &RunState) -> String {
+pub fn question(run: &RunState) -> String {
     let id = run.id;
     if let Some(changed) = &run.footing_changed {
         return on_another_footing(run, changed);

@@ -179,6 +179,11 @@ async fn start_engine(socket: &Path) -> Result<engine::Engine, Failure> {
     })
 }
 
+/// Which nobody listens on now. Houston takes what its configuration names, so it has to be known before.
+fn free_address() -> std::io::Result<std::net::SocketAddr> {
+    std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
 /// Writes the folder that `houston serve` would be given. Files that are there already are kept: in a
 /// folder of one's own (`--dir`) they are one's own.
 fn write_config(dir: &Path, sandbox: &Sandbox, platform: &Platform) -> Result<(), Failure> {
@@ -187,8 +192,11 @@ fn write_config(dir: &Path, sandbox: &Sandbox, platform: &Platform) -> Result<()
     let (user_id, token) = sandbox
         .personal_token("houston")
         .ok_or_else(|| Failure::new("the sandbox has no account `houston`"))?;
+    let pages =
+        free_address().map_err(|e| Failure::new(format!("no port is free for the pages of runs: {e}")))?;
     let fill = |text: &str| {
         text.replace("@URL@", &sandbox.url())
+            .replace("@HTTP@", &pages.to_string())
             .replace("@USER_ID@", &user_id)
             .replace("@DOCKER@", &platform.socket().display().to_string())
             .replace("@IMAGES@", images)

@@ -39,7 +39,19 @@ pub fn config() -> String {
             ),
             row("rocketchat.username, password", "text, secret", "its name and password."),
             row("http.listen", "IP:PORT", "Health, metrics and pages. Off when absent."),
-            row("http.public_url", "address", "For links in messages. No links when absent."),
+            row(
+                "http.public_url",
+                "address",
+                "Under which people's browsers reach the pages, for links in messages. No links when absent.",
+            ),
+            (
+                "http.link_expires",
+                "duration",
+                format!(
+                    "How long a link to a run's page is good for. Default {}.",
+                    text::written_duration(super::http::LINK_EXPIRES)
+                ),
+            ),
             row("access.roles.NAME.users", "list", "User names or ids."),
             row(
                 "access.roles.NAME.rocketchat_roles",

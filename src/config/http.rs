@@ -1,10 +1,14 @@
 //! `http:` in `houston.yaml`: where Houston itself listens.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Http;
 use crate::diagnostic::Diagnostics;
 use crate::yaml::{Node, Value};
+
+/// What [`Http::link_expires`] is where nothing is said.
+pub(super) const LINK_EXPIRES: Duration = Duration::from_secs(86_400);
 
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Http> {
     let mut map = node.map(found)?;
@@ -13,8 +17,10 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Http> {
         .and_then(|node| listen(node, found));
     let public = map.take("public_url");
     let public_url = public.and_then(|node| super::rocketchat::url(node, found));
+    let range = Duration::from_secs(300)..=Duration::from_secs(30 * 86_400);
+    let link_expires = map.take("link_expires").and_then(|node| node.duration(range, found));
     map.finish(found);
-    Some(Http { listen: listen?, public_url })
+    Some(Http { listen: listen?, public_url, link_expires: link_expires.unwrap_or(LINK_EXPIRES) })
 }
 
 fn listen(node: &Node, found: &mut Diagnostics) -> Option<SocketAddr> {

@@ -91,7 +91,10 @@ pub enum Auth {
 #[derive(Clone, Debug)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// Under which others reach it, for links in messages.
     pub public_url: Option<url::Url>,
+    /// How long a link to a run's page is good for. Default 1 d.
+    pub link_expires: Duration,
 }
 
 #[derive(Clone, Debug, Default)]

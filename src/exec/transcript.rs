@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,6 +161,55 @@ pub fn head_and_tail(path: &Path, head: usize, tail: usize) -> io::Result<HeadAn
     }
     out.tail = last.into();
     Ok(out)
+}
+
+/// Whole lines out of the middle of an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    pub text: String,
+    /// Bytes of the output before it, and up to its end.
+    pub from: u64,
+    pub to: u64,
+}
+
+/// The last lines of what is there, about `most` bytes of them. Blocking.
+pub fn last(path: &Path, most: usize) -> io::Result<Piece> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(most as u64);
+    let mut bytes = whole_lines(&mut file, from, most)?;
+    let begun = match from {
+        0 => 0,
+        _ => bytes.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1),
+    };
+    bytes.drain(..begun);
+    Ok(Piece::of(&bytes, from + begun as u64))
+}
+
+/// The lines that follow the first `from` bytes, about `most` bytes of them; a line that is being written is not
+/// among them. Blocking.
+pub fn after(path: &Path, from: u64, most: usize) -> io::Result<Piece> {
+    let bytes = whole_lines(&mut File::open(path)?, from, most)?;
+    Ok(Piece::of(&bytes, from))
+}
+
+fn whole_lines(file: &mut File, from: u64, most: usize) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(most as u64).read_to_end(&mut bytes)?;
+    match bytes.iter().rposition(|b| *b == b'\n') {
+        Some(end) => bytes.truncate(end + 1),
+        // A line that is longer than a piece comes in several.
+        None if bytes.len() < most => bytes.clear(),
+        None => {}
+    }
+    Ok(bytes)
+}
+
+impl Piece {
+    fn of(bytes: &[u8], from: u64) -> Self {
+        let to = from + bytes.len() as u64;
+        Self { text: String::from_utf8_lossy(bytes).into_owned(), from, to }
+    }
 }
 
 /// The next line without its end, cut to [`LONGEST_SHOWN`], and whether it was; `None` at the end of the file.

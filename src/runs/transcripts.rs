@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::exec::transcript::{self, HeadAndTail, Transcript};
+use crate::exec::transcript::{self, HeadAndTail, Piece, Transcript};
 use crate::ids::RunId;
 use crate::secret::Redactor;
 
@@ -60,7 +60,26 @@ impl Transcripts {
         }
     }
 
+    /// The last lines; empty where nothing was ever written.
+    pub fn last(&self, run: RunId, most: usize) -> io::Result<Piece> {
+        or_nothing(transcript::last(&self.path(run), most), 0)
+    }
+
+    /// What follows the first `from` bytes.
+    pub fn after(&self, run: RunId, from: u64, most: usize) -> io::Result<Piece> {
+        or_nothing(transcript::after(&self.path(run), from, most), from)
+    }
+
     pub fn path(&self, run: RunId) -> PathBuf {
         transcript::path(&self.0.dir, &run.to_string())
+    }
+}
+
+fn or_nothing(read: io::Result<Piece>, at: u64) -> io::Result<Piece> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Piece { text: String::new(), from: at, to: at })
+        }
+        read => read,
     }
 }

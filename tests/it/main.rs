@@ -38,6 +38,7 @@ mod metrics;
 mod otel;
 mod output;
 mod page;
+mod pages;
 mod policies;
 mod rate_limits;
 mod recovery;

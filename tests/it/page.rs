@@ -35,6 +35,11 @@ fn three_people_deploy_approve_deny_fail_and_roll_back() {
 }
 
 #[test]
+fn the_page_of_a_run_is_live_reads_well_and_needs_no_script() {
+    story("run-page");
+}
+
+#[test]
 fn a_deployment_needs_no_mouse() {
     story("keyboard");
 }

@@ -6,13 +6,17 @@ use super::Call;
 use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::hindrances::Hindrances;
-use crate::chat::{cards, glass, help as help_text, maintenance, parse, queue, status as status_text};
+use crate::chat::{
+    cards, glass, help as help_text, maintenance, parse, progress, queue, status as status_text,
+};
 use crate::command::CommandSpec;
-use crate::gateway::events::Actor;
+use crate::gateway::events::{Actor, RoomKind};
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
+use crate::links::Link;
 use crate::providers::swarm;
 use crate::runs::releases;
+use crate::runs::state::RunState;
 use crate::text::{self, code, defuse, typed};
 
 /// Bytes of a transcript that are attached; the rest stays with `houston runs logs`.
@@ -251,7 +255,10 @@ pub(super) async fn show(call: &Call<'_>) -> String {
     let Some(run) = call.bound.values.run("run") else { return "Which run?".to_owned() };
     match parts.engine.state(run).await {
         Ok(state) if !may_see(call, &state).await => not_here(run),
-        Ok(state) => cards::show(&state, &parts.engine.live(run).await, parts.clock.now()),
+        Ok(state) => {
+            let shown = cards::show(&state, &parts.engine.live(run).await, parts.clock.now());
+            progress::with_link(shown, link(call, &state))
+        }
         Err(error) => error.to_string(),
     }
 }
@@ -260,11 +267,11 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
     let parts = &call.dispatcher.parts;
     let run = call.bound.values.run("run")?;
     let lines = call.bound.values.integer("lines").unwrap_or(40).clamp(1, MOST_LOG_LINES);
-    match parts.engine.state(run).await {
+    let link = match parts.engine.state(run).await {
         Ok(state) if !may_see(call, &state).await => return Some(not_here(run)),
-        Ok(_) => {}
+        Ok(state) => link(call, &state),
         Err(error) => return Some(error.to_string()),
-    }
+    };
     let transcripts = parts.engine.transcripts().clone();
     let lines = usize::try_from(lines).unwrap_or(40);
     let most = parts.chat.max_message_len().saturating_sub(AROUND_LOGS);
@@ -275,8 +282,10 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
         std::io::Result::Ok(Some((text, file)))
     });
     match read.await {
-        Ok(Ok(None)) => Some(format!("{run} has written nothing.")),
-        Ok(Ok(Some((text, None)))) => Some(format!("*{run}*\n{}", text::fence(&text.into_text()))),
+        Ok(Ok(None)) => Some(progress::with_link(format!("{run} has written nothing."), link)),
+        Ok(Ok(Some((text, None)))) => {
+            Some(progress::with_link(format!("*{run}*\n{}", text::fence(&text.into_text())), link))
+        }
         Ok(Ok(Some((text, Some((file, left_out)))))) => {
             let attached = match left_out {
                 0 => "The whole output is attached.".to_owned(),
@@ -289,6 +298,7 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
             if let Some(note) = &call.bound.note {
                 let _ = write!(said, "\n_{note}_");
             }
+            let said = progress::with_link(said, link);
             call.dispatcher.say(call.cause, call.cause.thread.clone(), said).await;
             // Before the upload, whose message the server names: after a crash it is not uploaded twice.
             call.dispatcher.dealt_with(&call.cause.id);
@@ -321,8 +331,17 @@ fn end_of(run: RunId, path: &std::path::Path) -> std::io::Result<(Vec<u8>, u64)>
     Ok((bytes, left_out))
 }
 
+/// Where everybody who reads it may see the run: in its own room, or between the two of us.
+fn link(call: &Call<'_>, run: &RunState) -> Option<Link> {
+    let here = &call.cause.room;
+    let parts = &call.dispatcher.parts;
+    let among_those = here.id == run.origin.room.id || here.kind == RoomKind::Direct;
+    let http = call.config.http.as_ref().filter(|_| among_those);
+    parts.links.to(run.id, http, parts.clock.now())
+}
+
 /// Details of a run are for people with a role, and for the room where it was asked for.
-async fn may_see(call: &Call<'_>, run: &crate::runs::state::RunState) -> bool {
+async fn may_see(call: &Call<'_>, run: &RunState) -> bool {
     if run.origin.room.id == call.cause.room.id {
         return true;
     }

@@ -53,7 +53,7 @@ pub struct SyncPage {
 }
 
 impl Rest {
-    /// Sends a message under the caller's id. A refusal is checked against what the room holds, since a server
+    /// Sends a message under the caller's id, whose links the server does not fetch for a preview. A refusal is checked against what the room holds, since a server
     /// refuses an id that exists already (6.5: 400 `Cannot read property 'starred' of undefined`).
     pub async fn send_message(&self, outgoing: &Outgoing) -> Result<Sent, RestError> {
         let route = "chat.sendMessage";
@@ -68,7 +68,7 @@ impl Rest {
                 message[key] = value;
             }
         }
-        let refusal = match self.post(route, &json!({ "message": message })).await {
+        let refusal = match self.post(route, &json!({ "message": message, "previewUrls": [] })).await {
             Ok(mut answer) => match answer.remove("message").and_then(Message::from_value) {
                 Some(message) => return Ok(Sent::Now(message)),
                 None => missing(route, "message"),
@@ -84,9 +84,10 @@ impl Rest {
         }
     }
 
-    /// Replaces the text of one of our messages. The same text again is a silent success. Attachments stay.
+    /// Replaces the text of one of our messages; no link in it is fetched for a preview. The same text again is a silent success. Attachments stay.
     pub async fn update(&self, rid: &str, id: &str, text: &str) -> Result<(), RestError> {
-        self.post("chat.update", &json!({ "roomId": rid, "msgId": id, "text": text })).await.map(drop)
+        let body = json!({ "roomId": rid, "msgId": id, "text": text, "previewUrls": [] });
+        self.post("chat.update", &body).await.map(drop)
     }
 
     /// Sets or takes back our reaction; repeating changes nothing.
