@@ -113,7 +113,7 @@ async fn read(
                     return;
                 }
                 // The monolith only looks whether anything came since its last look, and only once connected.
-                let idle = streamer || !std::mem::take(&mut heard) && session.is_connected();
+                let idle = streamer || !std::mem::take(&mut heard) && session.has_heartbeat();
                 if idle {
                     let _ = out.send(Out::Text(r#"{"msg":"ping"}"#.into())).await;
                     waits_for_life = true;
@@ -126,6 +126,7 @@ async fn read(
                 if streamer {
                     tick.reset();
                 }
+                let before = session.is_connected();
                 let step = match message {
                     Message::Text(text) if sockjs => unpack(&mut session, shared, &text),
                     Message::Text(text) => session.hear(shared, &text),
@@ -133,6 +134,11 @@ async fn read(
                     Message::Close(_) => return,
                     _ => Next::Go,
                 };
+                // The monolith counts from `connected` on, and by what comes after it.
+                if !streamer && !before && session.is_connected() {
+                    tick.reset();
+                    heard = false;
+                }
                 shared.heard.notify_waiters();
                 if let Next::Close(code) = step {
                     let _ = out.send(Out::Close(code, reason_of(code))).await;

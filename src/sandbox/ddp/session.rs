@@ -23,17 +23,24 @@ pub struct Session {
     pub id: u64,
     pub dialect: Dialect,
     connected: bool,
+    /// The oldest version of the protocol has none.
+    heartbeat: bool,
 }
 
 const VERSIONS: &[&str] = &["1", "pre2", "pre1"];
 
 impl Session {
     pub fn new(id: u64, dialect: Dialect) -> Self {
-        Self { id, dialect, connected: false }
+        Self { id, dialect, connected: false, heartbeat: true }
     }
 
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Whether it is to be asked for a sign of life.
+    pub fn has_heartbeat(&self) -> bool {
+        self.connected && self.heartbeat
     }
 
     /// A binary frame: the streamer hangs up, the monolith cannot read it.
@@ -94,6 +101,7 @@ impl Session {
                 self.say(world, &json!({"msg": "failed", "version": best}));
                 return Next::Close(1000);
             }
+            self.heartbeat = wanted != "pre1";
         }
         self.connected = true;
         self.say(world, &json!({"msg": "connected", "session": random_id()}));

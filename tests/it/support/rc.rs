@@ -36,6 +36,8 @@ pub struct Socket {
     /// How the server closed the socket; 1006 when it just went away.
     pub code: u16,
     pub reason: String,
+    /// It answers the server's pings by itself.
+    pub pongs: bool,
 }
 
 impl Socket {
@@ -43,7 +45,7 @@ impl Socket {
     pub async fn open(url: &str) -> Self {
         let address = format!("{}/websocket", url.replacen("http", "ws", 1));
         let (stream, _) = connect_async(address).await.expect("a socket");
-        Self { stream, unread: VecDeque::new(), next: 0, code: 1006, reason: String::new() }
+        Self { stream, unread: VecDeque::new(), next: 0, code: 1006, reason: String::new(), pongs: true }
     }
 
     /// Opens a socket and waits for `connected`.
@@ -69,7 +71,7 @@ impl Socket {
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("JSON");
-                    if frame["msg"] == "ping" && frame.get("id").is_none() {
+                    if self.pongs && frame["msg"] == "ping" && frame.get("id").is_none() {
                         self.send(json!({"msg": "pong"})).await;
                     }
                     return Some(frame);
@@ -123,6 +125,18 @@ impl Socket {
         self.send(json!({"msg": "ping", "id": id})).await;
         self.frame("pong", |frame| frame["msg"] == "pong" && frame["id"] == id.as_str()).await;
         self.unread.drain(..).collect()
+    }
+
+    /// [`Socket::settle_all`] of a socket that the server may have closed.
+    pub async fn left(&mut self) -> Vec<Value> {
+        let ping = json!({"msg": "ping", "id": "left"}).to_string();
+        let mut left: Vec<Value> = self.unread.drain(..).collect();
+        if self.stream.send(Message::Text(ping.into())).await.is_ok() {
+            while let Some(frame) = self.next().await.filter(|frame| frame["id"] != "left") {
+                left.push(frame);
+            }
+        }
+        left
     }
 
     /// Calls a method; the error object if it was refused.
