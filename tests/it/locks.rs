@@ -225,9 +225,9 @@ async fn what_to_lock_is_asked_for_with_choices_and_a_slip_is_pointed_at() {
         .await;
     assert_eq!(question.thread.as_deref(), Some(asked.as_str()));
     t.reply("alice", "ops", &asked, "prod/web").await;
-    // Asked once; what is still missing then is pointed at.
-    t.expect("ops", &["`reason` is missing"]).await;
-    t.say("alice", "ops", "!lock prod/web new disks").await;
+    // What is still missing then is asked for next.
+    t.expect("ops", &["`lock target=prod/web`: what `reason`"]).await;
+    t.reply("alice", "ops", &asked, "new disks").await;
     t.expect("ops", &[":lock: `prod/web` is locked"]).await;
     t.say("alice", "ops", "!unlock prod/wbe").await;
     t.expect("ops", &["^^^^^^^^", "There is no service `wbe` in `prod`; did you mean `web`?"]).await;
