@@ -98,6 +98,7 @@ impl Bench {
             audit,
             transcripts: Transcripts::new(dir.join("transcripts"), redactor.clone()),
             redactor,
+            lease: houston::lease::Lease::unused(),
             footing: Box::new(move || Footing {
                 world: Arc::clone(&world),
                 basis: Arc::new(|_| Basis::default()),

@@ -5,6 +5,7 @@
 //! folder may ask here; nobody else.
 
 mod scrape;
+mod standby;
 mod stored;
 
 use std::io;
@@ -29,12 +30,14 @@ use crate::chat::dispatch::Dispatcher;
 use crate::chat::reload::Reloaded;
 use crate::gateway::Chat;
 use crate::ids::RunId;
+use crate::lease::Lease;
 use crate::page;
 use crate::runs::event::Recorded;
 use crate::runs::journal::Header;
 use crate::runs::{ActError, Engine};
 use crate::store::Store;
 
+pub use standby::Standby;
 pub use stored::{StoreStat, store_stat};
 
 /// The socket, and its file, which goes with it.
@@ -199,13 +202,14 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
 
 /// The same over HTTP and over the socket.
 fn health(dispatcher: Dispatcher) -> Router {
-    let chat = dispatcher.parts.chat.clone();
+    let (chat, lease) = (dispatcher.parts.chat.clone(), dispatcher.parts.lease.clone());
     let metrics = Router::new().route("/metrics", get(scrape::metrics)).with_state(dispatcher);
     Router::new()
         .route("/livez", get(livez))
         .route("/healthz", get(healthz))
+        .with_state(chat.clone())
         .route("/readyz", get(readyz))
-        .with_state(chat)
+        .with_state((chat, lease))
         .merge(metrics)
 }
 
@@ -239,12 +243,14 @@ async fn healthz(State(chat): State<Chat>) -> impl IntoResponse {
     }
 }
 
-/// Ready: connected, subscribed, caught up.
-async fn readyz(State(chat): State<Chat>) -> impl IntoResponse {
+/// Ready: connected, subscribed, caught up, and the one that acts.
+async fn readyz(State((chat, lease)): State<(Chat, Lease)>) -> impl IntoResponse {
     let health = chat.health();
-    match (health.online, health.caught_up) {
-        (true, true) => (StatusCode::OK, "ready\n"),
-        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "catching up\n"),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not connected to Rocket.Chat\n"),
-    }
+    let why = match (health.online, health.caught_up, lease.may_act()) {
+        (true, true, Ok(())) => return (StatusCode::OK, "ready\n".to_owned()),
+        (_, _, Err(why)) => format!("nothing is begun: {why}\n"),
+        (true, false, _) => "catching up\n".to_owned(),
+        (false, _, _) => "not connected to Rocket.Chat\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why)
 }

@@ -5,7 +5,9 @@
 
 #[cfg(debug_assertions)]
 mod kill_point;
+mod lease;
 mod refused;
+pub mod serving;
 mod watch;
 mod world;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,12 +31,14 @@ use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
 use crate::chat::herald;
 use crate::chat::reload::Reloaded;
 use crate::chat::reply::Voice;
+use crate::chat::taken_over;
 use crate::clock::Clock;
 use crate::config::{Config, Current};
 use crate::exec::secret::SecretError;
 use crate::exec::ssh::{SshOptions, SshPool};
 use crate::gateway::{self, Chat, Gateway, GatewayConfig, Ledger};
 use crate::holder::Holder;
+use crate::lease::Lease;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::playbook::plan::Planner;
@@ -51,6 +56,9 @@ pub use world::{AppWorld, Outside};
 /// For answers that are being given when Houston stops, and for what runs have to say last.
 const LAST_ANSWERS: Duration = Duration::from_millis(2500);
 
+/// Runs that a lease tells of.
+const MOST_TOLD: usize = 20;
+
 /// For connections to close.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -64,6 +72,9 @@ pub struct Options {
     pub timings: gateway::Timings,
     /// How often the configuration folder is looked at; never, if absent.
     pub watch: Option<Duration>,
+    /// Of the state folder; absent: it is taken at the start.
+    pub holder: Option<Arc<Holder>>,
+    pub lease: Lease,
 }
 
 impl Options {
@@ -75,6 +86,8 @@ impl Options {
             redactor,
             timings: gateway::Timings::default(),
             watch: Some(watch::EVERY),
+            holder: None,
+            lease: Lease::unused(),
         }
     }
 }
@@ -126,7 +139,7 @@ pub struct Houston {
     /// Looked at by the engine, which does not keep it.
     _consent: Arc<dyn Consent>,
     /// The last to go.
-    _holder: Holder,
+    _holder: Arc<Holder>,
 }
 
 /// Step kinds by their word.
@@ -185,10 +198,15 @@ impl Houston {
     /// Opens the state, resolves secrets, resumes what was interrupted, and begins to connect. It does not
     /// wait for Rocket.Chat.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config, state, clock, redactor, timings, watch } = options;
-        home::is_free_or_ours(&state)?;
-        // Before anything is touched that another Houston may be using.
-        let holder = Holder::take(&state, "houston serve", &clock).await?;
+        let Options { config, state, clock, redactor, timings, watch, holder, lease } = options;
+        let holder = match holder {
+            Some(holder) => holder,
+            None => {
+                home::is_free_or_ours(&state)?;
+                // Before anything is touched that another Houston may be using.
+                Arc::new(Holder::take(&state, "houston serve", &clock).await?)
+            }
+        };
         let current = Current::new(config);
         let config = current.get();
         private_folder(&state)?;
@@ -224,20 +242,20 @@ impl Houston {
             kinds: kinds(),
             audit: audit.clone(),
             transcripts,
+            lease: lease.clone(),
             footing: footing(&current, &worlds),
         })?;
+        let ledger = Ledger::new(store.clone(), clock.clone());
+        if let Some(before) = lease.predecessor() {
+            let settled = taken_over::settle(&before, &store, &ledger, &engine, &audit, &clock).await;
+            settled.map_err(|e| StartError::new(format!("the state folder cannot be written: {e}")))?;
+            lease.settled();
+        }
         let admin = admin::Socket::bind(&state.join("admin.sock"))
             .map_err(|e| StartError::new(format!("the admin socket cannot be made: {e}")))?;
-        let http = match &config.http {
-            None => None,
-            Some(http) => Some(TcpListener::bind(http.listen).await.map_err(|e| {
-                StartError::new(format!("cannot listen on `{}`: {e}", http.listen))
-                    .hint("`http.listen` in houston.yaml names the address")
-            })?),
-        };
+        let http = listen(&config).await?;
 
         let listening = http.as_ref().and_then(|http| http.local_addr().ok());
-        let ledger = Ledger::new(store.clone(), clock.clone());
         let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings };
         let (chat, events) =
             Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone())
@@ -259,11 +277,14 @@ impl Houston {
             redactor,
             metrics,
             links: links.clone(),
+            lease: lease.clone(),
         })?;
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);
-        let voice = Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current, links);
+        let voice =
+            Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current, links, lease.clone());
         tasks.spawn(voice.run(stop.clone()));
+        tasks.spawn(tell_the_lease(engine.clone(), lease, stop.clone()));
         // A configuration that was made in memory has no folder.
         if let Some(every) = watch.filter(|_| !config.dir.as_os_str().is_empty()) {
             tasks.spawn(watch::watch(dispatcher.clone(), every, stop.clone()));
@@ -321,6 +342,28 @@ impl Houston {
         }
         if let Err(error) = self.store.sync().await {
             tracing::error!("the store cannot be synced: {error}");
+        }
+    }
+}
+
+/// Where health and metrics are asked for, if anywhere.
+async fn listen(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(http) = &config.http else { return Ok(None) };
+    let listener = TcpListener::bind(http.listen).await.map_err(|e| {
+        StartError::new(format!("cannot listen on `{}`: {e}", http.listen))
+            .hint("`http.listen` in houston.yaml names the address")
+    })?;
+    Ok(Some(listener))
+}
+
+/// Keeps in the lease what is under way here, for whoever would take over without knowing it.
+async fn tell_the_lease(engine: Engine, lease: Lease, stop: CancellationToken) {
+    let mut changes = engine.subscribe();
+    loop {
+        lease.note(engine.unfinished(MOST_TOLD).await);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.recv() => if let Err(RecvError::Closed) = changed { return },
         }
     }
 }

@@ -93,6 +93,13 @@ impl Clock {
     }
 }
 
+/// How long this machine has been up, the time included that it was suspended: what no clock's being set changes,
+/// and what a laptop that slept does not forget. Only differences mean anything.
+pub fn uptime() -> Duration {
+    let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    read.expect("every Linux has this clock").into()
+}
+
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {

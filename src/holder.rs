@@ -18,6 +18,9 @@ use crate::text;
 /// Below the state folder.
 const FILE: &str = "holder";
 
+/// Another after each boot; containers see that of their machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// A process that is about to end, or to write who it is, is given this long.
 const A_MOMENT: Duration = Duration::from_millis(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -100,6 +103,16 @@ impl Holder {
         let this = serde_json::to_string(&Process::this(doing, clock)).expect("plain data");
         holder.say(&format!("{this}\n")).map_err(failed)?;
         Ok(holder)
+    }
+
+    /// Tells this folder from every other, and from every copy of it: the inode that is locked, and the boot of the
+    /// kernel that keeps the lock. Whoever held the folder under the same words before is gone. `None`: it cannot be
+    /// told here.
+    pub fn folder(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt as _;
+        let boot = std::fs::read_to_string(BOOT_ID).ok()?;
+        let file = self.0.metadata().ok()?;
+        Some(format!("{}/{}/{}", boot.trim(), file.dev(), file.ino()))
     }
 
     fn say(&mut self, text: &str) -> io::Result<()> {

@@ -20,6 +20,7 @@ pub mod exec;
 pub mod gateway;
 pub mod holder;
 pub mod ids;
+pub mod lease;
 pub mod links;
 pub mod metrics;
 pub mod page;

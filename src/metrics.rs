@@ -41,6 +41,7 @@ const OF_PEOPLE: [f64; 9] = [5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43
 /// What is so at the moment of the question, as its owners say.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
+    pub acts: bool,
     pub connected: bool,
     pub caught_up: bool,
     pub silence: Option<Duration>,
@@ -80,6 +81,7 @@ struct Inner {
 
 /// Metrics whose owners are looked at.
 struct Mirror {
+    acts: Gauge,
     connected: Gauge,
     caught_up: Gauge,
     silence: FloatGauge,
@@ -212,6 +214,7 @@ impl Metrics {
 impl Mirror {
     fn new(to: &mut Registry) -> Self {
         Self {
+            acts: add(to, &table::ACTS, Gauge::default()),
             connected: add(to, &table::CONNECTED, Gauge::default()),
             caught_up: add(to, &table::CAUGHT_UP, Gauge::default()),
             silence: add(to, &table::SILENCE, FloatGauge::default()),
@@ -233,6 +236,7 @@ impl Mirror {
     }
 
     fn show(&self, seen: &Seen) {
+        self.acts.set(i64::from(seen.acts));
         self.connected.set(i64::from(seen.connected));
         self.caught_up.set(i64::from(seen.caught_up));
         self.silence.set(seen.silence.map_or(f64::NAN, |age| age.as_secs_f64()));

@@ -29,6 +29,7 @@ async fn seen(dispatcher: &Dispatcher) -> Seen {
     let oldest = waiting.iter().filter_map(|entry| entry.at).min();
     let oldest = oldest.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or_default();
     Seen {
+        acts: parts.lease.may_act().is_ok(),
         connected: health.online,
         caught_up: health.caught_up,
         silence: health.last_frame_age,

@@ -37,6 +37,7 @@ use crate::config::{Config, Current};
 use crate::gateway::events::{Actor, Event, Inbound, Post, Reaction, Room, RoomKind, SendError};
 use crate::gateway::{Chat, Ledger, Priority};
 use crate::ids::{EnvName, MessageId, RoomId, RunId, derived_id};
+use crate::lease::Lease;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::playbook::model::LockName;
@@ -75,6 +76,7 @@ pub struct DispatcherParts {
     pub metrics: Metrics,
     /// To pages of runs.
     pub links: Links,
+    pub lease: Lease,
 }
 
 /// Clones share everything.
@@ -421,6 +423,14 @@ impl Dispatcher {
                 outcome = "refused";
                 Some(denied)
             }
+            Ok(_) if let Some(idle) = self.may_not_act(spec, &bound) => {
+                outcome = "refused";
+                // Under an id of its own: the Houston that acts may answer the same message.
+                let id = derived_id(&format!("idle/{}", cause.id)).into();
+                let (room, thread) = (cause.room.id.clone(), cause.thread.clone());
+                self.post(Post { id, room, thread, text: idle }).await;
+                None
+            }
             Ok(authorized) => match &spec.action {
                 SpecAction::Builtin(name) => {
                     acts = builtin::acts(name) && !bound.dry_run;
@@ -448,6 +458,21 @@ impl Dispatcher {
         self.parts.metrics.command(&spec.name, outcome, since.elapsed());
         // Last, since somebody waits for the answer.
         tracing::info!("`{line}` from {}", cause.by.username);
+    }
+
+    /// Why nothing that acts is taken now. What only reads is answered: twice is no harm, and whoever looks for what
+    /// is wrong needs it.
+    fn may_not_act(&self, spec: &CommandSpec, bound: &OwnedBound) -> Option<String> {
+        let acts = match &spec.action {
+            SpecAction::Builtin(name) => builtin::acts(name),
+            SpecAction::Playbook(_) => true,
+        };
+        let why = self.parts.lease.may_act().err().filter(|_| acts && !bound.dry_run)?;
+        Some(format!(
+            ":no_entry_sign: I did nothing with {}: {}.\nI answer what only reads, such as `!status`. Where it is certain that no other Houston runs, `lease: {{enabled: false}}` in `houston.yaml` and a restart let me act without a lease.",
+            typed(&bound.canonical),
+            defuse(&why.to_string())
+        ))
     }
 
     /// The proof, or the refusal for the room.

@@ -25,4 +25,5 @@ pub mod reload;
 pub mod reply;
 pub mod status;
 pub mod step_cards;
+pub mod taken_over;
 pub mod trouble;

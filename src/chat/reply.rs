@@ -20,6 +20,7 @@ use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Chat, Priority};
 use crate::ids::{MessageId, RoomId, RunId};
+use crate::lease::Lease;
 use crate::links::Links;
 use crate::playbook::model::PlannedStep;
 use crate::runs::ballot::Ballot;
@@ -72,6 +73,8 @@ pub struct Voice {
     clock: Clock,
     config: Current,
     links: Links,
+    /// Without it nothing is said that nobody asked for.
+    lease: Lease,
     /// Runs that began before this may have been shown by an earlier process.
     started_at: Timestamp,
     /// Messages that this process has posted.
@@ -93,6 +96,7 @@ impl Voice {
         clock: Clock,
         config: Current,
         links: Links,
+        lease: Lease,
     ) -> Self {
         let started_at = clock.now();
         Self {
@@ -102,6 +106,7 @@ impl Voice {
             clock,
             config,
             links,
+            lease,
             started_at,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
@@ -142,6 +147,7 @@ impl Voice {
                     return;
                 }
                 () = self.engine.outbox_changed() => {}
+                () = self.lease.regained(), if self.lease.may_act().is_err() => wait = FIRST_WAIT,
                 changed = changes.recv() => match changed {
                     Ok(run) => {
                         self.dirty.insert(run);
@@ -202,6 +208,9 @@ impl Voice {
             // What was shown since the outbox was read shows everything that stood in it.
             let mut shown: Vec<Notice> = Vec::new();
             for entry in waiting {
+                if self.lease.may_act().is_err() {
+                    return pass;
+                }
                 if !self.engine.may_say(entry.id) {
                     break;
                 }
@@ -533,6 +542,9 @@ impl Voice {
 
     /// Best effort: an edit that fails is made up for by the next one.
     async fn edit_progress(&mut self) {
+        if self.lease.may_act().is_err() {
+            return;
+        }
         let now = Instant::now();
         let due: Vec<RunId> = self
             .dirty

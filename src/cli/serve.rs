@@ -6,12 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigArg, EX_CONFIG, Failure, StateArg, asked_to_stop, out};
-use crate::app::{self, Houston, Options};
+use crate::app;
+use crate::app::serving::Serving;
 use crate::config::Config;
 use crate::secret::Redactor;
-
-/// How long steps may take to reach a boundary after SIGTERM. Container platforms kill after 10 s.
-const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Args, Debug)]
 pub struct Serve {
@@ -26,28 +24,17 @@ impl Serve {
         let stop = asked_to_stop();
         let config = load(&self.config.config)?;
         // From now on it does not end the program.
-        let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+        let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
             .map_err(|e| Failure::new(format!("SIGHUP cannot be listened for: {e}")))?;
-        let houston =
-            Houston::start(Options::new(config, &self.state.state, redactor)).await.map_err(|error| {
-                Failure::from(error).hint(format!(
-                    "`houston doctor --config {} --state {}` looks at everything that Houston depends on",
-                    self.config.config.display(),
-                    self.state.state.display()
-                ))
-            })?;
-        tracing::info!("Houston {} is up", env!("CARGO_PKG_VERSION"));
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => break,
-                // What becomes of it is in the log.
-                Some(()) = hangups.recv() => drop(houston.reload().await),
-            }
-        }
-        tracing::info!("stopping");
-        houston.stop(GRACE).await;
-        Ok(())
+        let dir = &self.config.config;
+        let serving = Serving { state: &self.state.state, redactor, hangups };
+        serving.serve(config, || load(dir), stop).await.map_err(|failure: Failure| {
+            failure.hint(format!(
+                "`houston doctor --config {} --state {}` looks at everything that Houston depends on",
+                dir.display(),
+                self.state.state.display()
+            ))
+        })
     }
 }
 

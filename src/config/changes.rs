@@ -82,6 +82,10 @@ fn restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if shown(&old.http) != shown(&new.http) {
         found.push("http");
     }
+    // Also when it follows from an environment that has come or gone.
+    if old.lease != new.lease {
+        found.push("lease");
+    }
     found
 }
 

@@ -52,6 +52,25 @@ pub fn config() -> String {
                     text::written_duration(super::http::LINK_EXPIRES)
                 ),
             ),
+            row(
+                "lease.enabled",
+                "yes or no",
+                "Whether Houstons of this account with state folders of their own agree on which of them acts. Default: \
+                 where an environment has a Swarm, and as long as that is one. With `yes` nothing is begun without it.",
+            ),
+            row(
+                "lease.environment",
+                "environment",
+                "Whose Swarm keeps the lease. Default `prod`, or else the first that has a Swarm.",
+            ),
+            (
+                "lease.duration",
+                "duration",
+                format!(
+                    "After so long without a renewal another takes over. Default {}.",
+                    text::written_duration(super::lease::DURATION)
+                ),
+            ),
             row("access.roles.NAME.users", "list", "User names or ids."),
             row(
                 "access.roles.NAME.rocketchat_roles",

@@ -128,6 +128,7 @@ struct Main {
     /// Absent: the file could not be read, so that nothing is known about roles.
     access: Option<Access>,
     limits: Limits,
+    lease: super::lease::Written,
     approval_expires: Option<Duration>,
     approval_buttons: bool,
     time_zone: Option<TimeZone>,
@@ -209,6 +210,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         uses: &uses,
     };
     super::whole::check(&everything, found);
+    let lease = super::lease::choose(main.lease, &environments, found);
     Some(Config {
         dir: dir.to_path_buf(),
         revision: super::sources::revision(sources),
@@ -217,6 +219,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         http: main.http,
         access: main.access?,
         limits: main.limits,
+        lease,
         approval_expires: expires,
         approval_buttons: main.approval_buttons,
         time_zone,
@@ -252,6 +255,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         }
     };
     let limits = map.take("limits").map(|node| super::limits::read(node, found)).unwrap_or_default();
+    let lease = map.take("lease").map(|node| super::lease::read(node, found)).unwrap_or_default();
     let (approval_expires, approval_buttons, break_glass) = map
         .take("approvals")
         .and_then(|node| {
@@ -282,6 +286,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         http,
         access: Some(access),
         limits,
+        lease,
         approval_expires,
         approval_buttons,
         time_zone,

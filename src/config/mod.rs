@@ -13,6 +13,7 @@ pub mod env;
 pub mod environment;
 pub mod expectations;
 mod http;
+pub mod lease;
 mod limits;
 pub mod load;
 pub mod maintenance;
@@ -50,6 +51,8 @@ pub struct Config {
     pub http: Option<Http>,
     pub access: Access,
     pub limits: Limits,
+    /// Which of several Houstons of this account acts.
+    pub lease: lease::Lease,
     /// How long a request waits for consent where no rule says otherwise. Default 30 min.
     pub approval_expires: Duration,
     /// Whether a message with buttons follows each approval card. Default no.

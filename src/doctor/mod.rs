@@ -6,6 +6,7 @@
 //! leave behind for a moment (a login by password, connections, an opened store) it takes away again.
 
 mod here;
+mod lease;
 mod machines;
 pub mod permissions;
 mod server;
@@ -165,7 +166,10 @@ pub async fn examine(options: Options, mut told: impl FnMut(Told<'_>)) -> Vec<Ch
     let mut looks = here::looks(&patient);
     looks.extend(server::looks(&patient));
     match &ssh {
-        Ok(ssh) => looks.extend(machines::looks(&patient, ssh)),
+        Ok(ssh) => {
+            looks.extend(machines::looks(&patient, ssh));
+            looks.extend(lease::looks(&patient, ssh));
+        }
         Err(error) => {
             let check = Check::problem("ssh sockets", format!("no folder for them can be made: {error}"))
                 .fix("let Houston's user write to the temporary folder, or name another one in `TMPDIR`");

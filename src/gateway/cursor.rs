@@ -55,6 +55,15 @@ pub struct Cursors {
     everywhere_dirty: bool,
 }
 
+/// As if all rooms had been read up to `at`, whoever read them.
+pub fn begin_at(at: Timestamp, store: &Store, batch: &mut Batch) -> Result<(), StoreError> {
+    for record in store.scan::<Mark>(Tree::Cursors, &[]) {
+        batch.delete(Tree::Cursors, &record?.0);
+    }
+    batch.put(Tree::Cursors, EVERYWHERE, &Mark { since: at, at });
+    Ok(())
+}
+
 impl Cursors {
     /// What an earlier process left; `None` when there never was one.
     pub fn load(store: &Store) -> Result<Option<Self>, StoreError> {

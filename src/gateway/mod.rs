@@ -47,6 +47,7 @@ use listen::Listener;
 use shared::{Fixed, Shared};
 
 pub use chat::{Button, Chat};
+pub use cursor::begin_at;
 pub use ledger::Ledger;
 pub use renew::Renewed;
 

@@ -44,6 +44,11 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
     Described { name, kind: Kind::Histogram, labels, help }
 }
 
+pub const ACTS: Described = gauge(
+    "houston_acts",
+    &[],
+    "1 while Houston may act: it holds the lease, or none is in use; 0 on standby. Over all Houstons of an account the sum is 1",
+);
 pub const CONNECTED: Described =
     gauge("houston_connected", &[], "1 while Houston is logged in to Rocket.Chat and subscribed");
 pub const CAUGHT_UP: Described =
@@ -153,6 +158,7 @@ pub const MAX_FDS: Described = gauge("process_max_fds", &[], "File descriptors t
 
 /// In the order in which they are shown.
 pub const ALL: &[&Described] = &[
+    &ACTS,
     &CONNECTED,
     &CAUGHT_UP,
     &SILENCE,

@@ -21,7 +21,7 @@ use crate::ids::{RunId, UserId};
 use crate::metrics::Metrics;
 use crate::store::{Batch, Store, StoreError, Tree};
 
-/// In [`Tree::Meta`]: when it was brought back.
+/// In [`Tree::Meta`]: when it was brought back, or taken over from another Houston.
 const RESTORED_AT: &[u8] = b"restored_at";
 
 /// Entries that are listed beside runs.
@@ -68,9 +68,15 @@ struct Known {
     started: bool,
 }
 
-/// When the store was brought back, if ever: what was said before may have been obeyed by the one that is gone.
+/// When the store was brought back, or this Houston took over from one with another store, if ever: what was said
+/// before may have been obeyed by the one that is gone.
 pub fn at(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     store.get(Tree::Meta, RESTORED_AT)
+}
+
+/// From the next start on, what changes something is asked about if it was said before `at`.
+pub fn ask_about_what_was_said_before(at: Timestamp, batch: &mut Batch) {
+    batch.put(Tree::Meta, RESTORED_AT, &at);
 }
 
 /// Compares, ends what may have gone on, and sees to it that no number of a run is given again. `at`: of the

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["playbook"],
     &["providers"],
     &["exec"],
+    &["lease"],
     &["access", "audit", "holder", "links", "store"],
     &["config"],
     &["command"],

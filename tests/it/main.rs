@@ -30,6 +30,7 @@ mod health;
 mod image;
 #[cfg(debug_assertions)] // A release build cannot be killed so.
 mod kills;
+mod lease;
 mod locks;
 mod logs;
 mod maintenance;

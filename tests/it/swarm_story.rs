@@ -92,7 +92,9 @@ impl Story {
         self.write("token", &token);
         let houston = format!(
             "rocketchat: {{url: {}, user_id: {user_id}, token: {{file: token}}}}\n\
-             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n",
+             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n\
+             # Every test's account has the same id, and all share one Swarm.\n\
+             lease: {{enabled: false}}\n",
             self.sandbox.url()
         );
         self.write("houston.yaml", &houston);

@@ -148,6 +148,8 @@ pub(super) async fn status(call: &Call<'_>) -> String {
     let looks = names.iter().map(|name| one_status(call, name, only));
     let mut parts = futures_util::future::join_all(looks).await;
     parts.extend(call.dispatcher.refused_configuration());
+    let idle = call.dispatcher.parts.lease.may_act().err();
+    parts.extend(idle.map(|why| format!(":warning: I begin nothing: {}.", defuse(&why.to_string()))));
     parts.join("\n\n")
 }
 

@@ -6,6 +6,7 @@
 mod connection;
 mod error;
 mod images;
+mod lease;
 mod logs;
 mod rollout;
 pub mod spec;
@@ -18,6 +19,7 @@ use serde_json::{Value as Json, json};
 
 pub use connection::{Manager, Swarm};
 pub use error::{Problem, SwarmError, Tried};
+pub use lease::SwarmLease;
 pub(crate) use rollout::advice;
 pub use rollout::{Failure, Outcome, Patience, Verdict, Watch};
 pub use status::{EnvironmentStatus, NodeStatus, ServiceStatus, status};

@@ -103,8 +103,10 @@ impl Engine {
             };
             if let Turn::NotNow = turn {
                 let nudged = self.live_map().get(&run).map(|entry| Arc::clone(&entry.nudged));
+                let lease = &self.0.parts.lease;
                 tokio::select! {
                     () = self.0.parts.clock.sleep(LOOK_AGAIN) => {}
+                    () = lease.regained(), if lease.may_act().is_err() => {}
                     () = self.0.shutdown.cancelled() => {}
                     () = async { if let Some(nudged) = &nudged { nudged.notified().await } } => {}
                 }
@@ -130,6 +132,10 @@ impl Engine {
                 return Turn::Rest;
             }
         };
+        // Another Houston may be acting for this account.
+        if self.0.parts.lease.may_act().is_err() {
+            return Turn::NotNow;
+        }
         if state.wants_locks() {
             return self.try_start(&state).await;
         }

@@ -41,6 +41,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::conversation::Actor;
 use crate::ids::{EnvName, MessageId, RunId, UserId};
+use crate::lease::{AtWork, Lease};
 use crate::metrics::Metrics;
 use crate::playbook::model::{ApprovalPolicy, Basis, Plan};
 use crate::playbook::steps::{Kinds, World};
@@ -54,6 +55,9 @@ const GRACE: Duration = Duration::from_secs(60);
 /// How long a cancelled step may take to put back what it did, if its own time limit is not shorter.
 const CANCEL_GRACE: Duration = Duration::from_secs(600);
 
+/// Of a command line that others are told of.
+const LONGEST_COMMAND: usize = 120;
+
 /// Between attempts to write when the store refuses; there is no correct way on without it.
 const WRITE_RETRY: Duration = Duration::from_secs(2);
 
@@ -66,6 +70,8 @@ pub struct Parts {
     pub kinds: Kinds,
     pub audit: Audit,
     pub transcripts: Transcripts,
+    /// Without it no run is moved.
+    pub lease: Lease,
     /// From the configuration in force.
     pub footing: Box<dyn Fn() -> Footing + Send + Sync>,
 }
@@ -481,6 +487,15 @@ impl Engine {
         self.0.changed.subscribe()
     }
 
+    /// What is not done, newest first: for whoever would take over without knowing these runs.
+    pub async fn unfinished(&self, most: usize) -> Vec<AtWork> {
+        let journal = self.0.journal.lock().await;
+        let mut open: Vec<&RunState> = journal.open_runs().collect();
+        open.sort_by_key(|run| std::cmp::Reverse(run.id));
+        open.truncate(most);
+        open.into_iter().map(told_of).collect()
+    }
+
     /// Returns when there may be something new in the outbox.
     pub async fn outbox_changed(&self) {
         self.0.outbox_changed.notified().await;
@@ -542,6 +557,23 @@ fn voided_messages(state: &RunState) -> Vec<Notice> {
     let mut notices = own_messages(state);
     notices.push(Notice::void(state.id));
     notices
+}
+
+fn told_of(run: &RunState) -> AtWork {
+    let shown = if run.started_at.is_none() && run.plan.approval.is_some() {
+        &run.consent.card
+    } else {
+        &run.progress
+    };
+    AtWork {
+        run: run.id,
+        command: crate::text::ellipsis(&run.plan.command, LONGEST_COMMAND).into_owned(),
+        environment: run.plan.environment.as_ref().map(ToString::to_string),
+        cause: run.origin.message.clone(),
+        begun: run.started_at.is_some(),
+        room: run.origin.room.id.clone(),
+        thread: run.origin.thread.clone().unwrap_or_else(|| shown.clone()),
+    }
 }
 
 /// The message with which a step asks now.

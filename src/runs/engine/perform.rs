@@ -92,7 +92,7 @@ impl Engine {
         let begun = self.decide(state, intent, step_card(state).into_iter().collect()).await;
         let mut begun = begun.map(|state| Begun { state, step, attempt, kind, cancel });
         while let Some(step) = begun {
-            // Houston stops, and the next one finds it under way.
+            // Whoever may act next finds it under way.
             let planned = &step.state.plan.steps[step.step];
             let of = step.state.of_run();
             let span = trace::step(of, planned.id.as_str(), &planned.kind, Act::Perform, step.attempt);
@@ -109,12 +109,17 @@ impl Engine {
         self.end(run);
     }
 
-    /// Acts, and says what came of it. The intent is durable. `None`: Houston stops, and the step goes on
-    /// without it.
+    /// Acts, and says what came of it. The intent is durable. `None`: Houston stops or may not act any more, and the
+    /// step goes on without it.
     async fn carry_out(&self, begun: &Begun) -> Option<Event> {
         let Begun { state, step, attempt, kind, cancel } = begun;
         let (run, step) = (state.id, *step);
         let planned = &state.plan.steps[step];
+        let lease = &self.0.parts.lease;
+        // Making the intent durable may have taken its time.
+        if lease.may_act().is_err() {
+            return None;
+        }
         if state.cancel.is_some() {
             cancel.cancel();
         }
@@ -128,6 +133,8 @@ impl Engine {
         let result = tokio::select! {
             result = work => result,
             () = self.0.shutdown.cancelled(), if kind.outlives(&planned.params) => return None,
+            // Whoever acts now may be asked to change the same thing.
+            () = lease.lost(), if kind.outlives(&planned.params) => return None,
         };
         let error = match result {
             Ok(output) => {
@@ -187,7 +194,7 @@ impl Engine {
     /// The step that begins when this outcome is in the journal, if one does and nothing has to be asked or
     /// waited for before.
     fn follower(&self, seen: &RunState, outcome: &Event) -> Option<(usize, u32, Arc<dyn StepKind>)> {
-        if self.0.shutdown.is_cancelled() {
+        if self.0.shutdown.is_cancelled() || self.0.parts.lease.may_act().is_err() {
             return None;
         }
         let after = seen.after(outcome.clone(), self.now()).ok()?;
@@ -323,7 +330,7 @@ impl Engine {
             .collect()
     }
 
-    /// `None`: Houston stops.
+    /// `None`: Houston stops, or may not act any more.
     async fn perform_undo(&self, state: &RunState, step: usize, attempt: u32) -> Option<Event> {
         let planned = &state.plan.steps[step];
         let output = match &state.steps[step].state {
@@ -338,6 +345,9 @@ impl Engine {
                 () = self.0.parts.clock.sleep(backoff) => {}
                 () = self.0.shutdown.cancelled() => return None,
             }
+        }
+        if self.0.parts.lease.may_act().is_err() {
+            return None;
         }
         let cancel = CancellationToken::new();
         self.0

@@ -321,6 +321,10 @@ fn things(
             if wanted.is_empty() {
                 return Err(Refusal::new(400, format!("a {singular} needs a Name")));
             }
+            if kind == "configs" && spec.get("Data").and_then(Value::as_str).unwrap_or("").is_empty() {
+                let desc = "config data must be larger than 0 and less than 1024000 bytes";
+                return Err(Refusal::new(400, format!("rpc error: code = InvalidArgument desc = {desc}")));
+            }
             let created = shared.now();
             let id = object_id();
             shared.change(|world| {
@@ -330,7 +334,7 @@ fn things(
                     let desc = format!("{singular} {wanted} already exists");
                     return Err(Refusal::new(409, format!("rpc error: code = AlreadyExists desc = {desc}")));
                 }
-                all.push(Thing { id: id.clone(), index, created, spec });
+                all.push(Thing { id: id.clone(), index, created, changed: created, spec });
                 let key = if kind == "networks" { "Id" } else { "ID" };
                 Ok((StatusCode::CREATED, axum::Json(json!({key: id}))).into_response())
             })
@@ -346,8 +350,37 @@ fn things(
             all.remove(at.ok_or_else(|| missing(id))?);
             Ok(StatusCode::NO_CONTENT.into_response())
         }),
+        ("POST", [id, "update"]) if kind != "networks" => relabel(shared, kind, id, params, body),
         _ => Err(Refusal::new(404, "page not found")),
     }
+}
+
+/// Of secrets and configs only the labels change, under their version.
+fn relabel(shared: &Shared, kind: &'static str, id: &str, params: &Params, body: &Bytes) -> Answer {
+    let singular = kind.trim_end_matches('s');
+    let version = params.get("version").and_then(|version| version.parse::<u64>().ok());
+    let version = version.ok_or_else(|| Refusal::new(400, format!("invalid {singular} version")))?;
+    let spec = parse(body)?;
+    let now = shared.now();
+    shared.change(|world| {
+        let index = world.index;
+        let all = world.things.entry(kind).or_default();
+        let found = all.iter_mut().find(|thing| thing.id == id || thing.spec["Name"] == id);
+        let thing = found.ok_or_else(|| Refusal::new(404, format!("{singular} {id} not found")))?;
+        let data = spec.get("Data").filter(|data| !data.is_null());
+        if spec.get("Name") != thing.spec.get("Name")
+            || data.is_some_and(|data| thing.spec.get("Data") != Some(data))
+        {
+            let desc = "only updates to Labels are allowed";
+            return Err(Refusal::new(400, format!("rpc error: code = InvalidArgument desc = {desc}")));
+        }
+        if thing.index != version {
+            return Err(out_of_sequence());
+        }
+        thing.spec["Labels"] = spec.get("Labels").cloned().unwrap_or_else(|| json!({}));
+        (thing.index, thing.changed) = (index, now);
+        Ok(StatusCode::OK.into_response())
+    })
 }
 
 // ---- small parts

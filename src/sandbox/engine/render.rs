@@ -217,7 +217,7 @@ pub fn thing(kind: &str, thing: &Thing) -> Value {
     if let (true, Some(spec)) = (kind == "secrets", spec.as_object_mut()) {
         spec.shift_remove("Data");
     }
-    let mut map = meta(&thing.id, thing.index, thing.created, thing.created);
+    let mut map = meta(&thing.id, thing.index, thing.created, thing.changed);
     map.insert("Spec".into(), spec);
     Value::Object(map)
 }

@@ -164,6 +164,7 @@ pub struct Thing {
     pub id: String,
     pub index: u64,
     pub created: Timestamp,
+    pub changed: Timestamp,
     pub spec: Value,
 }
 

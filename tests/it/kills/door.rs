@@ -129,6 +129,8 @@ impl Heard {
 fn change(method: &str, line: &str) -> Option<&'static str> {
     let path = line.split([' ', '?']).nth(1).unwrap_or_default();
     match method {
+        // The lease, which each life renews as often as it lasts.
+        "POST /" if path.contains("/configs/") => None,
         "POST /" if path.ends_with("/update") => Some("update"),
         "POST /" if path.ends_with("/create") => Some("create"),
         "DELETE /" => Some("delete"),

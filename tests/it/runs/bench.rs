@@ -320,6 +320,7 @@ impl Bench {
             kinds: kinds(site),
             audit: Audit::open(dir, clock, redactor.clone()).expect("opens"),
             transcripts: Transcripts::new(dir.join("transcripts"), redactor),
+            lease: houston::lease::Lease::unused(),
             footing: Box::new(|| Footing {
                 world: world(),
                 basis: Arc::new(|_| Basis::default()),

@@ -203,12 +203,10 @@ impl House {
             timings.realtime.dead_after = Duration::from_millis(1500);
         }
         let options = Options {
-            config,
-            state: self.state(),
             clock: self.clock.clone(),
-            redactor: Redactor::new(),
             timings,
             watch: self.watch,
+            ..Options::new(config, self.state(), Redactor::new())
         };
         let started = runtime.spawn(Houston::start(options)).await.expect("no panic");
         self.houston = Some(started.unwrap_or_else(|e| panic!("Houston does not start: {e}")));

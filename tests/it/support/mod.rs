@@ -2,6 +2,7 @@
 
 pub mod exposition;
 pub mod house;
+pub mod line;
 #[cfg(feature = "otel")]
 pub mod otlp;
 pub mod pair;
