@@ -17,7 +17,7 @@ use super::shared::earlier;
 use crate::ids::{MessageId, UserId};
 
 /// Message ids whose state is kept; older ones are recognised by the ledger.
-const REMEMBERED: usize = 20_000;
+const REMEMBERED: usize = 8192;
 
 /// A message that arrives later than this after it was sent is no live conversation: a frame was lost and a
 /// later change of the message brought it, or it was found at catch-up.

@@ -23,7 +23,7 @@ pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_OPEN: Duration = Duration::from_secs(600);
 
 /// Ids kept in memory, so that most repetitions are recognised without the store.
-const IN_MEMORY: usize = 20_000;
+const IN_MEMORY: usize = 4096;
 
 #[derive(Serialize, Deserialize)]
 struct Entry {

@@ -25,7 +25,7 @@ use crate::secret::Redactor;
 use crate::store::{Batch, Store, Tree};
 
 /// Last texts kept, so that an edit to the same text is not sent.
-const EDITS: usize = 4096;
+const EDITS: usize = 1024;
 
 /// The server's clock is told in whole seconds; a smaller difference is none.
 const CLOCKS_AGREE: i64 = 1500;
