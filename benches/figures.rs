@@ -8,6 +8,7 @@
 mod client;
 mod pings;
 mod processes;
+mod recovery;
 mod starts;
 mod steps;
 mod table;
@@ -50,6 +51,13 @@ async fn measure(wanted: &[&str]) -> Table {
     }
     if want("starts") {
         starts::cold(dir.path(), &mut table).await;
+    }
+    // Minutes each: asked for by name.
+    if wanted.contains(&"recovery") {
+        recovery::after_a_kill(dir.path(), &mut table).await;
+    }
+    if wanted.contains(&"million") {
+        starts::with_a_million_runs(dir.path(), &mut table).await;
     }
     if want("steps") {
         steps::journaled(dir.path(), &mut table).await;

@@ -36,6 +36,12 @@ impl Process {
         (field("VmRSS:"), field("RssAnon:"))
     }
 
+    /// As a machine that loses its power.
+    pub fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// As an operator stops it.
     pub fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
@@ -144,6 +150,13 @@ impl Home {
         );
         std::fs::write(config.join("houston.yaml"), yaml).expect("writes");
         Self { dir }
+    }
+
+    /// One more file of the configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.dir.join("config").join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes a folder");
+        std::fs::write(path, text).expect("writes");
     }
 
     pub fn state(&self) -> PathBuf {

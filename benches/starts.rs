@@ -19,6 +19,9 @@ use crate::table::{Table, Times, ms};
 
 const STARTS: usize = 15;
 const OLD_RUNS: usize = 10_000;
+const MANY_OLD_RUNS: usize = 1_000_000;
+/// Starts with so much in the store take a while each.
+const SLOW_STARTS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a series of starts begins with.
@@ -28,6 +31,7 @@ enum Kind {
     Fresh,
     Waiting,
     OldRuns,
+    ManyOldRuns,
 }
 
 pub async fn cold(dir: &Path, table: &mut Table) {
@@ -44,6 +48,14 @@ pub async fn cold(dir: &Path, table: &mut Table) {
     }
 }
 
+/// By name only: it takes minutes to write so many runs.
+pub async fn with_a_million_runs(dir: &Path, table: &mut Table) {
+    let times = Times::new(series(dir, Kind::ManyOldRuns).await);
+    let text =
+        format!("median {} ({} starts, longest {})", ms(times.median()), times.count(), ms(times.most()));
+    table.row("cold start → first reply, 1,000,000 finished runs in the store", text, "");
+}
+
 /// With a sandbox of its own: an account may not subscribe as often as all these starts together would.
 async fn series(dir: &Path, kind: Kind) -> Vec<Duration> {
     let sandbox = Sandbox::start(dir).await;
@@ -53,14 +65,16 @@ async fn series(dir: &Path, kind: Kind) -> Vec<Duration> {
         let number = if kind == Kind::Fresh { n } else { 0 };
         Home::new(dir.join(format!("starts-{}-{number}", kind as u8)), &sandbox.url)
     };
-    if kind == Kind::OldRuns {
-        old_runs(&home(0).state().join("journal"));
+    match kind {
+        Kind::OldRuns => old_runs(&home(0).state().join("journal"), OLD_RUNS),
+        Kind::ManyOldRuns => old_runs(&home(0).state().join("journal"), MANY_OLD_RUNS),
+        Kind::Known | Kind::Fresh | Kind::Waiting => {}
     }
     if kind != Kind::Fresh {
         one(&sandbox, &mut observer, &home(0), "first").await;
     }
     let mut times = Vec::new();
-    for n in 0..STARTS {
+    for n in 0..if kind == Kind::ManyOldRuns { SLOW_STARTS } else { STARTS } {
         let name = format!("start{n}");
         times.push(if kind == Kind::Waiting {
             caught_up(&sandbox, &mut observer, &home(n), &name).await
@@ -104,12 +118,12 @@ async fn caught_up(sandbox: &Sandbox, observer: &mut Client, home: &Home, name: 
     answer - begun
 }
 
-fn old_runs(journal: &Path) {
+fn old_runs(journal: &Path, number: usize) {
     let store = Store::open(journal).expect("opens");
     let mut runs = Journal::load(store, Metrics::new(0.0)).expect("loads");
     let by = Actor { id: "u-alice".into(), username: "alice".into() };
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
-    for n in 0..OLD_RUNS {
+    for n in 0..number {
         let event = created(format!("deploy prod web 1.{n}"), &by);
         let (state, _) = runs.create(event, Vec::new(), Batch::new(), now).expect("a run");
         let run: RunId = state.id;
