@@ -540,7 +540,7 @@ impl Voice {
         self.dirty.iter().map(|run| self.editable.get(run).copied().unwrap_or_else(Instant::now)).min()
     }
 
-    /// Best effort: an edit that fails is made up for by the next one.
+    /// An edit that fails is made up for by a later one, with what is so by then.
     async fn edit_progress(&mut self) {
         if self.lease.may_act().is_err() {
             return;
@@ -579,9 +579,9 @@ impl Voice {
             }
             if let Err(error) = edited {
                 tracing::debug!(run.id = %id, "progress of {id} was not shown: {error}");
-                if let SendError::Unavailable { retry_after: Some(after), .. } = error {
-                    // What is so by then is shown then.
-                    wait = wait.max(after);
+                if let SendError::Unavailable { retry_after, .. } = error {
+                    // A run that waits moves for nobody: no other edit would ever make up for this one.
+                    wait = wait.max(retry_after.unwrap_or_default());
                     self.dirty.insert(id);
                 }
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use houston::clock::Clock;
+use serde_json::json;
 
 use crate::support::house::{House, Said, Setup};
 
@@ -119,6 +120,28 @@ async fn many_runs_go_on_each_in_its_own_message_and_nowhere_else() {
         t.until(message, &["done in", "_I was away for 40 s, at step 2 of 2._"]).await;
         t.expect("ops", &["@alice", "done in"]).await;
     }
+    t.end().await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_shown_while_the_server_was_away_is_shown_when_it_is_back() {
+    const COMMAND: &str = "nap:\n  summary: Waits.\n  playbook: nap\n  examples: [nap]\n";
+    const PLAYBOOK: &str = "description: Waits\ninputs: {}\nsteps:\n  - id: pause\n    wait: {for: 1h}\n";
+    let clock = Clock::manual(Clock::system().now());
+    let files = vec![("commands/nap.yaml", COMMAND.to_owned()), ("playbooks/nap.yaml", PLAYBOOK.to_owned())];
+    let setup = Setup { files, clock: clock.clone(), services: Vec::new(), ..Setup::default() };
+    let mut t = House::with(setup).await;
+    t.say("alice", "ops", "!nap").await;
+    let progress = t.progress("R-1").await;
+    t.until(&progress, &["waits until"]).await;
+    t.kill().await;
+    clock.advance(Duration::from_secs(40));
+    t.control("refuse", json!({"requests": 6, "ms": 0})).await;
+    t.start_again().await;
+    // A run that waits moves for nobody: no later edit makes up for the one that failed.
+    t.until(&progress, &["_I was away for 40 s. R-1 still waits at step 1 of 1._"]).await;
+    clock.advance(Duration::from_secs(3600));
+    t.expect("ops", &["@alice", "done in"]).await;
     t.end().await;
 }
 
