@@ -182,7 +182,7 @@ fn footing(current: &Current, worlds: &Worlds) -> Box<dyn Fn() -> Footing + Send
             },
             consent: {
                 let config = Arc::clone(&config);
-                Arc::new(move |plan| config.approval(plan.environment.as_ref()?, &plan.command_name))
+                Arc::new(move |plan| config.approval_of(plan))
             },
             basis: Arc::new(move |plan| config.basis(plan)),
         }

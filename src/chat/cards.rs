@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::bind::{BREAK_GLASS, REASON};
-use super::hindrances::Hindrances;
 use super::parse::quote_if_needed;
 use super::progress::progress;
 use super::step_cards;
@@ -54,7 +53,8 @@ pub(super) fn change(change: &Change) -> String {
 pub(super) fn decided_about(plan: &Plan) -> String {
     let mut command = plan.command.clone();
     let why = plan.break_glass.as_ref().map(|glass| &glass.reason);
-    for (flag, reason) in [(REASON, plan.reason.as_ref()), (BREAK_GLASS, why)] {
+    let stolen = plan.reason.as_ref().filter(|_| plan.steals());
+    for (flag, reason) in [(REASON, plan.reason.as_ref()), (BREAK_GLASS, why), ("steal", stolen)] {
         if let Some(reason) = reason {
             command = command.replacen(&format!(" --{flag}={}", quote_if_needed(reason)), "", 1);
         }
@@ -94,7 +94,7 @@ pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
 }
 
 /// The answer to `--dry-run`.
-pub fn dry_run(plan: &Plan, already: &[String], hindrances: &Hindrances<'_>) -> String {
+pub fn dry_run(plan: &Plan, already: &[String], hindrances: &[String]) -> String {
     if plan.is_empty() {
         return nothing_to_do(plan, already);
     }
@@ -104,7 +104,7 @@ pub fn dry_run(plan: &Plan, already: &[String], hindrances: &Hindrances<'_>) -> 
         None => "It would start at once: no approval is needed.".to_owned(),
     };
     if plan.break_glass.is_none() {
-        for line in hindrances.lines() {
+        for line in hindrances {
             let _ = write!(approval, "\n{line}");
         }
     }

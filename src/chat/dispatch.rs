@@ -490,7 +490,7 @@ impl Dispatcher {
         let action = Action::of(spec, bound.values.as_typed(), &cause.room);
         let authorized = match bound.values.run("run") {
             Some(run) if let Ok(state) = self.parts.engine.state(run).await => {
-                authorize_for(&access, &person, action, &state.plan.locks)
+                authorize_for(&access, &person, action, &state.plan.concerns())
             }
             _ => access.authorize(&person, action),
         };

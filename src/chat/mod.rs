@@ -24,6 +24,7 @@ mod queue;
 pub mod reload;
 pub mod reply;
 pub mod status;
+mod steal;
 pub mod step_cards;
 pub mod taken_over;
 pub mod trouble;

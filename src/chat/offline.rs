@@ -78,7 +78,7 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
     };
     let asked = Asked { config, playbook, command: bound.command, bound: &owned, requester, store: None };
     match operate::plan(&asked, planner).await {
-        Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already, &hindrances)),
+        Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already, &hindrances.lines())),
         Err(error) => Planning::Wrong(operate::refusal(&owned.canonical, &error)),
     }
 }

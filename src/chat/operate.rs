@@ -70,7 +70,7 @@ pub async fn run(
             files_only: false,
             who: Some((&authorized.who().username, &roles)),
         };
-        return Some(cards::dry_run(&plan, &already, &hindrances));
+        return Some(cards::dry_run(&plan, &already, &hindrances.lines()));
     }
     if plan.is_empty() {
         return Some(cards::nothing_to_do(&plan, &already));
@@ -93,11 +93,16 @@ pub async fn run(
         .into_iter()
         .find(|held| matches!(held.holder, locks::Holder::Person(_)));
     if let Some(held) = by_people {
+        let way = match &held.holder {
+            locks::Holder::Person(lock) if lock.by.id == cause.by.id => {
+                format!("`!unlock {}` frees it.", held.name)
+            }
+            holder => super::steal::way(config, &held.name, holder),
+        };
         return Some(format!(
-            ":lock: {} was not started: {}. `!unlock {}` frees it.",
+            ":lock: {} was not started: {}. {way}",
             typed(&plan.command),
             held.holder.describe(parts.clock.now()),
-            held.name
         ));
     }
     let environments = plan.locks.iter().map(|lock| &lock.environment);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::{cards, glass, maintenance, progress, step_cards, trouble};
+use super::{cards, glass, maintenance, progress, steal, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -280,7 +280,9 @@ impl Voice {
             Notice::Say { post } => Some(post.room.clone()),
             Notice::Maintenance { room, .. } => Some(room.clone()),
             // Its room is only looked up when it is said; nothing else waits for that.
-            Notice::BreakGlassTo { to, .. } => Some(RoomId::new(format!("direct/{to}"))),
+            Notice::BreakGlassTo { to, .. } | Notice::Steal { to, .. } => {
+                Some(RoomId::new(format!("direct/{to}")))
+            }
             other => Some(self.engine.state(run_of(other)?).await.ok()?.origin.room.id),
         }
     }
@@ -361,6 +363,12 @@ impl Voice {
                 // Where the card is, not in a thread under it that nobody may follow.
                 let (room, thread) = (run.origin.room.id.clone(), run.origin.thread.clone());
                 self.chat.post(Post { id: id.clone(), room, thread, text }, Priority::Urgent).await
+            }
+            (Notice::Steal { id, to, done, .. }, Some(run)) => {
+                // Decided before this was said: what became of it is told by itself.
+                let Some(text) = steal::to_owner(&run, *done) else { return Ok(()) };
+                let room = self.chat.direct(to).await?;
+                self.chat.post(Post { id: id.clone(), room, thread: None, text }, Priority::Urgent).await
             }
             (Notice::BreakGlass { id, .. }, Some(run)) => {
                 let (room, text) = (run.origin.room.id.clone(), glass::announcement(&run));
@@ -492,6 +500,7 @@ impl Voice {
             | Notice::AskWhyDenied { .. }
             | Notice::BreakGlass { .. }
             | Notice::BreakGlassTo { .. }
+            | Notice::Steal { .. }
             | Notice::ReviewReminder { .. }
             | Notice::Maintenance { .. }
             | Notice::Say { .. } => return,
@@ -606,6 +615,7 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Expired { run, .. }
         | Notice::BreakGlass { run, .. }
         | Notice::BreakGlassTo { run, .. }
+        | Notice::Steal { run, .. }
         | Notice::ReviewReminder { run, .. }
         | Notice::AskWhyDenied { run, .. } => Some(*run),
         Notice::Maintenance { .. } | Notice::Say { .. } => None,

@@ -11,7 +11,7 @@ use super::environment::{ApprovalPolicyRule, BreakGlassRule};
 use crate::command::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName, StepId};
-use crate::playbook::model::{AfterRetries, ApprovalGroup, ApprovalPolicy, Escalation, StepApproval};
+use crate::playbook::model::{AfterRetries, ApprovalGroup, ApprovalPolicy, Escalation, Plan, StepApproval};
 use crate::text;
 use crate::yaml::{Map, Node, Value};
 
@@ -32,6 +32,9 @@ pub const LEAD: &str = "lead";
 
 /// Stands for all commands in `approvals`.
 pub const EVERY_COMMAND: &str = "default";
+
+/// Its line in `approvals` is about locks of others: one's own takes nobody's consent.
+pub const UNLOCK: &str = "unlock";
 
 /// The key of `approvals` that says who may start without consent.
 pub const BREAK_GLASS: &str = "break_glass";
@@ -59,6 +62,26 @@ impl Config {
 }
 
 impl Config {
+    /// What it takes to steal somebody's lock in `environment`, or that of a run that is stuck: the line for
+    /// [`UNLOCK`] in its file, or else what holds for every command there.
+    pub fn approval_to_steal(&self, environment: &EnvName) -> Option<ApprovalPolicy> {
+        let rules = self.environments.get(environment).map(|e| &e.approvals);
+        match rules.and_then(|rules| rules.get(UNLOCK).or_else(|| rules.get(EVERY_COMMAND))) {
+            Some(rule) => rule.policy.clone(),
+            None => built_in(environment, UNLOCK, self.approval_expires),
+        }
+    }
+
+    /// What a plan needs under this configuration.
+    pub fn approval_of(&self, plan: &Plan) -> Option<ApprovalPolicy> {
+        let environment = plan.environment.as_ref()?;
+        if plan.steals() {
+            self.approval_to_steal(environment)
+        } else {
+            self.approval(environment, &plan.command_name)
+        }
+    }
+
     /// The steps of a command's playbook that wait for consent of their own.
     pub fn asking_steps<'c>(
         &'c self,

@@ -29,7 +29,7 @@ impl Config {
         let Some(environment) = plan.environment.as_ref().and_then(|name| self.environments.get(name)) else {
             return basis;
         };
-        if let Some(mut policy) = self.approval(&environment.name, &plan.command_name) {
+        if let Some(mut policy) = self.approval_of(plan) {
             policy.rule.clear();
             let seen = short(&format!("{policy:?}"));
             basis.insert(format!("{}{}", Basis::APPROVAL, environment.name), seen);

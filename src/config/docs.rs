@@ -209,7 +209,8 @@ pub fn config() -> String {
                 "`none` or policy",
                 "`{count, from}`, `{all_of: […]}` or `{any_of: […]}`, with `not_requester` (default true), \
                  `expires`, `reason: required` and `escalate: {after, to}`, where `to` is a group, or a list of which all \
-                 are needed. `default` stands for all commands that have no line.",
+                 are needed. `default` stands for all commands that have no line. The line of `unlock` is about stealing \
+                 a lock (`--steal`).",
             ),
             row(
                 "approvals.break_glass",

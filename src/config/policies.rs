@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::Access;
-use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, built_in};
+use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, UNLOCK, built_in};
 use super::environment::{BreakGlassRule, Environment};
 use crate::command::{Action, CommandSpec};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -52,7 +52,7 @@ pub(super) fn breakers_exist(rule: &BreakGlassRule, access: &Access, found: &mut
 }
 
 fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &mut Diagnostics) -> bool {
-    if name == EVERY_COMMAND {
+    if [EVERY_COMMAND, UNLOCK].contains(&name) {
         return true;
     }
     match commands.iter().find(|command| command.name == name) {
@@ -67,7 +67,7 @@ fn command_exists(name: &str, commands: &[CommandSpec], at: &Location, found: &m
                 .iter()
                 .filter(|command| matches!(command.action, Action::Playbook(_)))
                 .map(|command| command.name.as_str())
-                .chain([EVERY_COMMAND])
+                .chain([UNLOCK, EVERY_COMMAND])
                 .collect();
             found.push(match text::did_you_mean(name, names.iter().copied()) {
                 Some(meant) => finding.hint(format!("did you mean `{meant}`?")),

@@ -202,7 +202,23 @@ pub struct BreakGlass {
     pub reviewers: Vec<RoleName>,
 }
 
+/// The kind of the step that takes a lock from whoever has it. No playbook has such a step.
+pub const STEAL_LOCK: &str = "steal_lock";
+
 impl Plan {
+    /// Whether it takes a lock from whoever has it.
+    pub fn steals(&self) -> bool {
+        self.steps.iter().any(|step| step.kind == STEAL_LOCK)
+    }
+    /// What people need rights to who ask for it, decide on it or stop it: what it locks, or the lock that it steals.
+    pub fn concerns(&self) -> Vec<LockName> {
+        match (&self.environment, self.steps.first()) {
+            (Some(environment), Some(step)) if self.steals() => {
+                vec![LockName { environment: environment.clone(), service: step.service.clone() }]
+            }
+            _ => self.locks.clone(),
+        }
+    }
     /// Over the canonical JSON of the whole plan: what is seen on the card and what will be executed.
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a plan is plain data"))

@@ -19,6 +19,7 @@ pub mod queue;
 pub mod releases;
 pub mod restored;
 pub mod state;
+pub mod steal;
 pub mod transcripts;
 mod usual;
 

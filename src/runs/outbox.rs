@@ -55,6 +55,8 @@ pub enum Notice {
     BreakGlass { run: RunId, id: MessageId },
     /// The same to one person, in a direct message.
     BreakGlassTo { run: RunId, id: MessageId, to: UserId },
+    /// To whoever has the lock that a run steals, in a direct message: it is asked for, or `done`.
+    Steal { run: RunId, id: MessageId, to: UserId, done: bool },
     /// A break-glass run has still to be reviewed.
     ReviewReminder { run: RunId, id: MessageId },
     /// Maintenance, in one of the rooms that it is announced in.
@@ -88,6 +90,10 @@ impl Notice {
     }
     pub fn break_glass_to(run: RunId, to: UserId) -> Self {
         Self::BreakGlassTo { run, id: derived_id(&format!("{run}/break-glass/{to}")).into(), to }
+    }
+    pub fn steal(run: RunId, to: UserId, done: bool) -> Self {
+        let what = if done { "stolen" } else { "steal" };
+        Self::Steal { run, id: derived_id(&format!("{run}/{what}/{to}")).into(), to, done }
     }
     /// `seq` of the event, so that each day's reminder is a message of its own.
     pub fn review_reminder(run: RunId, seq: u32) -> Self {

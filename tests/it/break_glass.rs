@@ -15,30 +15,6 @@ fn leads_may() -> Setup {
     Setup { houston: format!("{ROLES}{LEADS_MAY}"), ..Setup::default() }
 }
 
-/// What Houston has written to somebody alone.
-async fn told_to(t: &House, who: &str) -> Vec<Said> {
-    let state = t.control("state", json!({})).await;
-    let id = t.sandbox.user_id(who).expect("somebody");
-    let rooms = state["rooms"].as_array().cloned().unwrap_or_default();
-    let direct = rooms.iter().filter(|room| {
-        let uids = room["uids"].as_array();
-        room["t"] == "d" && uids.is_some_and(|uids| uids.iter().any(|uid| *uid == id.as_str()))
-    });
-    direct.filter_map(|room| room["_id"].as_str()).flat_map(|room| t.said(room)).collect()
-}
-
-/// The one direct message to a lead.
-async fn lead_is_told(t: &House, who: &str, parts: &[&str]) {
-    for _ in 0..3000 {
-        if let Some(said) = told_to(t, who).await.pop() {
-            t.expect(&said.room, parts).await;
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{who} was not told");
-}
-
 async fn announced(t: &House, run: &str) -> Said {
     t.expect("ops", &[":rotating_light: *BREAK-GLASS*", &format!("*{run}*"), "stops it"]).await
 }
@@ -68,8 +44,8 @@ async fn a_broken_glass_starts_at_once_and_is_loud_until_another_has_reviewed_it
     ] {
         assert!(said.text.contains(part), "`{part}` is missing: {}", said.text);
     }
-    lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-1*", "the shop is down"]).await;
-    assert!(told_to(&t, "carol").await.is_empty(), "she knows");
+    t.hears("bob", &["*BREAK-GLASS* *R-1*", "the shop is down"]).await;
+    assert!(t.told("carol").await.is_empty(), "she knows");
     let progress =
         t.ended("R-1", &["*BREAK-GLASS* by carol", "the shop is down", "deployed in", "*review open*"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.8");
@@ -106,15 +82,15 @@ async fn leads_by_a_role_of_rocket_chat_are_told_as_far_as_it_says_who_they_are(
     t.say("alice", "ops", "!deploy prod web 1.8 --break-glass \"the shop is down\"").await;
     announced(&t, "R-1").await;
     // Who is admin is shown to everybody; who has the other role is not, and nothing waits for that.
-    lead_is_told(&t, "carol", &["*BREAK-GLASS* *R-1*"]).await;
+    t.hears("carol", &["*BREAK-GLASS* *R-1*"]).await;
     t.ended("R-1", &["deployed in"]).await;
-    assert!(told_to(&t, "dave").await.is_empty());
+    assert!(t.told("dave").await.is_empty());
     let grant = json!({"permission": "access-permissions", "roles": ["admin", "bot"]});
     t.control("grant", grant).await;
     t.say("alice", "ops", "!deploy prod web 1.7 --break-glass \"the shop is down\"").await;
     announced(&t, "R-2").await;
     for lead in ["carol", "dave"] {
-        lead_is_told(&t, lead, &["*BREAK-GLASS* *R-2*"]).await;
+        t.hears(lead, &["*BREAK-GLASS* *R-2*"]).await;
     }
     t.ended("R-2", &["deployed in"]).await;
     // A wrong configuration is told to the same people.
@@ -122,7 +98,7 @@ async fn leads_by_a_role_of_rocket_chat_are_told_as_far_as_it_says_who_they_are(
     t.say("bob", "ops", "!reload").await;
     t.expect("ops", &["nonsense"]).await;
     for lead in ["carol", "dave"] {
-        lead_is_told(&t, lead, &["configuration folder has changed and is wrong"]).await;
+        t.hears(lead, &["configuration folder has changed and is wrong"]).await;
     }
     t.end().await;
 }
@@ -163,7 +139,7 @@ async fn a_dry_run_says_that_the_glass_would_be_broken_and_breaks_nothing() {
     answered(&t, "carol", line, &parts).await;
     answered(&t, "alice", line, &["You may not break the glass"]).await;
     t.silence("ops").await;
-    assert!(told_to(&t, "bob").await.is_empty());
+    assert!(t.told("bob").await.is_empty());
     assert!(t.runs().is_empty() && t.audited().iter().all(|entry| entry.event.action != "break-glass"));
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.end().await;
@@ -190,11 +166,11 @@ async fn everybody_is_told_once_and_reminded_daily_over_restarts() {
     announced(&t, "R-1").await;
     t.kill().await;
     t.start_again().await;
-    lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-1*"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-1*"]).await;
     let progress = t.ended("R-1", &["deployed in", "*review open*"]).await;
     t.restart().await;
     t.silence("ops").await;
-    assert_eq!(told_to(&t, "bob").await.len(), 1);
+    assert_eq!(t.told("bob").await.len(), 1);
 
     let day = Duration::from_secs(86_400);
     clock.advance(day - Duration::from_secs(60));
@@ -218,7 +194,7 @@ async fn everybody_is_told_once_and_reminded_daily_over_restarts() {
     t.silence("ops").await;
     t.restart().await;
     t.silence("ops").await;
-    assert_eq!(told_to(&t, "bob").await.len(), 1);
+    assert_eq!(t.told("bob").await.len(), 1);
     assert_eq!(audited(&t, "break-glass").len(), 1);
     t.end().await;
 }
@@ -251,7 +227,7 @@ async fn a_second_one_waits_for_the_lock_and_leaves_a_review_of_its_own() {
     answered(&t, "bob", "!review R-1 fine", &["The review of R-1 is closed"]).await;
     t.until(&first, &["*reviewed* by bob"]).await;
     for who in ["bob", "carol"] {
-        let told = told_to(&t, who).await;
+        let told = t.told(who).await;
         assert_eq!(told.len(), 1, "of the other's: {told:?}");
         t.expect(&told[0].room, &["*BREAK-GLASS*"]).await;
     }
@@ -275,8 +251,8 @@ async fn a_right_that_is_lost_in_the_queue_is_lost() {
     t.expect("ops", &["@carol", "deployed in"]).await;
     t.until(&second, &["*void*", "the requester's right to do this"]).await;
     t.expect("ops", &["@carol *R-2*", "was not started", "the requester's right to do this"]).await;
-    lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-1*"]).await;
-    lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-2*"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-1*"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-2*"]).await;
     t.end().await;
 }
 
@@ -299,7 +275,7 @@ async fn it_goes_through_a_freeze_and_says_so() {
     t.say("carol", "ops", "!deploy prod web 1.8 --break-glass \"the shop is down\"").await;
     let said = announced(&t, "R-1").await;
     assert!(said.text.contains("through a freeze") && said.text.contains("black friday"), "{}", said.text);
-    lead_is_told(&t, "bob", &["*BREAK-GLASS* *R-1*", "through a freeze"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-1*", "through a freeze"]).await;
     t.ended("R-1", &["through a freeze", "deployed in", "*review open*"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.8");
     t.end().await;

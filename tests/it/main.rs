@@ -53,6 +53,7 @@ mod sandbox;
 mod secrets;
 mod ssh;
 mod starting;
+mod steals;
 mod step_approvals;
 mod step_kinds;
 mod support;

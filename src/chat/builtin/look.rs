@@ -102,8 +102,16 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         Err(error) => return error.to_string(),
     };
     let action = Action::of(bound.command, bound.values.as_typed(), &call.cause.room);
-    let approval = bound.values.text("environment").map(|environment| {
-        match call.config.approval(&EnvName::from(environment), &bound.command.name) {
+    let steals = bound.values.text("steal").is_some();
+    let place = if steals { action.arguments.get("environment").cloned() } else { None };
+    let place = place.or_else(|| bound.values.text("environment").map(str::to_owned));
+    let approval = place.map(|environment| {
+        let environment = EnvName::from(environment);
+        let policy = match steals {
+            true => call.config.approval_to_steal(&environment),
+            false => call.config.approval(&environment, &bound.command.name),
+        };
+        match policy {
             Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),
             None => "it needs no approval".to_owned(),
         }

@@ -4,6 +4,7 @@
 //! Must not: be reached without an authorization.
 
 mod freezes;
+mod locks;
 mod look;
 mod maintenance;
 mod runs;
@@ -53,7 +54,8 @@ pub async fn run(
     bound: &OwnedBound,
     _authorized: &Authorized<Action>,
 ) -> Option<String> {
-    if bound.dry_run {
+    // What steals a lock has a plan, and shows it.
+    if bound.dry_run && bound.values.text("steal").is_none() {
         return Some(format!(
             "{} would be done at once; nothing was changed.",
             crate::text::typed(&bound.canonical)
@@ -79,9 +81,9 @@ pub async fn run(
         "resolve" => Some(runs::resolve(&call).await),
         "abandon" => Some(runs::abandon(&call).await),
         "review" => Some(runs::review(&call).await),
-        "lock" => Some(runs::lock(&call).await),
+        "lock" => Some(locks::lock(&call).await),
         "reload" => Some(crate::chat::reload::text(&dispatcher.reload(Some(&cause.by)).await)),
-        "unlock" => Some(runs::unlock(&call).await),
+        "unlock" => locks::unlock(&call).await,
         "freeze" => Some(freezes::freeze(&call).await),
         "unfreeze" => Some(freezes::unfreeze(&call).await),
         "maintenance" => Some(maintenance::declare(&call).await),

@@ -1,12 +1,12 @@
-//! Built-ins that act on runs and locks.
+//! Built-ins that act on runs.
+//!
+//! Must not: decide who may; the proof of that is there, or the engine has it pinned.
 
 use super::Call;
 use crate::approvals::{Choice, Tally, Via, Vote};
 use crate::chat::dispatch::ineligible;
-use crate::chat::operate::parse_lock;
 use crate::ids::RunId;
 use crate::runs::event::Resolution;
-use crate::runs::locks::{Holder, ManualLock};
 use crate::runs::state::StepState;
 use crate::runs::{About, ActError, Retried, Voted};
 use crate::text::{code, defuse};
@@ -210,98 +210,6 @@ pub(super) async fn review(call: &Call<'_>) -> String {
     let findings = call.bound.values.text("findings").unwrap_or_default().to_owned();
     match call.dispatcher.parts.engine.review(run, &call.cause.by, &roles, findings).await {
         Ok(()) => format!("The review of {run} is closed."),
-        Err(error) => error.to_string(),
-    }
-}
-
-pub(super) async fn lock(call: &Call<'_>) -> String {
-    let parts = &call.dispatcher.parts;
-    let name =
-        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
-            Ok(name) => name,
-            Err(text) => return text,
-        };
-    let reason = call.bound.values.text("reason").unwrap_or_default().to_owned();
-    for held in parts.engine.manual_locks().await {
-        if held.name == name && held.by.id != call.cause.by.id {
-            let holder = Holder::Person(held);
-            return format!("{}. `!unlock {name}` first.", holder.describe(parts.clock.now()));
-        }
-    }
-    let lock = ManualLock {
-        name: name.clone(),
-        by: call.cause.by.clone(),
-        reason: reason.clone(),
-        at: parts.clock.now(),
-    };
-    if let Err(error) = parts.engine.lock(lock).await {
-        return error.to_string();
-    }
-    let command = &call.bound.canonical;
-    call.dispatcher
-        .audit("locked", &call.cause.by, command, Some(name.to_string()), None, Some(reason))
-        .await;
-    let moving: Vec<String> = parts
-        .engine
-        .open_runs()
-        .await
-        .iter()
-        .filter(|run| run.holds_locks() && run.plan.locks.iter().any(|held| held.conflicts(&name)))
-        .map(|run| run.id.to_string())
-        .collect();
-    let moving = if moving.is_empty() {
-        String::new()
-    } else {
-        format!(" {} started before and goes on.", crate::text::plain_and_list(&moving))
-    };
-    format!(":lock: {} is locked: nobody changes it until `!unlock {name}`.{moving}", code(&name.to_string()))
-}
-
-pub(super) async fn unlock(call: &Call<'_>) -> String {
-    let parts = &call.dispatcher.parts;
-    let name =
-        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
-            Ok(name) => name,
-            Err(text) => return text,
-        };
-    match parts.engine.unlock(&name).await {
-        Ok(Some(lock)) => {
-            let command = &call.bound.canonical;
-            let held = format!("held by {}: {}", lock.by.username, lock.reason);
-            call.dispatcher
-                .audit("unlocked", &call.cause.by, command, Some(name.to_string()), None, Some(held))
-                .await;
-            let whose = if lock.by.id == call.cause.by.id {
-                String::new()
-            } else {
-                format!(" @{}, it was yours.", lock.by.username)
-            };
-            format!(":unlock: {} is free.{whose}", code(&name.to_string()))
-        }
-        Ok(None) => {
-            let held = parts.engine.held().await;
-            let all = held.iter().find(|held| {
-                name.service.is_some()
-                    && held.name.service.is_none()
-                    && held.name.environment == name.environment
-                    && matches!(held.holder, Holder::Person(_))
-            });
-            let by_run = held.iter().find(|held| held.name == name);
-            match by_run {
-                None if let Some(all) = all => format!(
-                    "{} is not locked by itself: {}. `!unlock {}` frees all of it.",
-                    code(&name.to_string()),
-                    all.holder.describe(parts.clock.now()),
-                    all.name
-                ),
-                Some(held) => format!(
-                    "{} is held by {}: `!cancel` the run to free it.",
-                    code(&name.to_string()),
-                    held.holder.describe(parts.clock.now())
-                ),
-                None => format!("{} is not locked.", code(&name.to_string())),
-            }
-        }
         Err(error) => error.to_string(),
     }
 }

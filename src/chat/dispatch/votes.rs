@@ -68,7 +68,7 @@ impl Dispatcher {
             arguments,
             room: state.origin.room.clone(),
         };
-        if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
+        if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.concerns()) {
             let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
             self.post(under_card(&state, card, id, denied.to_string())).await;
             return;
@@ -109,7 +109,7 @@ impl Dispatcher {
             arguments: std::collections::BTreeMap::new(),
             room: run.origin.room.clone(),
         };
-        match authorize_for(&self.people.access(), &person, action, &run.plan.locks) {
+        match authorize_for(&self.people.access(), &person, action, &run.plan.concerns()) {
             Ok(_) if !gone => {
                 let roles = self.people.roles(&person);
                 let still = glass::may_still_break(&self.config(), &run.plan, &roles);
@@ -215,7 +215,7 @@ impl Dispatcher {
         let arguments = [("run".to_owned(), run.to_string())].into_iter().collect();
         let action =
             Action { command: spec.name.clone(), changes: true, arguments, room: state.origin.room.clone() };
-        let text = match authorize_for(&self.people.access(), &person, action, &state.plan.locks) {
+        let text = match authorize_for(&self.people.access(), &person, action, &state.plan.concerns()) {
             Ok(_) => match self.parts.engine.cancel(run, by).await {
                 Ok(_) => return,
                 Err(error) => error.to_string(),

@@ -19,6 +19,7 @@ use crate::runs::event::{Event, Outcome, Resolution};
 use crate::runs::locks::ManualLock;
 use crate::runs::outbox::Notice;
 use crate::runs::state::{Decision, Phase, RunState};
+use crate::runs::steal::Steal;
 use crate::store::Batch;
 
 /// What of a run somebody has in mind who consents or denies. What was asked after they spoke they cannot mean.
@@ -67,6 +68,7 @@ impl Engine {
             .approval
             .as_ref()
             .map(|policy| now.checked_add(policy.expires).unwrap_or(Timestamp::MAX));
+        let stolen_from = Steal::of(&new.plan).and_then(|steal| steal.whom_to_tell());
         let event = Event::Created {
             plan: Box::new(new.plan),
             digest: digest.clone(),
@@ -83,6 +85,9 @@ impl Engine {
         if broken {
             notices.push(Notice::break_glass(run));
             notices.extend(new.tell.into_iter().map(|to| Notice::break_glass_to(run, to)));
+        }
+        if let Some(owner) = stolen_from.filter(|_| expires_at.is_some()) {
+            notices.push(Notice::steal(run, owner, false));
         }
         let (mut with, audited) = (new.with, (if broken { BREAK_GLASS } else { "requested" }, None));
         owed(run, 0, &audited).put(&mut with);

@@ -11,6 +11,7 @@ mod footing;
 mod freeze;
 mod maintenance;
 mod perform;
+mod steal;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};

@@ -13,9 +13,10 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::steal::StealLock;
 use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
-use crate::playbook::model::{PlannedUndo, Preview};
+use crate::playbook::model::{PlannedUndo, Preview, STEAL_LOCK};
 use crate::playbook::steps::{
     ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind,
 };
@@ -26,6 +27,7 @@ use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next, step
 use crate::runs::outbox::Notice;
 use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
+use crate::runs::steal::Steal;
 use crate::runs::usual;
 use crate::store::Batch;
 use crate::trace::{self, Act};
@@ -395,8 +397,13 @@ impl Engine {
             tracing::warn!(run.id = %run, %error, "what was followed of it stays in the store");
         }
         // A request for consent that nobody has decided is over with it.
-        let notices = step_card(state).into_iter().chain([Notice::Progress { run }, Notice::result(run)]);
-        let notices = notices.collect();
+        let mut notices: Vec<Notice> =
+            step_card(state).into_iter().chain([Notice::Progress { run }, Notice::result(run)]).collect();
+        if outcome == Outcome::Succeeded
+            && let Some(owner) = Steal::of(&state.plan).and_then(|steal| steal.whom_to_tell())
+        {
+            notices.push(Notice::steal(run, owner, true));
+        }
         let events = vec![Event::Finished { outcome }];
         if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {
             return;
@@ -488,6 +495,9 @@ impl Engine {
     }
 
     pub(super) fn kind(&self, name: &str) -> Result<Arc<dyn StepKind>, StepError> {
+        if name == STEAL_LOCK {
+            return Ok(Arc::new(StealLock(self.clone())));
+        }
         self.0.parts.kinds.get(name).cloned().ok_or_else(|| {
             StepError::new(format!("this version of Houston knows no step kind `{name}`"))
                 .hint("the run was planned by another version: start that one, or abandon the run")

@@ -325,7 +325,7 @@ fn ended(state: &RunState, outcome: Outcome) -> trace::Ended<'_> {
 
 /// An act on a run, or what became of it.
 fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
-    let targets: Vec<String> = state.plan.locks.iter().map(ToString::to_string).collect();
+    let targets: Vec<String> = state.plan.concerns().iter().map(ToString::to_string).collect();
     let of_step = [STEP_ASKED, STEP_APPROVED, STEP_DENIED, STEP_EXPIRED, STEP_VOID].contains(&what);
     let ballot = if of_step { state.latest_ballot() } else { &state.consent };
     let approval = match &ballot.decision {

@@ -455,6 +455,7 @@ impl Bench {
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
                     ("break-glass", id.clone())
                 }
+                Notice::Steal { id, .. } => ("steal", id.clone()),
                 Notice::ReviewReminder { id, .. } => ("review", id.clone()),
                 Notice::Maintenance { id, .. } => ("maintenance", id.clone()),
                 Notice::Say { post } => ("post", post.id.clone()),

@@ -355,6 +355,31 @@ impl House {
         self.mark(found)
     }
 
+    /// Everything that Houston has written to somebody alone.
+    pub async fn told(&self, who: &str) -> Vec<Said> {
+        let state = self.control("state", json!({})).await;
+        let id = self.sandbox.user_id(who).expect("somebody");
+        let rooms = state["rooms"].as_array().cloned().unwrap_or_default();
+        let direct = rooms.iter().filter(|room| {
+            let uids = room["uids"].as_array();
+            room["t"] == "d" && uids.is_some_and(|uids| uids.iter().any(|uid| *uid == id.as_str()))
+        });
+        direct.filter_map(|room| room["_id"].as_str()).flat_map(|room| self.said(room)).collect()
+    }
+
+    /// As [`House::expect`], in a direct message.
+    pub async fn hears(&self, who: &str, parts: &[&str]) -> Said {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = self.told(who).await;
+            if let Some(said) = told.iter().find(|said| !self.is_read(said) && holds(&said.text, parts)) {
+                return self.mark(said.clone());
+            }
+            assert!(Instant::now() < deadline, "{who} was not told {parts:?}: {told:#?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// The same message once it reads so.
     pub async fn until(&self, said: &Said, parts: &[&str]) -> Said {
         self.wait(&format!("{parts:?} in `{}`", said.text), || {

@@ -1,0 +1,142 @@
+//! Built-ins for locks that people take, give back, and take from others.
+//!
+//! Must not: take a lock from anybody without what the environment's file says it takes.
+
+use super::Call;
+use crate::chat::operate::parse_lock;
+use crate::chat::{cards, steal};
+use crate::playbook::model::LockName;
+use crate::runs::NewRun;
+use crate::runs::event::Origin;
+use crate::runs::locks::{Held, Holder, ManualLock};
+use crate::runs::steal::{From, Steal};
+use crate::store::Batch;
+use crate::text::code;
+
+pub(super) async fn lock(call: &Call<'_>) -> String {
+    let parts = &call.dispatcher.parts;
+    let name =
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
+            Ok(name) => name,
+            Err(text) => return text,
+        };
+    let reason = call.bound.values.text("reason").unwrap_or_default().to_owned();
+    for held in parts.engine.manual_locks().await {
+        if held.name == name && held.by.id != call.cause.by.id {
+            let holder = Holder::Person(held);
+            return format!(
+                "{}. {}",
+                holder.describe(parts.clock.now()),
+                steal::way(call.config, &name, &holder)
+            );
+        }
+    }
+    let lock = ManualLock {
+        name: name.clone(),
+        by: call.cause.by.clone(),
+        reason: reason.clone(),
+        at: parts.clock.now(),
+    };
+    if let Err(error) = parts.engine.lock(lock).await {
+        return error.to_string();
+    }
+    let command = &call.bound.canonical;
+    call.dispatcher
+        .audit("locked", &call.cause.by, command, Some(name.to_string()), None, Some(reason))
+        .await;
+    let moving: Vec<String> = parts
+        .engine
+        .open_runs()
+        .await
+        .iter()
+        .filter(|run| run.holds_locks() && run.plan.locks.iter().any(|held| held.conflicts(&name)))
+        .map(|run| run.id.to_string())
+        .collect();
+    let moving = if moving.is_empty() {
+        String::new()
+    } else {
+        format!(" {} started before and goes on.", crate::text::plain_and_list(&moving))
+    };
+    format!(":lock: {} is locked: nobody changes it until `!unlock {name}`.{moving}", code(&name.to_string()))
+}
+
+pub(super) async fn unlock(call: &Call<'_>) -> Option<String> {
+    let parts = &call.dispatcher.parts;
+    let name =
+        match parse_lock(call.bound.values.text("target").unwrap_or_default(), &call.config.environments) {
+            Ok(name) => name,
+            Err(text) => return Some(text),
+        };
+    let held = parts.engine.held().await;
+    // Of several holders of one name at most one is a person; no run begins under that lock.
+    let by_person = held.iter().find(|held| held.name == name && matches!(held.holder, Holder::Person(_)));
+    let Some(held) = by_person.or_else(|| held.iter().find(|held| held.name == name)) else {
+        return Some(not_locked(call, &name, &held));
+    };
+    if let Holder::Person(lock) = &held.holder
+        && lock.by.id == call.cause.by.id
+    {
+        let free = || format!("{} would be free; nothing was changed.", code(&name.to_string()));
+        return Some(if call.bound.dry_run { free() } else { give_back(call, &name).await });
+    }
+    let run = match &held.holder {
+        Holder::Run { run, .. } => parts.engine.state(*run).await.ok(),
+        Holder::Person(_) | Holder::Unreadable { .. } => None,
+    };
+    let now = parts.clock.now();
+    let Some(from) = From::of(held, run.as_ref()) else {
+        return Some(steal::worked_under(&name, &held.holder, now));
+    };
+    match call.bound.values.text("steal") {
+        Some(why) => {
+            begin(call, Steal { lock: name, from, by: call.cause.by.clone(), why: why.to_owned() }).await
+        }
+        None => Some(format!("{}. {}", steal::has(held, now), steal::way(call.config, &name, &held.holder))),
+    }
+}
+
+async fn give_back(call: &Call<'_>, name: &LockName) -> String {
+    match call.dispatcher.parts.engine.unlock(name).await {
+        Ok(Some(lock)) => {
+            let held = format!("held by {}: {}", lock.by.username, lock.reason);
+            let (command, target) = (&call.bound.canonical, Some(name.to_string()));
+            call.dispatcher.audit("unlocked", &call.cause.by, command, target, None, Some(held)).await;
+            format!(":unlock: {} is free.", code(&name.to_string()))
+        }
+        Ok(None) => format!("{} is not locked.", code(&name.to_string())),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// There is no lock of that name; perhaps one of the whole environment.
+fn not_locked(call: &Call<'_>, name: &LockName, held: &[Held]) -> String {
+    let all = held.iter().find(|held| {
+        name.service.is_some() && held.name.service.is_none() && held.name.environment == name.environment
+    });
+    match all {
+        Some(all) if matches!(all.holder, Holder::Person(_)) => format!(
+            "{} is not locked by itself: {}. `!unlock {}` frees all of it.",
+            code(&name.to_string()),
+            all.holder.describe(call.dispatcher.parts.clock.now()),
+            all.name
+        ),
+        _ => format!("{} is not locked.", code(&name.to_string())),
+    }
+}
+
+/// A run like every other: nothing is said when its own messages say it.
+async fn begin(call: &Call<'_>, steal: Steal) -> Option<String> {
+    let parts = &call.dispatcher.parts;
+    let cause = call.cause;
+    let approval = call.config.approval_to_steal(&steal.lock.environment);
+    let mut plan = steal.plan(call.bound.canonical.clone(), approval);
+    plan.basis = call.config.basis(&plan);
+    if call.bound.dry_run {
+        return Some(cards::dry_run(&plan, &[], &[]));
+    }
+    let mut with = Batch::new();
+    parts.ledger.batch_for(&cause.id, &mut with);
+    let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
+    let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with };
+    parts.engine.create(new).await.err().map(|error| error.to_string())
+}
