@@ -283,6 +283,12 @@ impl<'c> Check<'c> {
             && let Some((at, node)) = written
             && let Some(kind) = self.kind(name, at)
         {
+            if let Some(Pause::Answer { .. }) = kind.pause(params) {
+                self.found.push(
+                    Diagnostic::error(at.clone(), format!("the undo of `{}` cannot be a question", step.id))
+                        .hint("an undo is done without people; ask in a step before, or write undo: none"),
+                );
+            }
             self.params(kind, params, node, at);
         }
         let at = step.at.clone();

@@ -285,6 +285,10 @@ pub struct Preview {
     pub observed: BTreeMap<String, String>,
     /// Sentences for the card.
     pub notes: Vec<String>,
+    /// What was so as well and may be otherwise by the start without harm, by name: a look after a crash tells by it
+    /// what has happened since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<String, String>,
 }
 
 /// The right to change a whole environment, or one service of it.

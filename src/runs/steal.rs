@@ -142,6 +142,6 @@ impl Steal {
                 crate::text::plain_and_list(&locks)
             ));
         }
-        Preview { changes: vec![change], observed: [(what, has)].into(), notes }
+        Preview { changes: vec![change], observed: [(what, has)].into(), notes, ..Preview::default() }
     }
 }

@@ -442,6 +442,29 @@ fn the_reference_names_every_command_step_and_key() {
     assert!(config.contains("Default 2m."), "{config}");
 }
 
+/// It would wait for nobody, fail three times, and leave the run stuck.
+#[test]
+fn an_undo_that_is_a_question_is_refused_before_anything_runs() {
+    let real = houston::app::kinds();
+    let real: Vec<&dyn houston::playbook::steps::StepKind> = real.values().map(AsRef::as_ref).collect();
+    let playbook = "description: D\ninputs: {environment: {type: environment}}\non_failure: undo\nsteps:\n  - id: more\n    \
+                    swarm_service: {action: scale, service: web, replicas: 2}\n    undo: {ask: {question: \"Undo it?\"}}\n";
+    let command = "more:\n  summary: S.\n  playbook: more\n  arguments: {environment: {type: environment, doc: an environment}}\n";
+    let files = [
+        ("houston.yaml", SMALLEST),
+        ("environments/dev.yaml", ""),
+        ("playbooks/more.yaml", playbook),
+        ("commands/more.yaml", command),
+    ];
+    let (_, found) = Config::from_files(&files, &real);
+    let found = lines(&found);
+    assert!(
+        found.iter().any(|line| line.starts_with("error: playbooks/more.yaml:")
+            && line.contains("the undo of `more` cannot be a question")),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn access_rules_are_compared_with_what_there_is() {
     let rules = |rules: &str| {

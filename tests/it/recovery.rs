@@ -164,7 +164,7 @@ async fn what_nobody_can_tell_is_asked_with_how_to_look_and_what_each_answer_doe
         let socket = format!("docker -H unix://{} service", t.docker_socket().display());
         let asked = [
             "*R-1* I do not know whether step 1 of 1 (update `web` to `1.8-slower`) happened",
-            "`web` is set to `demo/web:1.6` now, and this run did not do that",
+            "this run changed `web`, and somebody else has since: it is set to `demo/web:1.6` now",
             &format!("\n{socket} inspect --pretty web\n{socket} ps --no-trunc web\n```"),
             "`!resolve R-1 happened`: R-1 is done",
             "`!resolve R-1 did-not-happen`: it is done again",
@@ -234,5 +234,38 @@ async fn a_stuck_run_lists_what_was_done_and_what_to_type_and_goes_on_when_that_
     t.until(&progress, &[":x: *R-1*", "*failed*", "update `api` to `1.8`: undone", "2 tasks: undone"]).await;
     t.expect("ops", &["@alice", "failed"]).await;
     assert_eq!(t.tasks_wanted("web").await, 1);
+    t.end().await;
+}
+
+/// Whatever kind it is: what is to be undone stands there with what a person does.
+#[tokio::test]
+async fn a_stuck_stack_and_an_undo_that_is_another_step_are_listed_with_what_to_do() {
+    let steps = "  - id: api\n    swarm_service: {action: update, service: api, version: \"1.8\"}\n    \
+                 undo: {notify: {room: nowhere, text: \"api stays at 1.8\"}}\n  \
+                 - id: stack\n    swarm_stack: {name: shop, services: [web]}\n  \
+                 - id: check\n    http_check: {url: \"SANDBOX/api/info\", expect_body: nowhere, within: 20s}\n";
+    let clock = Clock::manual(Clock::system().now());
+    let t = crate::step_kinds::house_of(steps, clock.clone(), "", &[("web", 1), ("api", 1)]).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let progress = t.progress("R-1").await;
+    t.until(&progress, &["step 3 of 3"]).await;
+    t.change_image("web", "demo/web:1.6").await;
+    let docker = format!("docker -H unix://{} service", t.docker_socket().display());
+    let listed = [
+        ":sos: *R-1*",
+        "*not undone*: step 2 of 3 (bring stack `shop` to its declaration)",
+        &format!("By hand:\n```\n{docker} update --image demo/web:1.7 --replicas 1 web\n"),
+        "*still done*: step 1 of 3 (update `api` to `1.8`)\nBy hand:\n```\n# say in nowhere: api stays at 1.8\n```",
+    ];
+    t.tick_until(&clock, "stuck", &listed).await;
+    t.change_image("web", "demo/web:1.7").await;
+    t.say("carol", "ops", "!resolve R-1 undone").await;
+    t.expect("ops", &["R-1 goes on."]).await;
+    let listed =
+        ["*undone*: step 2 of 3", "*not undone*: step 1 of 3 (update `api` to `1.8`)", "# say in nowhere"];
+    t.tick_until(&clock, "stuck again", &listed).await;
+    t.say("carol", "ops", "!abandon R-1 said so").await;
+    t.expect("ops", &["R-1 is abandoned"]).await;
+    t.until(&progress, &["*abandoned* by carol: said so"]).await;
     t.end().await;
 }

@@ -93,9 +93,9 @@ impl Progress for Lines {
 pub static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
 
 /// One test's part of the Swarm.
-struct Bench {
+pub struct Bench {
     outside: Arc<Outside>,
-    swarm: Arc<Swarm>,
+    pub swarm: Arc<Swarm>,
     lines: Arc<Lines>,
     redactor: Redactor,
     _turn: tokio::sync::SemaphorePermit<'static>,
@@ -105,22 +105,30 @@ struct Bench {
 
 impl Bench {
     async fn new(test: &str, services: &[Declared]) -> Option<Self> {
+        Some(Self::on(Arc::new(Swarm::local(engine(test)?)), services).await)
+    }
+
+    /// On whatever Swarm there is.
+    pub async fn on(swarm: Arc<Swarm>, services: &[Declared]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let swarm = Arc::new(Swarm::local(engine(test)?));
         let turn = TURNS.acquire().await.expect("never closed");
         let declared = services.iter().map(|s| (s.name.clone(), s.clone())).collect();
-        Some(Self {
+        Self {
             outside: Arc::new(Outside { swarm: swarm.clone(), declared: Mutex::new(declared) }),
             swarm,
             lines: Arc::default(),
             redactor: Redactor::new(),
             _turn: turn,
             run: AtomicUsize::new(rand::random_range(1..1_000_000_000)),
-        })
+        }
+    }
+
+    pub fn world_of_steps(&self) -> Arc<dyn World> {
+        self.outside.clone()
     }
 
     /// A context as the executor makes it for the only step of a new run, its plan looked at now.
-    async fn plan(&self, kind: &dyn StepKind, params: &Json) -> Result<StepContext, StepError> {
+    pub async fn plan(&self, kind: &dyn StepKind, params: &Json) -> Result<StepContext, StepError> {
         let run = RunId(self.run.fetch_add(1, Ordering::Relaxed) as u64);
         let mut context = StepContext {
             world: self.outside.clone(),
@@ -146,11 +154,11 @@ impl Bench {
         kind.run(&context, params).await
     }
 
-    async fn deploy(&self, version: &str) -> Result<Json, StepError> {
+    pub async fn deploy(&self, version: &str) -> Result<Json, StepError> {
         self.step(&update(version)).await
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.outside.declared.lock().unwrap().values().next().expect("a declared service").swarm_name.clone()
     }
 
@@ -163,7 +171,7 @@ impl Bench {
     }
 
     /// As [`Bench::world`], once Swarm has ended what is one too many after a rollback.
-    async fn settled(&self) -> (String, u64, usize) {
+    pub async fn settled(&self) -> (String, u64, usize) {
         let until = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let world = self.world().await;
@@ -190,15 +198,15 @@ impl Drop for Bench {
     }
 }
 
-fn kind(name: &str) -> Arc<dyn StepKind> {
+pub fn kind(name: &str) -> Arc<dyn StepKind> {
     registry().remove(name).expect("a step kind")
 }
 
-fn update(version: &str) -> Json {
+pub fn update(version: &str) -> Json {
     json!({ "action": "update", "service": "web", "version": version })
 }
 
-fn declared(name: &str) -> Declared {
+pub fn declared(name: &str) -> Declared {
     Declared {
         name: ServiceName::from(name),
         swarm_name: format!("houston-test-{name}-{}", rand::random::<u32>()),

@@ -6,8 +6,9 @@ use super::Call;
 use crate::approvals::{Choice, Tally, Via, Vote};
 use crate::chat::dispatch::ineligible;
 use crate::ids::RunId;
+use crate::playbook::model::{OnFailure, PlannedStep, PlannedUndo};
 use crate::runs::event::Resolution;
-use crate::runs::state::StepState;
+use crate::runs::state::{RunState, StepRecord, StepState};
 use crate::runs::{About, ActError, Retried, Voted};
 use crate::text::{code, defuse};
 
@@ -123,6 +124,14 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
             "{run} is to be cancelled. What was done cannot be undone before somebody has said by which configuration: see its thread."
         ),
         Ok(state) => {
+            if let Some(step) =
+                state.steps.iter().position(|step| matches!(step.state, StepState::Undoing { .. }))
+            {
+                return format!(
+                    "{run} undoes what was done already, and goes on with that. Still under way: {}. I say here what is so when it has ended.",
+                    defuse(&state.plan.steps[step].title)
+                );
+            }
             let live = engine.live(run).await;
             let under_way = live.step.or_else(|| {
                 state.steps.iter().position(|step| matches!(step.state, StepState::Running { .. }))
@@ -133,10 +142,22 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
                     defuse(&step.title),
                     live.line.map(|line| format!(" ({})", defuse(&line))).unwrap_or_default()
                 ),
-                None => format!("Cancelling {run}; no step is under way."),
+                None => format!("Cancelling {run}; no step is under way.{}", what_becomes_of_it(&state)),
             }
         }
         Err(error) => error.to_string(),
+    }
+}
+
+/// Of what the run has done so far.
+fn what_becomes_of_it(run: &RunState) -> &'static str {
+    let stands = |(step, record): (&PlannedStep, &StepRecord)| {
+        step.undo != PlannedUndo::NotNeeded && matches!(record.state, StepState::Succeeded { .. })
+    };
+    match run.plan.on_failure {
+        _ if !run.plan.steps.iter().zip(&run.steps).any(stands) => "",
+        OnFailure::Undo => " What was done is undone now.",
+        OnFailure::Stop => " What was done stays.",
     }
 }
 

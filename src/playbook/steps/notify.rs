@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
-use super::{ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+};
 use crate::playbook::model::Preview;
 use crate::text::code;
 
@@ -63,6 +65,11 @@ impl StepKind for Notify {
             context.world.notify(room, &text, &context.token).await?;
             Ok(json!({ "room": room }))
         })
+    }
+    fn by_hand(&self, _: &StepContext, given: &Json, _: Option<&Json>) -> ByHand {
+        let (room, said) = (params::text(given, "room"), params::text(given, "text"));
+        let said = said.unwrap_or_default().replace('\n', " ");
+        ByHand { act: vec![format!("# say in {}: {said}", room.unwrap_or("the room"))], ..ByHand::default() }
     }
     /// Sending again is looking: the same token makes no second message.
     fn probe<'a>(&'a self, _: &'a StepContext, _: &'a Json) -> BoxFuture<'a, Result<Probed, StepError>> {

@@ -19,6 +19,12 @@ use crate::text::{self, code, defuse};
 /// Stands in `observed` for a service that does not exist.
 const ABSENT: &str = "none";
 
+/// In `seen`: the service's `Version.Index`.
+const INDEX: &str = "version index";
+
+/// In `seen`: when its last update began.
+const UPDATED: &str = "last update";
+
 /// A service that a step changes.
 pub(super) struct Target<'a> {
     pub context: &'a StepContext,
@@ -98,6 +104,15 @@ impl Target<'_> {
         preview.observed.insert(self.fact("image"), or_absent(before.image));
         preview.observed.insert(self.fact("replicas"), or_absent(before.replicas.map(|r| r.to_string())));
         preview.observed.insert(self.fact("configuration"), or_absent(before.configuration));
+        if let Some(service) = service {
+            preview.seen.insert(self.fact(INDEX), service.index.to_string());
+            preview.seen.insert(self.fact(UPDATED), last_update(service));
+        }
+    }
+
+    /// What was so when the plan was made, and moves by itself. `None` when the plan did not look.
+    fn seen(&self, name: &str) -> Option<&String> {
+        self.context.planned.seen.get(&self.fact(name))
     }
 
     /// What was there when the plan was made. `None` when the plan did not look.
@@ -557,8 +572,10 @@ impl Target<'_> {
         })
     }
 
-    /// After a crash: whether the change happened. The service's own label is not enough, since an automatic
-    /// rollback brings the old labels back (and forgets the previous spec); the tasks then still tell.
+    /// After a crash: whether the change happened. The service's own label is not enough: an automatic rollback
+    /// brings the old labels back and forgets the previous spec, one by hand keeps the rolled back one as the previous
+    /// spec. The tasks then still tell, as long as the Swarm keeps them; and what the plan saw tells whether anything
+    /// has happened at all.
     pub(super) async fn probe(&self) -> Result<Probed, StepError> {
         let Some(service) = self.swarm.service(self.swarm_name).await? else {
             return Ok(match self.planned() {
@@ -586,16 +603,37 @@ impl Target<'_> {
                 _ => self.under_way(state),
             });
         }
+        if self.seen(INDEX).is_some_and(|seen| *seen == service.index.to_string()) {
+            return Ok(Probed::DidNotHappen);
+        }
         let tasks = self.swarm.tasks(self.swarm_name).await?;
         let left_tasks = tasks.iter().any(|t| spec::task_token(&t.spec) == Some(self.token()));
-        if left_tasks && state.is_some_and(UpdateState::is_rollback) {
+        let previous = service.previous_spec.as_ref().and_then(|spec| spec::label(spec, spec::LABEL_RUN));
+        let previous_is_ours = previous == Some(self.token());
+        let rolled_back = state.is_some_and(UpdateState::is_rollback);
+        if rolled_back && (left_tasks || previous_is_ours) {
             return Ok(self.under_way(state));
+        }
+        // An earlier attempt that came to its end was told of; it may have been put back since.
+        let first = self.context.earlier.ended == 0;
+        if first && rolled_back && self.seen(UPDATED).is_some_and(|seen| *seen != last_update(&service)) {
+            return Ok(Probed::Unknown(format!(
+                "{} is set to {}, an update of it was rolled back since this was planned, and the Swarm has kept no \
+                 task that would show whose update that was",
+                self.code(),
+                code(spec::short_image(service.image()))
+            )));
         }
         match self.planned() {
             None => Ok(Probed::DidNotHappen),
             Some(planned) if planned == Before::of(Some(&service)) || self.is_of_this_run(&service) => {
                 Ok(Probed::DidNotHappen)
             }
+            Some(_) if first && previous_is_ours => Ok(Probed::Unknown(format!(
+                "this run changed {}, and somebody else has since: it is set to {} now",
+                self.code(),
+                code(spec::short_image(service.image()))
+            ))),
             Some(_) => Ok(Probed::Unknown(format!(
                 "{} is set to {} now, and this run did not do that",
                 self.code(),
@@ -627,6 +665,12 @@ impl Posted {
 fn watched_by_us(before: Option<&Service>, after: &Json) -> bool {
     let Some(before) = before else { return true };
     spec::replicas(after) > before.replicas() && before.spec.get("TaskTemplate") == after.get("TaskTemplate")
+}
+
+/// When the last update of the service began; the same as long as no other one does.
+fn last_update(service: &Service) -> String {
+    let began = service.update.as_ref().and_then(|update| update.started_at);
+    began.map_or_else(|| "never".to_owned(), |began| began.to_string())
 }
 
 fn before_of_previous(service: &Service) -> Before {

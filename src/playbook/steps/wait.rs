@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 
-use super::{ParamKind, ParamSpec, Pause, Repeat, StepContext, StepError, StepKind, UndoMode, params};
+use super::{
+    ByHand, ParamKind, ParamSpec, Pause, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+};
 use crate::playbook::model::Preview;
 use crate::text;
 
@@ -48,6 +50,9 @@ impl StepKind for Wait {
                 None => Err(StepError::new("the step's parameter `for` is empty")),
             }
         })
+    }
+    fn by_hand(&self, _: &StepContext, given: &Json, _: Option<&Json>) -> ByHand {
+        ByHand { act: vec![format!("# {}", self.title(given))], ..ByHand::default() }
     }
     fn run<'a>(
         &'a self,

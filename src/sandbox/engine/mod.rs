@@ -73,6 +73,8 @@ pub struct Options {
     pub services: Vec<Value>,
     /// Where the front of a service listens (loopback). A service that is not named here gets a free port.
     pub fronts: BTreeMap<String, SocketAddr>,
+    /// How many ended tasks of a slot are kept.
+    pub history: usize,
     pub clock: Clock,
 }
 
@@ -86,6 +88,7 @@ impl Options {
             nodes: ["node1", "node2", "node3"].map(str::to_owned).to_vec(),
             services: Vec::new(),
             fronts: BTreeMap::new(),
+            history: 5,
             clock: Clock::system(),
         }
     }
@@ -93,6 +96,12 @@ impl Options {
     #[must_use]
     pub fn image(mut self, reference: &str, behaviour: Behaviour) -> Self {
         self.images.insert(reference.to_owned(), behaviour);
+        self
+    }
+
+    #[must_use]
+    pub fn history(mut self, tasks: usize) -> Self {
+        self.history = tasks;
         self
     }
 

@@ -18,9 +18,6 @@ use tokio_util::task::TaskTracker;
 use super::logs::Log;
 use super::{Options, front, orchestrate, spec};
 
-/// Ended tasks remembered for each slot, as Docker does by default.
-const HISTORY: usize = 5;
-
 /// A request that is not granted: an HTTP status and Docker's message.
 #[derive(Debug)]
 pub struct Refusal {
@@ -233,12 +230,12 @@ impl World {
     }
 
     /// Forgets the oldest ended tasks of a slot.
-    fn trim(&mut self, service: &str, slot: u64) {
+    fn trim(&mut self, service: &str, slot: u64, kept: usize) {
         let of_slot = |task: &&Task| task.service == service && task.slot == slot && task.state.ended();
         let mut ended: Vec<_> =
             self.tasks.values().filter(of_slot).map(|task| (task.created, task.id.clone())).collect();
         ended.sort();
-        let surplus = ended.len().saturating_sub(HISTORY);
+        let surplus = ended.len().saturating_sub(kept);
         for (_, id) in ended.drain(..surplus) {
             self.tasks.remove(&id);
         }
@@ -409,7 +406,7 @@ impl Shared {
             };
             let id = task.id.clone();
             world.tasks.insert(id.clone(), task);
-            world.trim(service, slot);
+            world.trim(service, slot, self.options.history);
             Some(id)
         })
     }

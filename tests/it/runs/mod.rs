@@ -6,7 +6,7 @@ mod bench;
 mod damage;
 mod fold;
 mod kill;
-mod playbooks;
+pub mod playbooks;
 mod side_by_side;
 mod steps;
 mod store;
