@@ -151,6 +151,7 @@ fn plan() -> Plan {
         timeout: None,
         service: None,
         approval: None,
+        whole: None,
     };
     Plan {
         command: "nothing prod".into(),

@@ -8,22 +8,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::bind::{BREAK_GLASS, REASON};
-use super::parse::quote_if_needed;
+use super::plan_text::{Rest, and_whole, change, decided_about, plan_lines};
 use super::progress::progress;
 use super::step_cards;
 use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
-use crate::playbook::model::{Plan, PlannedUndo};
+use crate::playbook::model::MOST_SHOWN;
 use crate::runs::LiveStatus;
 use crate::runs::ballot::Ballot;
 use crate::runs::event::Outcome;
 use crate::runs::state::{Decision, Phase, RunState};
 use crate::text::{self, code, defuse, typed};
-
-/// Steps beyond this are counted, not listed, on a card.
-pub(super) const MOST_STEPS: usize = 20;
 
 /// `14:32 UTC`
 pub fn clock_time(at: Timestamp) -> String {
@@ -38,88 +34,6 @@ pub(super) fn name(actor: &Actor) -> String {
     defuse(&actor.username).into_owned()
 }
 
-/// `image: `web:1.7` → `web:1.8``
-pub(super) fn change(change: &Change) -> String {
-    let what = defuse(&change.what);
-    match (&change.from, &change.to) {
-        (Some(from), Some(to)) => format!("{what}: {} → {}", code(from), code(to)),
-        (None, Some(to)) => format!("{what}: {}", code(to)),
-        (Some(from), None) => format!("{what}: {} → removed", code(from)),
-        (None, None) => what.into_owned(),
-    }
-}
-
-/// The command as others decide about it: whole, but for the reasons, which stand below it.
-pub(super) fn decided_about(plan: &Plan) -> String {
-    let mut command = plan.command.clone();
-    let why = plan.break_glass.as_ref().map(|glass| &glass.reason);
-    let stolen = plan.reason.as_ref().filter(|_| plan.steals());
-    for (flag, reason) in [(REASON, plan.reason.as_ref()), (BREAK_GLASS, why), ("steal", stolen)] {
-        if let Some(reason) = reason {
-            command = command.replacen(&format!(" --{flag}={}", quote_if_needed(reason)), "", 1);
-        }
-    }
-    code(&command)
-}
-
-/// What a plan would do: the same lines on the card, in a dry run and in `houston plan`.
-pub fn plan_lines(plan: &Plan, already: &[String]) -> String {
-    let mut out = String::new();
-    let mut said = std::collections::HashSet::new();
-    for (index, step) in plan.steps.iter().take(MOST_STEPS).enumerate() {
-        // A number says something only where there is an order.
-        let number = if plan.steps.len() > 1 { format!("*{}.* ", index + 1) } else { String::new() };
-        let _ = writeln!(out, "{number}{}", defuse(&step.title));
-        for line in &step.preview.changes {
-            let _ = writeln!(out, "• {}", change(line));
-        }
-        // What several steps have in common is said with the first of them.
-        for note in step.preview.notes.iter().filter(|note| said.insert(note.as_str())) {
-            let _ = writeln!(out, "• {}", defuse(note));
-        }
-        if step.undo == PlannedUndo::Impossible {
-            let _ = writeln!(out, "• :warning: cannot be undone");
-        }
-        if let Some(waits) = step_cards::in_plan(step) {
-            let _ = writeln!(out, "• {waits}");
-        }
-    }
-    if plan.steps.len() > MOST_STEPS {
-        let _ = writeln!(out, "… and {} more", text::count(plan.steps.len() - MOST_STEPS, "step"));
-    }
-    if !already.is_empty() {
-        let _ = writeln!(out, "_unchanged: {}_", defuse(&text::plain_and_list(already)));
-    }
-    out.trim_end().to_owned()
-}
-
-/// The answer to `--dry-run`.
-pub fn dry_run(plan: &Plan, already: &[String], hindrances: &[String]) -> String {
-    if plan.is_empty() {
-        return nothing_to_do(plan, already);
-    }
-    let mut approval = match &plan.approval {
-        _ if plan.break_glass.is_some() => super::glass::of_plan(plan),
-        Some(policy) => format!("It would need the approval of {}.", approvals::describe(policy)),
-        None => "It would start at once: no approval is needed.".to_owned(),
-    };
-    if plan.break_glass.is_none() {
-        for line in hindrances {
-            let _ = write!(approval, "\n{line}");
-        }
-    }
-    format!(
-        ":mag: *dry run* {}: nothing was changed\n{}\n{approval}",
-        decided_about(plan),
-        plan_lines(plan, already)
-    )
-}
-
-pub fn nothing_to_do(plan: &Plan, already: &[String]) -> String {
-    let why = if already.is_empty() { String::new() } else { format!(": {}", text::plain_and_list(already)) };
-    format!(":white_check_mark: {}: nothing to do{}", typed(&plan.command), defuse(&why))
-}
-
 /// The approval message, at any time of its life.
 pub fn card(run: &RunState, now: Timestamp) -> String {
     let mut out =
@@ -127,7 +41,7 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
     if let Some(reason) = &run.plan.reason {
         let _ = writeln!(out, "_reason: {}_", text::said(reason));
     }
-    let _ = writeln!(out, "{}", plan_lines(&run.plan, &[]));
+    let _ = writeln!(out, "{}", plan_lines(&run.plan, &[], Rest::InThread));
     match &run.consent.decision {
         None => {
             out.push_str(&undecided(run, &run.consent, now));
@@ -368,9 +282,9 @@ pub fn expired(run: &RunState) -> String {
 
 /// A line each.
 pub(super) fn differences(of: &[Change]) -> String {
-    let mut out: String = of.iter().take(MOST_STEPS).map(|one| format!("• {}\n", change(one))).collect();
-    if of.len() > MOST_STEPS {
-        let _ = writeln!(out, "… and {} more", text::count(of.len() - MOST_STEPS, "difference"));
+    let mut out: String = of.iter().take(MOST_SHOWN).map(|one| format!("• {}\n", change(one))).collect();
+    if of.len() > MOST_SHOWN {
+        let _ = writeln!(out, "… and {} more", text::count(of.len() - MOST_SHOWN, "difference"));
     }
     out
 }
@@ -390,7 +304,7 @@ pub(super) fn title(run: &RunState, step: usize) -> String {
 pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let mut out = String::new();
     if run.plan.approval.is_some() {
-        let _ = writeln!(out, "{}", card(run, now));
+        let _ = writeln!(out, "{}{}", card(run, now), and_whole(&run.plan));
     }
     if run.started_at.is_some() || run.plan.approval.is_none() {
         let _ = writeln!(out, "{}", progress(run, live, now));

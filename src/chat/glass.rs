@@ -5,8 +5,9 @@
 
 use jiff::Timestamp;
 
-use super::cards::{clock_time, decided_about, plan_lines};
+use super::cards::clock_time;
 use super::dispatch::{Dispatcher, OwnedBound};
+use super::plan_text::{Rest, and_whole, decided_about, plan_lines};
 use crate::access::Person;
 use crate::approvals;
 use crate::command::CommandSpec;
@@ -185,9 +186,9 @@ pub fn announcement(run: &RunState) -> String {
         decided_about(&run.plan),
         consent(glass),
         said(&glass.reason),
-        plan_lines(&run.plan, &[]),
-        how_to_review(run, glass)
-    )
+        plan_lines(&run.plan, &[], Rest::Below),
+        how_to_review(run, glass),
+    ) + &and_whole(&run.plan)
 }
 
 fn how_to_review(run: &RunState, glass: &BreakGlass) -> String {

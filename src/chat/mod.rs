@@ -18,6 +18,7 @@ pub mod offline;
 pub mod operate;
 pub mod parse;
 pub mod people;
+pub mod plan_text;
 pub mod policies;
 pub(crate) mod progress;
 mod queue;

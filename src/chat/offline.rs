@@ -8,7 +8,7 @@ use super::bind::{Known, Outcome, bind};
 use super::dispatch::OwnedBound;
 use super::hindrances::Hindrances;
 use super::operate::{self, Asked};
-use super::{cards, help, parse};
+use super::{help, parse, plan_text};
 use crate::access::{Access, Action, Found, Person, Pins};
 use crate::command::Action as SpecAction;
 use crate::config::Config;
@@ -78,7 +78,9 @@ pub async fn plan(config: &Config, planner: &Planner, who: Option<&str>, line: &
     };
     let asked = Asked { config, playbook, command: bound.command, bound: &owned, requester, store: None };
     match operate::plan(&asked, planner).await {
-        Ok(planned) => Planning::Plan(cards::dry_run(&planned.plan, &planned.already, &hindrances.lines())),
+        Ok(planned) => {
+            Planning::Plan(plan_text::dry_run(&planned.plan, &planned.already, &hindrances.lines()))
+        }
         Err(error) => Planning::Wrong(operate::refusal(&owned.canonical, &error)),
     }
 }

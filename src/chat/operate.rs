@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::cards;
 use super::dispatch::{Dispatcher, OwnedBound, authorize_for};
 use super::hindrances::Hindrances;
+use super::plan_text;
 use crate::access::{Action, Authorized};
 use crate::command::{CommandSpec, Value};
 use crate::config::Config;
@@ -70,10 +70,10 @@ pub async fn run(
             files_only: false,
             who: Some((&authorized.who().username, &roles)),
         };
-        return Some(cards::dry_run(&plan, &already, &hindrances.lines()));
+        return Some(plan_text::dry_run(&plan, &already, &hindrances.lines()));
     }
     if plan.is_empty() {
-        return Some(cards::nothing_to_do(&plan, &already));
+        return Some(plan_text::nothing_to_do(&plan, &already));
     }
     // What was left out of the command is in the plan: each service that it changes has to be allowed.
     let access = dispatcher.people.access();

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::cards::{MOST_STEPS, abandoned, clock_time, differences, name, since, voided};
+use super::cards::{abandoned, clock_time, differences, name, since, voided};
 use super::{away, step_cards};
 use crate::links::Link;
-use crate::playbook::model::{PlannedStep, PlannedUndo};
+use crate::playbook::model::{MOST_SHOWN, PlannedStep, PlannedUndo};
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
 use crate::runs::event::Outcome;
@@ -124,8 +124,8 @@ fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
             _ => step_line(step, record, live, now),
         });
     }
-    if lines.len() > MOST_STEPS {
-        let hidden = lines.len() - MOST_STEPS;
+    if lines.len() > MOST_SHOWN {
+        let hidden = lines.len() - MOST_SHOWN;
         lines.drain(..hidden);
         lines.insert(0, format!("… {} before", text::count(hidden, "step")));
     }
@@ -239,7 +239,8 @@ fn finished(run: &RunState, outcome: Outcome) -> String {
     out.push_str(&step_lines(run, &LiveStatus::default(), end));
     if let Some((step, error)) = failure(run) {
         out.push_str(&explain(error));
-        if error.effects == Effects::Possible && !matches!(run.steps[step].state, StepState::Undone) {
+        let record = &run.steps[step];
+        if error.effects == Effects::Possible && record.touched && record.state != StepState::Undone {
             out.push_str("\n:warning: it may have left something behind: look before you try again.");
         }
     }

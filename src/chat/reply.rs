@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::{cards, glass, maintenance, progress, steal, step_cards, trouble};
+use super::{cards, glass, maintenance, plan_text, progress, steal, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::events::{Post, SendError};
@@ -327,6 +327,16 @@ impl Voice {
                 self.buttons(&run, &asked.ballot, run.plan.steps.get(asked.step)).await;
                 Ok(())
             }
+            (Notice::Whole { id, ask, .. }, Some(run)) => {
+                let (under, only) = match ask.and_then(|ask| run.asks.get(ask)) {
+                    Some(asked) => (&run.progress, Some(asked.step)),
+                    None => (&run.consent.card, None),
+                };
+                match plan_text::whole(&run.plan, only) {
+                    Some(text) => self.reply(&run, id, under, text).await,
+                    None => Ok(()),
+                }
+            }
             (Notice::Progress { .. }, Some(run)) => {
                 let text = self.progress(&run, now).await;
                 self.show(&run, &run.progress, None, text.clone(), Priority::Normal).await?;
@@ -494,6 +504,10 @@ impl Voice {
             }
             Notice::Question { .. } => trouble::question(&run),
             Notice::Void { .. } => cards::void(&run),
+            Notice::Whole { .. } => match plan_text::whole(&run.plan, None) {
+                Some(whole) => whole,
+                None => return,
+            },
             Notice::Expired { .. } => cards::expired(&run),
             Notice::Result { .. }
             | Notice::Undecided { .. }
@@ -613,6 +627,7 @@ fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::Undecided { run, .. }
         | Notice::Void { run, .. }
         | Notice::Expired { run, .. }
+        | Notice::Whole { run, .. }
         | Notice::BreakGlass { run, .. }
         | Notice::BreakGlassTo { run, .. }
         | Notice::Steal { run, .. }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::cards::{approved, change, clock_time, name, undecided};
+use super::cards::{approved, clock_time, name, undecided};
+use super::plan_text::change;
 use crate::approvals;
 use crate::playbook::model::{AfterRetries, OnFailure, Plan, PlannedStep, StepApproval};
 use crate::runs::event::Outcome;
@@ -27,6 +28,9 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp) -> Option<String> {
         run.plan.steps.len(),
         defuse(&step.title)
     );
+    if step.whole.is_some() {
+        out.push_str("• all of it is in this thread\n");
+    }
     for line in &asked.preview.changes {
         let _ = writeln!(out, "• {}", change(line));
     }

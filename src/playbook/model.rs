@@ -205,6 +205,9 @@ pub struct BreakGlass {
 /// The kind of the step that takes a lock from whoever has it. No playbook has such a step.
 pub const STEAL_LOCK: &str = "steal_lock";
 
+/// So many steps stand on a card.
+pub const MOST_SHOWN: usize = 20;
+
 impl Plan {
     /// Whether it takes a lock from whoever has it.
     pub fn steals(&self) -> bool {
@@ -226,6 +229,10 @@ impl Plan {
     /// Whether carrying it out would change nothing.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+    /// Whether a card shows less than would be done: what it leaves out is said beside it.
+    pub fn shown_in_part(&self) -> bool {
+        self.steps.len() > MOST_SHOWN || self.steps.iter().any(|step| step.whole.is_some())
     }
     /// The steps that wait for consent of their own.
     pub fn asking_steps(&self) -> impl Iterator<Item = (&PlannedStep, &StepApproval)> {
@@ -250,6 +257,9 @@ pub struct PlannedStep {
     /// Whose consent it waits for when the run has come to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<StepApproval>,
+    /// All that it would run, where the title says less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<String>,
 }
 
 /// Who must consent before a step begins, in the middle of its run.

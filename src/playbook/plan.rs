@@ -152,7 +152,7 @@ impl Planner {
             outputs: Arc::default(),
             planned: Preview::default(),
         };
-        let preview = kind.preview(&context, &params).await?;
+        let mut preview = kind.preview(&context, &params).await?;
         let acts = if kind.declarative() {
             !preview.changes.is_empty()
         } else {
@@ -172,6 +172,15 @@ impl Planner {
                 _ => PlannedUndo::Impossible,
             },
         };
+        let mut whole = kind.whole(&params);
+        if let PlannedUndo::Step { kind, params } = &undo {
+            let by = self.kind(kind)?;
+            preview.notes.push(format!("is undone by: {}", by.title(params)));
+            if let Some(undoes) = by.whole(params) {
+                let does = whole.unwrap_or_else(|| "# as on the card".to_owned());
+                whole = Some(format!("{does}\n# is undone by\n{undoes}"));
+            }
+        }
         let step = PlannedStep {
             id,
             kind: template.kind.clone(),
@@ -183,6 +192,7 @@ impl Planner {
             timeout: template.timeout,
             service,
             approval: template.approval.clone(),
+            whole,
         };
         Ok((step, acts))
     }

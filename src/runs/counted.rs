@@ -37,7 +37,7 @@ fn count_one(metrics: &Metrics, state: &RunState, record: &Recorded) {
         }
         Event::StepFailed { step, .. } => metrics.step(kind(*step), "failed"),
         Event::OutcomeUnknown { step, .. } => metrics.step(kind(*step), "unknown"),
-        Event::UndoSucceeded { step } => metrics.step(kind(*step), "undone"),
+        Event::UndoSucceeded { step, nothing: false } => metrics.step(kind(*step), "undone"),
         Event::UndoFailed { step, .. } => metrics.step(kind(*step), "undo_failed"),
         Event::Approved | Event::Denied { .. } | Event::Expired | Event::Voided { .. } => {
             let ballot = state.latest_ballot();

@@ -207,6 +207,9 @@ pub enum Event {
     },
     UndoSucceeded {
         step: usize,
+        /// Everything was as before the step.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        nothing: bool,
     },
     UndoFailed {
         step: usize,

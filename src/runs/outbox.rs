@@ -28,6 +28,13 @@ pub enum Notice {
     Card { run: RunId },
     /// The message with which a step asks for consent, by its place among the run's; likewise.
     StepCard { run: RunId, ask: usize },
+    /// What a card that shows a part leaves out, in the thread: of the plan, or of the step that asks with `ask`.
+    Whole {
+        run: RunId,
+        id: MessageId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<usize>,
+    },
     /// The progress message, likewise.
     Progress { run: RunId },
     /// The result, to whoever asked, in the thread.
@@ -81,6 +88,9 @@ impl Notice {
     }
     pub fn void(run: RunId) -> Self {
         Self::Void { run, id: derived_id(&format!("{run}/void")).into() }
+    }
+    pub fn whole(run: RunId, ask: Option<usize>) -> Self {
+        Self::Whole { run, id: of_ask(run, "whole", ask), ask }
     }
     pub fn expired(run: RunId) -> Self {
         Self::Expired { run, id: derived_id(&format!("{run}/expired")).into() }

@@ -104,6 +104,7 @@ impl Steal {
             timeout: None,
             service: self.lock.service.clone(),
             approval: None,
+            whole: None,
         };
         Plan {
             command,

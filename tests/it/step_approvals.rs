@@ -191,3 +191,79 @@ async fn broken_glass_goes_past_the_steps_too_and_says_so() {
     t.ended("R-1", &["done in", "review open", "by `lead`, not carol"]).await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn who_approves_can_read_all_that_would_run() {
+    let script = format!("set -e; {}; touch /srv/the-end", "shop-migrate --table orders; ".repeat(9));
+    let steps = format!(
+        "  - id: migrate\n    ssh: {{host: cache-1, command: [sh, -c, \"{script}\"], stdin: \"yes\\nyes, really\"}}\n    \
+         undo: {{ssh: {{host: cache-1, command: [shop-restore, --all]}}}}\n"
+    );
+    let hosts = "hosts: {cache-1: deploy@127.0.0.1}\n";
+    let asks = |default: &str| format!("approvals: {{default: {default}}}\n{hosts}");
+    let t =
+        House::with(Setup { prod: asks("{from: [lead]}"), files: tour(&steps), ..Setup::default() }).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let card = t.card().await;
+    for part in [
+        "`sh -c 'set -e; shop-migrate",
+        "…`",
+        "with text on its standard input",
+        "all of it is in the thread",
+    ] {
+        assert!(card.text.contains(part), "`{part}` is missing: {}", card.text);
+    }
+    assert!(card.text.contains("is undone by: run `shop-restore --all` on `cache-1`"), "{}", card.text);
+    assert!(!card.text.contains("the-end") && card.text.len() < 700, "{}", card.text);
+    let all = [&*format!("sh -c '{script}'"), "# on its standard input\nyes\nyes, really"];
+    let whole = t.expect("ops", &all).await;
+    assert_eq!(whole.thread.as_deref(), Some(card.id.as_str()));
+    // Whoever looks otherwise is not shown less.
+    t.say("bob", "ops", "!tour prod red --dry-run").await;
+    t.expect("ops", &["dry run", "all of it is below", all[0], all[1]]).await;
+    t.say("bob", "ops", "!show R-1").await;
+    t.expect("ops", &["*R-1*", all[0], all[1]]).await;
+    t.say("alice", "ops", "!cancel R-1").await;
+    t.expect("ops", &["R-1 is cancelled."]).await;
+    t.until(&card, &["*cancelled* by alice"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_step_that_asks_says_all_that_it_would_run_in_its_thread() {
+    let long = "shop-migrate --table orders ".repeat(9);
+    let steps = format!(
+        "  - id: look\n    http_check: {{url: \"SANDBOX/api/info\"}}\n  \
+         - id: migrate\n    approval: {{from: [lead]}}\n    ssh: {{host: cache-1, command: [sh, -c, \"{long}\"]}}\n"
+    );
+    let t = house(&steps, Clock::system(), "hosts: {cache-1: deploy@127.0.0.1}\n").await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let (progress, card) = waiting(&t, "R-1").await;
+    assert!(card.text.contains("all of it is in this thread"), "{}", card.text);
+    let whole = t.expect("ops", &["All of step 2 (`migrate`):", &format!("sh -c '{long}'")]).await;
+    assert_eq!(whole.thread.as_deref(), Some(progress.id.as_str()));
+    t.say("alice", "ops", "!cancel R-1").await;
+    t.expect("ops", &["Cancelling R-1"]).await;
+    t.until(&progress, &["*cancelled* by alice"]).await;
+    t.until(&card, &["*not decided*"]).await;
+    t.expect("ops", &["@alice", "cancelled"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn steps_that_a_card_counts_are_listed_in_its_thread() {
+    let steps: String = (1..=23)
+        .map(|n| format!("  - id: tell-{n}\n    notify: {{room: general, text: \"{n}\"}}\n"))
+        .collect();
+    let prod = "approvals: {default: {from: [lead]}}\n".to_owned();
+    let t = House::with(Setup { prod, files: tour(&steps), ..Setup::default() }).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let card = t.card().await;
+    assert!(card.text.contains("… and 3 steps more: all of them are in the thread"), "{}", card.text);
+    let whole = t.expect("ops", &["*21.* ", "*23.* "]).await;
+    assert_eq!(whole.thread.as_deref(), Some(card.id.as_str()));
+    t.say("alice", "ops", "!cancel R-1").await;
+    t.expect("ops", &["R-1 is cancelled."]).await;
+    t.until(&card, &["*cancelled* by alice"]).await;
+    t.end().await;
+}

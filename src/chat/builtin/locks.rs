@@ -4,7 +4,7 @@
 
 use super::Call;
 use crate::chat::operate::parse_lock;
-use crate::chat::{cards, steal};
+use crate::chat::{plan_text, steal};
 use crate::playbook::model::LockName;
 use crate::runs::NewRun;
 use crate::runs::event::Origin;
@@ -132,7 +132,7 @@ async fn begin(call: &Call<'_>, steal: Steal) -> Option<String> {
     let mut plan = steal.plan(call.bound.canonical.clone(), approval);
     plan.basis = call.config.basis(&plan);
     if call.bound.dry_run {
-        return Some(cards::dry_run(&plan, &[], &[]));
+        return Some(plan_text::dry_run(&plan, &[], &[]));
     }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);

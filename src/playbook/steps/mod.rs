@@ -267,6 +267,11 @@ pub trait StepKind: Send + Sync {
     }
     /// For people, in the plan: `update web to 1.8`.
     fn title(&self, params: &Json) -> String;
+    /// All that would be run, as lines for a shell, where the title leaves something out: whoever approves the plan
+    /// can read it.
+    fn whole(&self, _params: &Json) -> Option<String> {
+        None
+    }
     /// Checks that the schema cannot express; called by `check` with templates still in place where a
     /// value is one.
     fn check(&self, _params: &Json) -> Vec<String> {
@@ -317,9 +322,17 @@ pub trait StepKind: Send + Sync {
         _context: &'a StepContext,
         _params: &'a Json,
         _output: Option<&'a Json>,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async { Ok(()) })
+    ) -> BoxFuture<'a, Result<Undid, StepError>> {
+        Box::pin(async { Ok(Undid::Something) })
     }
+}
+
+/// What an undo came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undid {
+    Something,
+    /// It has looked, and everything was as before the step.
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::exec::{Command, Detached, ExecError, Follow, Host, Standing, Stream};
 use crate::playbook::model::Preview;
-use crate::text::{code, defuse};
+use crate::text::{chat_len, code, defuse, ellipsis, shell_words};
 
 const PARAMS: &[ParamSpec] = &[
     ParamSpec { name: "host", kind: ParamKind::Text, required: true, doc: "A host of the environment file." },
@@ -51,6 +51,9 @@ const PARAMS: &[ParamSpec] = &[
     },
 ];
 
+/// Of a command in a title.
+const TITLE: usize = 80;
+
 pub(super) struct Ssh;
 
 fn command(given: &Json) -> Result<Command, StepError> {
@@ -82,9 +85,19 @@ impl StepKind for Ssh {
         if reads_only(given) { UndoMode::NotNeeded } else { UndoMode::Impossible }
     }
     fn title(&self, given: &Json) -> String {
-        let words = params::list(given, "command").join(" ");
+        let typed = shell_words(&params::list(given, "command"));
         let host = params::text(given, "host").unwrap_or("a host");
-        format!("run {} on {}", code(&crate::text::ellipsis(&words, 80)), code(host))
+        let input =
+            if params::text(given, "stdin").is_some() { ", with text on its standard input" } else { "" };
+        format!("run {} on {}{input}", code(&ellipsis(&typed, TITLE)), code(host))
+    }
+    fn whole(&self, given: &Json) -> Option<String> {
+        let typed = shell_words(&params::list(given, "command"));
+        match params::text(given, "stdin") {
+            Some(stdin) => Some(format!("{typed}\n# on its standard input\n{stdin}")),
+            None if chat_len(&typed) > TITLE || typed.contains('\n') => Some(typed),
+            None => None,
+        }
     }
     fn check(&self, given: &Json) -> Vec<String> {
         let empty = given.get("command").and_then(Json::as_array).is_some_and(Vec::is_empty);

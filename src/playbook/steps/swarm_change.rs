@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ByHand, Effects, Probed, StepContext, StepError};
+use super::{ByHand, Effects, Probed, StepContext, StepError, Undid};
 use crate::playbook::model::Preview;
 use crate::providers::swarm::{
     Outcome, Patience, Service, Swarm, SwarmError, UpdateState, Verdict, Watch, advice, spec,
@@ -207,7 +207,7 @@ impl Target<'_> {
                 return Ok(Posted { before, service: current, spec: None, known, changed: false });
             }
             if self.context.cancel.is_cancelled() {
-                return Err(StepError::new(format!("{} was not changed", self.code())).cancelled());
+                return Err(self.cancelled_before(current.as_ref()));
             }
             spec::mark(&mut wanted, current.as_ref().map(|s| &s.spec), self.token());
             let sent = match &current {
@@ -296,9 +296,23 @@ impl Target<'_> {
         }
     }
 
+    /// Cancelled, and nothing was sent by this attempt. An earlier one whose end nobody saw may have changed the
+    /// service and put it back.
+    fn cancelled_before(&self, current: Option<&Service>) -> StepError {
+        let name = self.code();
+        let message = match current {
+            _ if !self.context.earlier.open => format!("{name} was not changed"),
+            Some(service) => {
+                format!("cancelled: {name} is at {}, as before", code(spec::version(service.image())))
+            }
+            None => format!("cancelled: {name} is not there, as before"),
+        };
+        StepError::new(message).cancelled()
+    }
+
     async fn cancelled(&self, posted: &Posted) -> StepError {
         match self.put_back(&posted.before, posted.before_spec()).await {
-            Ok(()) => {
+            Ok(_) => {
                 StepError::new(format!("cancelled: {} is {}", self.code(), Self::back_at(&posted.before)))
                     .cancelled()
             }
@@ -378,7 +392,7 @@ impl Target<'_> {
         let error = if rolls_back {
             self.context.progress.status(&format!("{name}: it cannot be finished, putting it back"));
             match self.put_back(&posted.before, posted.before_spec()).await {
-                Ok(()) => StepError::new(format!(
+                Ok(_) => StepError::new(format!(
                     "{name} could not be brought to what was asked, it is {}: {reason_words}",
                     Self::back_at(&posted.before)
                 )),
@@ -419,7 +433,7 @@ impl Target<'_> {
         &self,
         before: &Before,
         before_spec: Option<&Json>,
-    ) -> Result<(), StepError> {
+    ) -> Result<Undid, StepError> {
         let mut attempts = 0;
         loop {
             let current = self.swarm.service(self.swarm_name).await?;
@@ -428,7 +442,7 @@ impl Target<'_> {
                     return Err(StepError::new(format!("{} is gone and cannot be put back", self.code()))
                         .hint("deploy it to make it anew"));
                 }
-                return Ok(());
+                return Ok(if attempts > 0 { Undid::Something } else { Undid::Nothing });
             };
             let now = Before::of(Some(&service));
             if now.configuration == before.configuration {
@@ -461,7 +475,9 @@ impl Target<'_> {
         // Not cancellable: to stop half-way here would leave what nobody asked for.
         let outcome = self.wait(None, &HashSet::new(), Duration::ZERO, &CancellationToken::new()).await?;
         match outcome.verdict {
-            Verdict::Done | Verdict::RolledBack if outcome.running >= outcome.wanted => Ok(()),
+            Verdict::Done | Verdict::RolledBack if outcome.running >= outcome.wanted => {
+                Ok(if attempts > 0 { Undid::Something } else { Undid::Nothing })
+            }
             _ => {
                 let why = failures(&outcome).map(|w| format!(": {w}")).unwrap_or_default();
                 let error = StepError::new(format!(
@@ -495,9 +511,9 @@ impl Target<'_> {
     }
 
     /// Undoes the change. `done` is absent when the step failed with possible effects.
-    pub(super) async fn undo(&self, done: Option<&Done>) -> Result<(), StepError> {
+    pub(super) async fn undo(&self, done: Option<&Done>) -> Result<Undid, StepError> {
         let before = match done {
-            Some(done) if !done.changed => return Ok(()),
+            Some(done) if !done.changed => return Ok(Undid::Nothing),
             Some(done) => Some(done.before.clone()),
             None => self.planned(),
         };

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::swarm_change::{Done, Target};
 use super::{
-    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, params,
 };
 use crate::change::Change;
 use crate::config::environment::Service as Declared;
@@ -379,7 +379,7 @@ impl StepKind for SwarmService {
         context: &'a StepContext,
         given: &'a Json,
         output: Option<&'a Json>,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
+    ) -> BoxFuture<'a, Result<Undid, StepError>> {
         Box::pin(async move {
             let done: Option<Done> = output.and_then(|o| serde_json::from_value(o.clone()).ok());
             let environment = environment(context)?;

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::swarm_change::{Done, Target};
 use super::swarm_service::environment;
 use super::{
-    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, params,
 };
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, ServiceName};
@@ -260,25 +260,31 @@ impl StepKind for SwarmStack {
         context: &'a StepContext,
         given: &'a Json,
         output: Option<&'a Json>,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
+    ) -> BoxFuture<'a, Result<Undid, StepError>> {
         Box::pin(async move {
             let subject = Subject::of(context, given)?;
             let recorded = output.and_then(|o| o.get("services")).cloned().unwrap_or_default();
             let done: Vec<Done> = serde_json::from_value(recorded).unwrap_or_default();
             let mut failed: Option<StepError> = None;
+            let mut undid = Undid::Nothing;
             for declared in subject.services.iter().rev() {
                 let one = done.iter().find(|d| d.service == declared.name.as_str());
                 // One that fails must not keep the others from being put back.
-                if let Err(error) = subject.target(context, declared).undo(one).await {
-                    failed = Some(match failed {
-                        None => error,
-                        Some(first) => {
-                            StepError { message: format!("{}; {}", first.message, error.message), ..first }
-                        }
-                    });
+                match subject.target(context, declared).undo(one).await {
+                    Ok(Undid::Nothing) => {}
+                    Ok(Undid::Something) => undid = Undid::Something,
+                    Err(error) => {
+                        failed = Some(match failed {
+                            None => error,
+                            Some(first) => StepError {
+                                message: format!("{}; {}", first.message, error.message),
+                                ..first
+                            },
+                        });
+                    }
                 }
             }
-            failed.map_or(Ok(()), Err)
+            failed.map_or(Ok(undid), Err)
         })
     }
 }

@@ -69,6 +69,7 @@ impl Engine {
             .as_ref()
             .map(|policy| now.checked_add(policy.expires).unwrap_or(Timestamp::MAX));
         let stolen_from = Steal::of(&new.plan).and_then(|steal| steal.whom_to_tell());
+        let in_part = new.plan.shown_in_part();
         let event = Event::Created {
             plan: Box::new(new.plan),
             digest: digest.clone(),
@@ -82,6 +83,9 @@ impl Engine {
         let mut journal = self.0.journal.lock().await;
         let run = journal.next_run();
         let mut notices = if expires_at.is_some() { vec![Notice::Card { run }] } else { Vec::new() };
+        if in_part && expires_at.is_some() {
+            notices.push(Notice::whole(run, None));
+        }
         if broken {
             notices.push(Notice::break_glass(run));
             notices.extend(new.tell.into_iter().map(|to| Notice::break_glass_to(run, to)));

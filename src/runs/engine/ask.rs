@@ -50,7 +50,10 @@ impl Engine {
             expires_at: self.now().checked_add(approval.policy.expires).unwrap_or(Timestamp::MAX),
         };
         // The card first: its reactions are followed from when the run shows itself.
-        let notices = vec![Notice::StepCard { run, ask: state.asks.len() }, Notice::Progress { run }];
+        let ask = state.asks.len();
+        let mut notices = vec![Notice::StepCard { run, ask }];
+        notices.extend(planned.whole.is_some().then(|| Notice::whole(run, Some(ask))));
+        notices.push(Notice::Progress { run });
         self.decide_and_audit(state, vec![event], notices, Batch::new(), STEP_ASKED).await;
         None
     }

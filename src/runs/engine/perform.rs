@@ -18,7 +18,7 @@ use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
 use crate::playbook::model::{PlannedUndo, Preview, STEAL_LOCK};
 use crate::playbook::steps::{
-    ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind,
+    ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind, Undid,
 };
 use crate::runs::event::{Event, Found, Outcome, ToUndo};
 use crate::runs::followed::{self, Place};
@@ -358,7 +358,7 @@ impl Engine {
             .line(state.id, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
         let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
         let result = match &planned.undo {
-            PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(()),
+            PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(Undid::Something),
             PlannedUndo::ByKind => match self.kind(&planned.kind) {
                 Ok(kind) => {
                     let context = self.context(state, Work::Step(step), cancel.clone());
@@ -369,16 +369,20 @@ impl Engine {
             PlannedUndo::Step { kind, params } => match self.kind(kind) {
                 Ok(kind) => {
                     let context = self.context(state, Work::Undo(step), cancel.clone());
-                    self.bounded(kind.run(&context, params), limit, &cancel).await.map(|_| ())
+                    self.bounded(kind.run(&context, params), limit, &cancel).await.map(|_| Undid::Something)
                 }
                 Err(error) => Err(error),
             },
         };
         let run = state.id;
         Some(match result {
-            Ok(()) => {
+            Ok(Undid::Nothing) => {
+                tracing::info!("{run} `{}` had left nothing to undo", planned.id);
+                Event::UndoSucceeded { step, nothing: true }
+            }
+            Ok(Undid::Something) => {
                 tracing::info!("{run} `{}` was undone", planned.id);
-                Event::UndoSucceeded { step }
+                Event::UndoSucceeded { step, nothing: false }
             }
             Err(error) => {
                 let error = self.redact(error);

@@ -192,7 +192,7 @@ impl RunState {
                 Ok(())
             }
             Event::UndoStarted { step, attempt } => self.undo_started(*step, *attempt),
-            Event::UndoSucceeded { step } => self.undo_succeeded(*step),
+            Event::UndoSucceeded { step, nothing } => self.undo_succeeded(*step, *nothing),
             Event::UndoFailed { step, error } => self.undo_failed(*step, error),
             Event::Stuck { by_hand } => self.stuck(by_hand),
             Event::Finished { outcome } => self.finished(*outcome, at),

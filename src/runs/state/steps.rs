@@ -285,12 +285,17 @@ impl RunState {
         Ok(())
     }
 
-    pub(super) fn undo_succeeded(&mut self, step: usize) -> Moved {
+    /// A failed step that had left `nothing` behind is a failed one, as if nobody had looked.
+    pub(super) fn undo_succeeded(&mut self, step: usize, nothing: bool) -> Moved {
         let slot = self.slot(step)?;
         if !matches!(slot.state, StepState::Undoing { .. }) {
             return Err("the step is not being undone");
         }
-        slot.state = StepState::Undone;
+        slot.state = match &slot.error {
+            Some(error) if nothing => StepState::Failed { attempt: slot.ended.max(1), error: error.clone() },
+            _ => StepState::Undone,
+        };
+        slot.touched &= !nothing;
         Ok(())
     }
 

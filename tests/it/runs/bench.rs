@@ -22,7 +22,7 @@ use houston::playbook::model::{
     Preview, Retry, StepApproval,
 };
 use houston::playbook::steps::{
-    Kinds, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, World, registry,
+    Kinds, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, World, registry,
 };
 use houston::runs::event::Origin;
 use houston::runs::outbox::{self, Notice};
@@ -229,7 +229,7 @@ impl StepKind for Fake {
         context: &'a StepContext,
         params: &'a Json,
         _output: Option<&'a Json>,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
+    ) -> BoxFuture<'a, Result<Undid, StepError>> {
         Box::pin(async move {
             let subject = self.subject(context, params);
             let effect = || {
@@ -237,7 +237,10 @@ impl StepKind for Fake {
                 facts.stands.remove(&subject);
                 facts.tokens.remove(&subject);
             };
-            self.site.play(&format!("undo {subject}"), &context.cancel, effect).await
+            self.site
+                .play(&format!("undo {subject}"), &context.cancel, effect)
+                .await
+                .map(|()| Undid::Something)
         })
     }
 }
@@ -451,6 +454,7 @@ impl Bench {
                 Notice::Undecided { id, .. } => ("undecided", id.clone()),
                 Notice::Void { id, .. } => ("void", id.clone()),
                 Notice::Expired { id, .. } => ("expired", id.clone()),
+                Notice::Whole { id, .. } => ("whole", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {
                     ("break-glass", id.clone())
@@ -525,6 +529,7 @@ pub fn step(kind: &str, name: &str) -> PlannedStep {
         timeout: None,
         service: Some(ServiceName::from(name)),
         approval: None,
+        whole: None,
     }
 }
 

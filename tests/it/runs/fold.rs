@@ -119,7 +119,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             23 => Event::RetryRequested { by },
             24 => Event::CancelRequested { by },
             25 => Event::UndoStarted { step, attempt },
-            26 if flag => Event::UndoSucceeded { step },
+            26 if flag => Event::UndoSucceeded { step, nothing: attempt == 2 },
             26 => Event::UndoFailed { step, error },
             27 if flag => Event::Stuck { by_hand: Vec::new() },
             30..=32 => Event::StepAsked {
