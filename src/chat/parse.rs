@@ -163,12 +163,6 @@ impl CommandLine {
         ];
         last.ends_with(['?', '？']) || small_words.contains(&second.as_str())
     }
-
-    /// As a question, without the mention.
-    pub fn as_question(&self) -> String {
-        let start = self.tokens.first().map_or(self.text.len(), |t| t.span.start);
-        self.text[start..].trim().to_owned()
-    }
 }
 
 fn prefixed(message: &str, at: usize, commands: &[CommandSpec]) -> Option<Addressed> {
@@ -591,7 +585,6 @@ mod tests {
             panic!("begins as a command")
         };
         assert!(line.reads_like_question());
-        assert_eq!(line.as_question(), "deploy prod web?");
         let Some(Addressed::Command(line)) = read("!deploy prod web?", RoomKind::Public) else {
             panic!("is a command")
         };

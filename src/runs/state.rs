@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 pub use self::fold::Illegal;
@@ -40,8 +39,7 @@ const NEEDS_A_PERSON: &str = "needs a person";
 const REVIEW_REMINDER: Duration = Duration::from_secs(86_400);
 
 /// Where a run stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
     /// Waits for approval. Holds no lock.
     Deciding {
@@ -110,8 +108,7 @@ pub(super) fn is_before_start(word: &str) -> bool {
 }
 
 /// Where a step stands.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub enum StepState {
     #[default]
     Pending,
@@ -150,35 +147,29 @@ pub enum StepState {
     Undone,
 }
 
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct StepRecord {
     pub state: StepState,
     /// Of the first attempt.
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     /// An earlier process started it and did not live to see its outcome.
-    #[serde(default)]
     pub resumed: bool,
     /// The error of the step, kept when it is undone afterwards.
     pub error: Option<StepError>,
     /// Some attempt may have left something behind: one that said so, or one whose end nobody saw. A later
     /// attempt that did nothing does not take that back.
-    #[serde(default)]
     pub touched: bool,
     /// Attempts that have come to their end, and failed.
-    #[serde(default)]
     pub ended: u32,
     /// An attempt was begun whose end nobody saw: what it started may be going on, or still come about.
-    #[serde(default)]
     pub open: bool,
     /// Attempts to undo it that have come to their end, and failed.
-    #[serde(default)]
     pub undo_ended: u32,
 }
 
 /// How the approval ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Approved { by: Vec<Actor>, at: Timestamp },
     Denied { by: Actor, reason: Option<String>, at: Timestamp },
@@ -218,7 +209,7 @@ impl ChangedFooting {
 }
 
 /// What somebody found who looked at a break-glass run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Review {
     pub by: Actor,
     pub findings: String,

@@ -261,7 +261,7 @@ proptest! {
                 Some(Addressed::Unknown(unknown)) => { let _ = unknown.hint(); continue }
                 _ => continue,
             };
-            let _ = (line.reads_like_question(), line.as_question());
+            let _ = line.reads_like_question();
             match bind(&line, commands(), &known()) {
                 Ok(Outcome::Run(bound)) => {
                     let again = run(&bound.canonical);
