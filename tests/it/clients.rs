@@ -9,18 +9,15 @@ use houston::sandbox::{Dialect, Options, start};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
+use crate::support::parts;
 use crate::support::rc::{Person, control};
 
 const LOGGED_OUT: &str = "You've been logged out by the server. Please log in again.";
 
 /// The steps of a driver, in order; `None` when the clients are not installed.
 #[expect(clippy::disallowed_methods, reason = "the client is another program")]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 async fn steps(program: &str, script: &str, dialect: Dialect) -> Option<Vec<Value>> {
-    let Ok(parts) = std::env::var("HOUSTON_TEST_CLIENTS") else {
-        eprintln!("SKIPPED: needs the clients of others (`./test --install` installs them)");
-        return None;
-    };
+    let parts = parts::clients()?.display().to_string();
     let sandbox = start(Options { dialect, ..Options::default() }).await.unwrap();
     let url = sandbox.url();
     let alice = Person::login(&url, "alice").await;

@@ -4,8 +4,9 @@ use houston::providers::swarm::Swarm;
 use serde_json::{Value as Json, json};
 
 use crate::cli::{Running, houston};
+use crate::support::parts;
 use crate::support::rc::Person;
-use crate::swarm::{TURNS, engine};
+use crate::swarm::TURNS;
 
 const LABEL: &str = "houston.demo";
 
@@ -26,7 +27,7 @@ async fn left(swarm: &Swarm) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_deploys_to_a_real_swarm_and_leaves_nothing_there() {
-    let Some(socket) = engine("the_demo_deploys_to_a_real_swarm") else { return };
+    let Some(socket) = parts::docker() else { return };
     let _turn = TURNS.acquire().await.unwrap();
     let _one = ONE.lock().await;
     let swarm = Swarm::local(&socket);
@@ -55,7 +56,7 @@ async fn the_demo_deploys_to_a_real_swarm_and_leaves_nothing_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_of_somebody_else_keeps_the_demo_away() {
-    let Some(socket) = engine("a_service_of_somebody_else") else { return };
+    let Some(socket) = parts::docker() else { return };
     let _turn = TURNS.acquire().await.unwrap();
     let _one = ONE.lock().await;
     let swarm = Swarm::local(&socket);

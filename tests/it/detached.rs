@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ssh::{Part, eventually, is_gone, kill_connection, options, part, sh, tail};
 use crate::step_kinds::{hosts, house};
+use crate::support::parts;
 
 /// What was heard of a job.
 #[derive(Default)]
@@ -81,7 +82,7 @@ impl Job {
 
     /// The job's folder on the host, which is this machine.
     fn folder(&self) -> PathBuf {
-        let base = PathBuf::from(std::env::var_os("HOUSTON_TEST_SSHD").expect("the part is there"));
+        let base = parts::sshd().expect("the part is there");
         base.join("state/houston/jobs").join(&self.name)
     }
 
@@ -393,7 +394,7 @@ async fn a_jump_host_is_gone_through() {
 
 /// The jobs of runs of this test's Houston, by the folder that their command names.
 fn jobs_with(marks: &Path) -> Vec<PathBuf> {
-    let base = PathBuf::from(std::env::var_os("HOUSTON_TEST_SSHD").expect("the part is there"));
+    let base = parts::sshd().expect("the part is there");
     let jobs = std::fs::read_dir(base.join("state/houston/jobs")).into_iter().flatten().flatten();
     let names_it = |job: &PathBuf| {
         std::fs::read_to_string(job.join("command"))

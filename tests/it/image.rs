@@ -15,8 +15,9 @@ use houston::sandbox::{self, Sandbox};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::support::parts;
 use crate::support::rc::Person;
-use crate::swarm::{TURNS, engine};
+use crate::swarm::TURNS;
 
 /// As the Dockerfile says.
 const USER: u32 = 10001;
@@ -143,8 +144,8 @@ struct Container {
 }
 
 impl Container {
-    async fn build(test: &str, runtime: &str) -> Option<Self> {
-        let docker = Docker(engine(test)?);
+    async fn build(runtime: &str) -> Option<Self> {
+        let docker = Docker(parts::docker()?);
         let sandbox = sandbox::start(sandbox::Options::default()).await.expect("the sandbox starts");
         let dir = tempfile::tempdir().unwrap();
         let name = format!("houston-test-{}", rand::random::<u32>());
@@ -168,7 +169,7 @@ impl Container {
         );
         self.write("token", &token, 0o400);
         self.write("environments/staging.yaml", "", 0o644);
-        let Some(sshd) = std::env::var_os("HOUSTON_TEST_SSHD").map(PathBuf::from) else { return };
+        let Some(sshd) = parts::given("HOUSTON_TEST_SSHD") else { return };
         let part = |name: &str| std::fs::read_to_string(sshd.join(name)).expect("the part has it");
         self.write("ssh/id", &part("id"), 0o400);
         self.write("ssh/known_hosts", &part("known_hosts"), 0o644);
@@ -271,28 +272,14 @@ impl Drop for Container {
     }
 }
 
-fn image(test: &str) -> Option<String> {
-    let image = std::env::var_os("HOUSTON_TEST_IMAGE").and_then(|image| image.into_string().ok());
-    let image = image.filter(|image| !image.is_empty());
-    if image.is_none() {
-        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-        assert!(
-            !ci,
-            "HOUSTON_TEST_IMAGE is not set, and with CI=true nothing that can be installed is skipped"
-        );
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: image::{test} because HOUSTON_TEST_IMAGE is not set");
-        }
-    }
-    image
+fn image() -> Option<String> {
+    parts::image()?.into_os_string().into_string().ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_image_runs_as_nobody_in_particular_writes_only_its_volume_and_stops_in_time() {
-    let test = "the_image_runs";
-    let Some(runtime) = image(test) else { return };
-    let Some(it) = Container::build(test, &runtime).await else { return };
+    let Some(runtime) = image() else { return };
+    let Some(it) = Container::build(&runtime).await else { return };
     // Without a daemon the health check says so, and what has no configuration is not worth a restart.
     let volume = format!("{}:/state", it.name);
     let once = |args: &[&str]| {
@@ -355,9 +342,8 @@ async fn the_image_runs_as_nobody_in_particular_writes_only_its_volume_and_stops
 /// secret in their places. There is no chat server that a Swarm's network reaches here, so it has nobody to talk to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stack_of_the_documentation_runs_on_a_swarm() {
-    let test = "the_stack";
-    let Some(runtime) = image(test) else { return };
-    let Some(it) = Container::build(test, &runtime).await else { return };
+    let Some(runtime) = image() else { return };
+    let Some(it) = Container::build(&runtime).await else { return };
     let _turn = TURNS.acquire().await.unwrap();
     let folder = it.dir.path().join("stack");
     std::fs::create_dir_all(folder.join("environments")).unwrap();
@@ -414,7 +400,7 @@ async fn the_stack_of_the_documentation_runs_on_a_swarm() {
 #[ignore = "compiles the whole program in a container, which takes minutes: `./test --long` runs it"]
 #[expect(clippy::disallowed_methods, reason = "the script is another program")]
 fn the_dockerfile_compiles_the_program_from_the_source() {
-    let Some(socket) = engine("the_dockerfile_compiles") else { return };
+    let Some(socket) = parts::docker() else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts/image.sh");
     let built = Command::new(script).arg("compile").env("HOUSTON_TEST_DOCKER", &socket).output().unwrap();
     let image = String::from_utf8_lossy(&built.stdout).trim().to_owned();

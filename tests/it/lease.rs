@@ -246,7 +246,7 @@ async fn where_nobody_answers_at_the_start_it_reads_and_begins_nothing_until_it_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_swarm_keeps_a_lease_too() {
-    let Some(docker) = crate::swarm::engine("lease") else { return };
+    let Some(docker) = crate::support::parts::docker() else { return };
     let it = Pair::new(&[]).await;
     it.configure("one", &docker, SHORT);
     it.configure("two", &docker, SHORT);

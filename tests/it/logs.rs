@@ -2,12 +2,13 @@
 //! or a step has its ids, and no secret is in it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::cli::{Running, houston};
 use crate::support::house::{House, Said, Setup};
+use crate::support::parts;
 
 /// Houston's password; a crashing task happens to write it into its log.
 pub const MARKER: &str = "migration 0042_add_index has not been applied";
@@ -200,7 +201,7 @@ async fn every_line_of_a_command_on_a_machine_has_its_ids() {
     if crate::ssh::part().is_none() {
         return;
     }
-    let base = PathBuf::from(std::env::var_os("HOUSTON_TEST_SSHD").expect("the part is there"));
+    let base = parts::sshd().expect("the part is there");
     let stage = Stage::set(tour(&base), EVERYTHING).await;
     let t = &stage.house;
     let said = t.say("alice", "ops", "!tour prod").await;

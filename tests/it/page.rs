@@ -4,25 +4,19 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cli::demo;
+use crate::support::parts;
 
-/// `HOUSTON_TEST_BROWSER` names a Chromium, `HOUSTON_TEST_PLAYWRIGHT` the folder that holds
-/// `node_modules/playwright-core` (`tests/parts/browser.sh start` prints both).
 /// `HOUSTON_TEST_PICTURES` names a folder for pictures of the page; none are taken without it.
 #[expect(clippy::disallowed_methods, reason = "the browser is another program")]
-#[expect(clippy::print_stderr, clippy::print_stdout, reason = "a skipped test says so; figures are shown")]
+#[expect(clippy::print_stdout, reason = "figures are shown")]
 fn story(name: &str) {
-    let (Ok(browser), Ok(playwright)) =
-        (std::env::var("HOUSTON_TEST_BROWSER"), std::env::var("HOUSTON_TEST_PLAYWRIGHT"))
-    else {
-        eprintln!("SKIPPED: needs a real browser (`./test --install` installs one)");
-        return;
-    };
+    let Some((browser, playwright)) = parts::browser() else { return };
     let dir = tempfile::tempdir_in("/tmp").unwrap();
     let (_demo, url) = demo(dir.path());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/run.mjs");
     let mut node = Command::new("node");
-    node.arg(script).args([name, &url, &browser, &playwright]);
-    node.args(std::env::var("HOUSTON_TEST_PICTURES"));
+    node.arg(script).args([name, &url]).arg(browser).arg(playwright);
+    node.args(parts::given("HOUSTON_TEST_PICTURES"));
     let output = node.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -1,12 +1,12 @@
 //! Each step kind as a playbook of an operator's own uses it, from the command in the room to its effect.
 //! What `swarm_service` does is told in `deploy`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use houston::clock::Clock;
 
 use crate::support::house::{House, Setup};
+use crate::support::parts;
 
 const TOUR: &str = r#"
 tour:
@@ -187,24 +187,9 @@ async fn a_playbook_that_only_looks_and_tells_is_something_to_do() {
     t.end().await;
 }
 
-/// The folder of a real sshd. `None`, said loudly: there is none.
-#[expect(clippy::print_stderr, reason = "a skip must be seen: `./test` looks for this line")]
-fn sshd() -> Option<PathBuf> {
-    match std::env::var_os("HOUSTON_TEST_SSHD") {
-        Some(base) => Some(PathBuf::from(base)),
-        None if std::env::var_os("CI").is_some_and(|ci| ci == "true") => {
-            panic!("HOUSTON_TEST_SSHD is not set: run `./test --install`")
-        }
-        None => {
-            eprintln!("SKIPPED: needs a real sshd (`./test --install` starts one)");
-            None
-        }
-    }
-}
-
 /// The real sshd as a host of an environment, `node1`.
 pub fn hosts() -> Option<String> {
-    let base = sshd()?;
+    let base = parts::sshd()?;
     let port = std::fs::read_to_string(base.join("port")).expect("the part says its port");
     Some(format!(
         "hosts:\n  node1: {{ssh: \"127.0.0.1:{}\", identity: {b}/id, known_hosts: {b}/known_hosts}}\n",

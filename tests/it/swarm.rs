@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::parts;
 use houston::clock::Clock;
 use houston::config::environment::{
     EndpointMode, Environment, Host, Port, PortMode, Replicas, Service as Declared, SwarmAccess, UpdatePolicy,
@@ -27,26 +27,6 @@ use houston::playbook::steps::{
 };
 use houston::providers::swarm::{Manager, Swarm, SwarmError, status};
 use houston::secret::Redactor;
-
-/// The socket of the test engine; `None` (said loudly) where there is none and that is allowed.
-pub fn engine(test: &str) -> Option<PathBuf> {
-    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
-    #[expect(clippy::disallowed_methods, reason = "the tests' own switches are no configuration of Houston")]
-    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let socket = variable("HOUSTON_TEST_DOCKER").map(PathBuf::from);
-    if socket.is_none() {
-        assert!(
-            variable("CI").as_deref() != Some("true"),
-            "HOUSTON_TEST_DOCKER is not set, and with CI=true nothing that can be installed is skipped"
-        );
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: swarm::{test} because HOUSTON_TEST_DOCKER is not set ({count} so far)");
-        }
-    }
-    socket
-}
 
 /// A world of one Swarm and the services that a test declares.
 struct Outside {
@@ -104,8 +84,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    async fn new(test: &str, services: &[Declared]) -> Option<Self> {
-        Some(Self::on(Arc::new(Swarm::local(engine(test)?)), services).await)
+    async fn new(services: &[Declared]) -> Option<Self> {
+        Some(Self::on(Arc::new(Swarm::local(parts::docker()?)), services).await)
     }
 
     /// On whatever Swarm there is.
@@ -229,7 +209,7 @@ pub fn declared(name: &str) -> Declared {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_ends_with_the_new_version_and_no_request_fails_meanwhile() {
-    let Some(bench) = Bench::new("no_request_fails", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     let created = bench.deploy("v1").await.expect("created");
     assert_eq!(created["before"]["image"], Json::Null);
     assert_eq!(bench.world().await, ("app:v1".into(), 2, 2));
@@ -278,7 +258,7 @@ async fn a_deployment_ends_with_the_new_version_and_no_request_fails_meanwhile()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_is_rolled_back_and_says_why() {
-    let Some(bench) = Bench::new("crashes", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.redactor.learn("configuration is missing");
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v3").await.expect_err("v3 cannot run");
@@ -295,7 +275,7 @@ async fn a_version_that_crashes_is_rolled_back_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_not_healthy_is_rolled_back_and_says_why() {
-    let Some(bench) = Bench::new("unhealthy", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v4").await.expect_err("v4 is not healthy");
     assert!(error.message.starts_with("`web` was rolled back, it is back at `v1`: "), "{error:?}");
@@ -307,7 +287,7 @@ async fn a_version_that_is_not_healthy_is_rolled_back_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_service_that_cannot_run_is_removed_again() {
-    let Some(bench) = Bench::new("new_and_broken", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     let error = bench.deploy("v3").await.expect_err("v3 cannot run");
     assert!(error.message.contains("it is removed again: 2 of 2 tasks exited with 1"), "{}", error.message);
     assert!(bench.swarm.service(&bench.name()).await.unwrap().is_none());
@@ -315,7 +295,7 @@ async fn a_new_service_that_cannot_run_is_removed_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_nobody_has_is_explained() {
-    let Some(bench) = Bench::new("no_such_image", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let error = bench.deploy("v99").await.expect_err("there is no v99");
     assert!(error.message.contains("found no such image"), "{}", error.message);
@@ -325,7 +305,7 @@ async fn an_image_that_nobody_has_is_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_finds_no_node_is_put_back_instead_of_hanging() {
-    let Some(bench) = Bench::new("no_node", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     for service in bench.outside.declared.lock().unwrap().values_mut() {
         service.placement = vec!["node.labels.moon == full".into()];
@@ -338,7 +318,7 @@ async fn an_update_that_finds_no_node_is_put_back_instead_of_hanging() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_stays_within_the_declared_limits() {
-    let Some(bench) = Bench::new("scale", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let scale = |n: u64| json!({ "action": "scale", "service": "web", "replicas": n });
     let output = bench.step(&scale(4)).await.expect("4 is allowed");
@@ -356,7 +336,7 @@ async fn scaling_stays_within_the_declared_limits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_brings_the_release_before_back_with_its_settings() {
-    let Some(bench) = Bench::new("rollback", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     let set = |value: &str| {
         for service in bench.outside.declared.lock().unwrap().values_mut() {
             service.environment.insert("MODE".into(), value.into());
@@ -382,7 +362,7 @@ async fn a_rollback_brings_the_release_before_back_with_its_settings() {
 async fn cancelling_in_the_middle_puts_the_service_back() {
     let mut web = declared("web");
     web.replicas.count = 3;
-    let Some(bench) = Bench::new("cancel", &[web]).await else { return };
+    let Some(bench) = Bench::new(&[web]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -403,7 +383,7 @@ async fn cancelling_in_the_middle_puts_the_service_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_a_step_is_adopted_and_not_made_again() {
-    let Some(bench) = Bench::new("crash", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (before, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*before, &params).await.unwrap();
@@ -430,7 +410,7 @@ async fn after_a_crash_a_step_is_adopted_and_not_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_an_automatic_rollback_is_found_and_not_tried_again() {
-    let Some(bench) = Bench::new("crash_and_rollback", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (before, params) = (kind("swarm_service"), update("v3"));
     let context = bench.plan(&*before, &params).await.unwrap();
@@ -445,7 +425,7 @@ async fn after_a_crash_an_automatic_rollback_is_found_and_not_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_changed_after_the_plan_is_not_overwritten() {
-    let Some(bench) = Bench::new("drift", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -466,7 +446,7 @@ async fn what_somebody_else_changed_after_the_plan_is_not_overwritten() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_twice_and_its_undo_twice_give_the_same_world() {
-    let Some(bench) = Bench::new("twice", &[declared("web")]).await else { return };
+    let Some(bench) = Bench::new(&[declared("web")]).await else { return };
     bench.deploy("v1").await.expect("created");
     let (kind, params) = (kind("swarm_service"), update("v2"));
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -491,7 +471,7 @@ async fn a_stack_is_made_in_order_and_undone_whole() {
     api.depends_on = vec![db.name.clone()];
     api.networks = vec![network.clone()];
     let (api_name, db_name) = (api.swarm_name.clone(), db.swarm_name.clone());
-    let Some(bench) = Bench::new("stack", &[api, db]).await else { return };
+    let Some(bench) = Bench::new(&[api, db]).await else { return };
     let kind = kind("swarm_stack");
     let params = json!({ "name": "shop", "services": ["api", "db"] });
     let context = bench.plan(&*kind, &params).await.unwrap();
@@ -516,7 +496,7 @@ async fn a_stack_is_made_in_order_and_undone_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
     let (web, gone) = (declared("web"), declared("gone"));
-    let Some(bench) = Bench::new("status", std::slice::from_ref(&web)).await else { return };
+    let Some(bench) = Bench::new(std::slice::from_ref(&web)).await else { return };
     bench.deploy("v2").await.expect("created");
     let environment = Environment {
         name: EnvName::from("prod"),
@@ -543,7 +523,7 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_manager_is_asked_when_one_is_of_no_use() {
-    let Some(socket) = engine("next_manager") else { return };
+    let Some(socket) = parts::docker() else { return };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let swarm = Swarm::over(vec![Manager::socket("/nonexistent/docker.sock"), Manager::socket(&socket)]);
     assert!(!swarm.nodes().await.expect("the second answers").is_empty());
@@ -553,17 +533,9 @@ async fn the_next_manager_is_asked_when_one_is_of_no_use() {
 /// The environment's managers over SSH: a host that is down, then the test machine itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn managers_are_reached_over_ssh_in_their_order() {
-    let Some(socket) = engine("managers_over_ssh") else { return };
+    let Some(socket) = parts::docker() else { return };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    #[expect(clippy::disallowed_methods, reason = "the tests' own switches are no configuration of Houston")]
-    let Ok(base) = std::env::var("HOUSTON_TEST_SSHD").map(PathBuf::from) else {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "HOUSTON_TEST_SSHD is not set");
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: swarm::managers_over_ssh because HOUSTON_TEST_SSHD is not set");
-        }
-        return;
-    };
+    let Some(base) = parts::sshd() else { return };
     let host = |name: &str, port: u16| Host {
         name: name.into(),
         address: "127.0.0.1".into(),

@@ -22,7 +22,8 @@ use houston::providers::swarm::{Swarm, Task, UpdateState, spec};
 use houston::sandbox::{self, Sandbox};
 use houston::secret::Redactor;
 
-use crate::swarm::{TURNS, engine};
+use crate::support::parts;
+use crate::swarm::TURNS;
 
 /// How long anything expected may take; an update takes ten seconds where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -57,9 +58,9 @@ struct Story {
 
 impl Story {
     /// Everything but Houston. `None` where there is no Swarm.
-    async fn prepare(test: &str, services: &'static [Declared]) -> Option<Self> {
+    async fn prepare(services: &'static [Declared]) -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let docker = engine(test)?;
+        let docker = parts::docker()?;
         let turn = TURNS.acquire().await.expect("never closed");
         let sandbox = sandbox::start(sandbox::Options::default()).await.expect("the sandbox starts");
         let dir = tempfile::tempdir().expect("a folder");
@@ -78,8 +79,8 @@ impl Story {
     }
 
     /// With a Houston in this process, and the services at v1 in `prod`.
-    async fn begin(test: &str, services: &'static [Declared]) -> Option<Self> {
-        let mut story = Self::prepare(test, services).await?;
+    async fn begin(services: &'static [Declared]) -> Option<Self> {
+        let mut story = Self::prepare(services).await?;
         for service in services {
             story.create("prod", service.name).await;
         }
@@ -362,7 +363,7 @@ impl Poller {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_a_second_person_approves_fails_no_request() {
-    let Some(story) = Story::begin("approved_deployment", &[WEB]).await else { return };
+    let Some(story) = Story::begin(&[WEB]).await else { return };
     story.say("alice", "!deploy prod web v2").await;
     let card = story.card("R-1").await;
     let text = card["msg"].as_str().expect("text");
@@ -393,7 +394,7 @@ async fn a_whole_environment_is_deployed_in_order_with_one_approval() {
         Declared { name: "api", version: "v2", tasks: 1, depends_on: &["db"] },
         Declared { name: "db", version: "v2", tasks: 1, depends_on: &[] },
     ];
-    let Some(story) = Story::begin("whole_environment", SERVICES).await else { return };
+    let Some(story) = Story::begin(SERVICES).await else { return };
     story.ask_and_approve("!deploy prod", "R-1").await;
     let end = story.end("R-1").await;
     assert!(end.starts_with(":white_check_mark: *R-1* `deploy prod` deployed in "), "{end}");
@@ -412,7 +413,7 @@ async fn a_whole_environment_is_deployed_in_order_with_one_approval() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_is_rolled_back_and_the_last_edit_says_why() {
-    let Some(story) = Story::begin("crash", &[WEB]).await else { return };
+    let Some(story) = Story::begin(&[WEB]).await else { return };
     story.ask_and_approve("!deploy prod web v3", "R-1").await;
     let end = story.end("R-1").await;
     assert!(end.starts_with(":x: *R-1* `deploy prod web v3` *failed* after "), "{end}");
@@ -423,7 +424,7 @@ async fn a_version_that_crashes_is_rolled_back_and_the_last_edit_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_not_healthy_is_rolled_back_and_the_last_edit_says_why() {
-    let Some(story) = Story::begin("unhealthy", &[WEB]).await else { return };
+    let Some(story) = Story::begin(&[WEB]).await else { return };
     story.ask_and_approve("!deploy prod web v4", "R-1").await;
     let end = story.end("R-1").await;
     assert!(end.starts_with(":x: *R-1* `deploy prod web v4` *failed* after "), "{end}");
@@ -435,7 +436,7 @@ async fn a_version_that_is_not_healthy_is_rolled_back_and_the_last_edit_says_why
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_finds_the_last_healthy_release_and_scaling_keeps_it() {
     const ONE: &[Declared] = &[Declared { tasks: 1, ..WEB }];
-    let Some(mut story) = Story::prepare("rollback", ONE).await else { return };
+    let Some(mut story) = Story::prepare(ONE).await else { return };
     story.start().await;
     // Made by Houston, so that it knows the release.
     story.ask_and_approve("!deploy prod web v1", "R-1").await;
@@ -461,7 +462,7 @@ async fn a_rollback_finds_the_last_healthy_release_and_scaling_keeps_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_in_the_middle_of_an_update_puts_the_service_back() {
-    let Some(story) = Story::begin("cancel", &[WEB]).await else { return };
+    let Some(story) = Story::begin(&[WEB]).await else { return };
     story.ask_and_approve("!deploy prod web v2", "R-1").await;
     story.in_the_middle("prod", "web").await;
     story.say("alice", "!cancel R-1").await;
@@ -482,8 +483,8 @@ async fn a_cancel_in_the_middle_of_an_update_puts_the_service_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_decide_deny_withdraw_and_see_drift_with_a_restart_in_between() {
     const ONE: &[Declared] = &[Declared { tasks: 1, ..WEB }];
-    let Some(mut story) = Story::prepare("decisions", ONE).await else { return };
-    let docker = engine("decisions").expect("it is there");
+    let Some(mut story) = Story::prepare(ONE).await else { return };
+    let docker = parts::docker().expect("it is there");
     let two = format!(
         "swarm: {{socket: {}}}\napprovals: {{deploy: {{count: 2, from: [operator, lead]}}}}\n{}",
         docker.display(),
@@ -543,8 +544,8 @@ async fn two_people_decide_deny_withdraw_and_see_drift_with_a_restart_in_between
 #[tokio::test(flavor = "multi_thread")]
 async fn two_services_are_updated_side_by_side_and_a_third_change_waits_for_its_service() {
     const SERVICES: &[Declared] = &[WEB, Declared { name: "api", version: "v2", tasks: 1, depends_on: &[] }];
-    let Some(mut story) = Story::prepare("side_by_side", SERVICES).await else { return };
-    let docker = engine("side_by_side").expect("it is there");
+    let Some(mut story) = Story::prepare(SERVICES).await else { return };
+    let docker = parts::docker().expect("it is there");
     let nobody = format!(
         "swarm: {{socket: {}}}\napprovals: {{default: none}}\n{}",
         docker.display(),
@@ -590,19 +591,7 @@ struct Sshd {
 impl Sshd {
     /// `None`, said loudly, where no sshd is installed.
     async fn start(parts: PathBuf) -> Option<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the tests' own switches are no configuration of Houston"
-        )]
-        let given = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "false");
-        if !given("HOUSTON_TEST_SSHD") {
-            assert!(!given("CI"), "HOUSTON_TEST_SSHD is not set, and with CI=true nothing is skipped");
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("SKIPPED: needs a real sshd (`./test --install` starts one)");
-            }
-            return None;
-        }
+        parts::sshd()?;
         let base = parts.join("sshd");
         let sshd = Self { base, parts };
         let started = sshd.script("start").await;
@@ -666,9 +655,9 @@ fn children(parent: i32) -> Vec<i32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_over_ssh_survives_the_loss_of_its_connection() {
-    let Some(mut story) = Story::prepare("over_ssh", &[WEB]).await else { return };
+    let Some(mut story) = Story::prepare(&[WEB]).await else { return };
     let Some(sshd) = Sshd::start(story.dir.path().join("parts")).await else { return };
-    let socket = engine("over_ssh").expect("it is there");
+    let socket = parts::docker().expect("it is there");
     let far = format!(
         "hosts: {{node1: {}}}\nswarm: {{managers: [node1], socket: {}}}\n{}",
         sshd.host(),
@@ -751,7 +740,7 @@ fn signal(child: &tokio::process::Child, signal: Signal) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_houston_that_is_killed_in_the_middle_goes_on_in_the_same_message() {
-    let Some(story) = Story::prepare("killed", &[WEB]).await else { return };
+    let Some(story) = Story::prepare(&[WEB]).await else { return };
     story.create("prod", "web").await;
     let mut first = story.serve_and_listen().await;
     story.ask_and_approve("!deploy prod web v2", "R-1").await;
@@ -778,7 +767,7 @@ async fn a_houston_that_is_killed_in_the_middle_goes_on_in_the_same_message() {
 async fn sigterm_in_the_middle_of_an_update_ends_within_ten_seconds_and_the_next_start_goes_on() {
     // Longer than Houston may wait for it.
     const LONG: &[Declared] = &[Declared { tasks: 4, ..WEB }];
-    let Some(story) = Story::prepare("sigterm", LONG).await else { return };
+    let Some(story) = Story::prepare(LONG).await else { return };
     story.create("prod", "web").await;
     let mut first = story.serve_and_listen().await;
     story.ask_and_approve("!deploy prod web v2", "R-1").await;

@@ -3,46 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use houston::clock::Clock;
 use houston::config::Config;
-use houston::config::environment::Service;
-use houston::exec::Host;
-use houston::ids::{EffectToken, EnvName, RunId, ServiceName};
+use houston::ids::{EffectToken, RunId};
 use houston::playbook::model::Preview;
-use houston::playbook::steps::{Progress, StepContext, StepError, StepKind, World, registry};
-use houston::providers::swarm::Swarm;
+use houston::playbook::steps::{Progress, StepContext, StepKind, registry};
 use houston::secret::Redactor;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::port_open::PortOpen;
+use crate::support::nowhere::Nowhere;
 
-/// A world without anything: the kind needs nothing of it.
+/// Nobody listens.
 struct Nothing;
-
-impl World for Nothing {
-    fn swarm(&self, _: &EnvName) -> Result<Arc<Swarm>, StepError> {
-        Err(StepError::new("no Swarm"))
-    }
-    fn service(&self, _: &EnvName, _: &ServiceName) -> Result<Service, StepError> {
-        Err(StepError::new("no service"))
-    }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
-        Err(StepError::new("no host"))
-    }
-    fn notify<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        _: &'a EffectToken,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn http(&self) -> reqwest::Client {
-        reqwest::Client::new()
-    }
-}
 
 impl Progress for Nothing {
     fn status(&self, _: &str) {}
@@ -51,7 +25,7 @@ impl Progress for Nothing {
 
 fn context() -> StepContext {
     StepContext {
-        world: Arc::new(Nothing),
+        world: Arc::new(Nowhere),
         environment: None,
         service: None,
         clock: Clock::system(),

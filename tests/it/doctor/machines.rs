@@ -176,7 +176,7 @@ async fn the_engine_of_an_environment_is_looked_at() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_docker_is_a_manager_of_its_swarm() {
-    let Some(socket) = crate::swarm::engine("doctor") else { return };
+    let Some(socket) = crate::support::parts::docker() else { return };
     let clinic = Clinic::open().await;
     clinic.file("environments/prod.yaml", &format!("swarm: {{socket: {}}}\n", socket.display()));
     let checks = clinic.examine().await;

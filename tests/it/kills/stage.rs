@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::lives::{Keeper, Kill};
+use crate::support::parts;
 
 /// How long anything expected may take, on a machine that is busy with other trials.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -321,7 +322,7 @@ fn answer_to(said: &str) -> String {
 
 /// The folder of a real sshd and its port, if there is one.
 pub fn sshd() -> Option<(PathBuf, String)> {
-    let base = PathBuf::from(std::env::var_os("HOUSTON_TEST_SSHD")?);
+    let base = parts::given("HOUSTON_TEST_SSHD")?;
     let port = std::fs::read_to_string(base.join("port")).ok()?;
     Some((base, port.trim().to_owned()))
 }

@@ -15,7 +15,7 @@ use houston::audit::Audit;
 use houston::clock::Clock;
 use houston::digest::Digest;
 use houston::gateway::events::{Actor, Room, RoomKind};
-use houston::ids::{EffectToken, EnvName, RoleName, RunId, ServiceName};
+use houston::ids::{RoleName, RunId, ServiceName};
 use houston::metrics::Metrics;
 use houston::playbook::model::{
     AfterRetries, ApprovalGroup, ApprovalPolicy, Basis, LockName, OnFailure, Plan, PlannedStep, PlannedUndo,
@@ -246,37 +246,8 @@ impl StepKind for Fake {
 }
 
 /// Steps reach the world through their fakes; nothing else is there.
-struct Nowhere;
-
-impl World for Nowhere {
-    fn swarm(&self, _: &EnvName) -> Result<Arc<houston::providers::swarm::Swarm>, StepError> {
-        Err(StepError::new("no Swarm"))
-    }
-    fn service(
-        &self,
-        _: &EnvName,
-        _: &ServiceName,
-    ) -> Result<houston::config::environment::Service, StepError> {
-        Err(StepError::new("no service"))
-    }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn houston::exec::Host>, StepError> {
-        Err(StepError::new("no host"))
-    }
-    fn notify<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        _: &'a EffectToken,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn http(&self) -> reqwest::Client {
-        reqwest::Client::new()
-    }
-}
-
 pub fn world() -> Arc<dyn World> {
-    Arc::new(Nowhere)
+    Arc::new(crate::support::nowhere::Nowhere)
 }
 
 /// `safe`, `idem`, `keyed`, `once`, the two that wait, and the real ones of playbooks with nothing behind.

@@ -3,8 +3,10 @@
 pub mod exposition;
 pub mod house;
 pub mod line;
+pub mod nowhere;
 #[cfg(feature = "otel")]
 pub mod otlp;
 pub mod pair;
+pub mod parts;
 pub mod rc;
 pub mod weather;
