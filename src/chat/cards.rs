@@ -34,8 +34,15 @@ pub(super) fn name(actor: &Actor) -> String {
     defuse(&actor.username).into_owned()
 }
 
+/// Where a card is read: a reaction counts on the request's own message, and nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    OwnMessage,
+    Elsewhere,
+}
+
 /// The approval message, at any time of its life.
-pub fn card(run: &RunState, now: Timestamp) -> String {
+pub fn card(run: &RunState, now: Timestamp, place: Place) -> String {
     let mut out =
         format!(":clipboard: *{}* {} asked by {}\n", run.id, decided_about(&run.plan), name(&run.by));
     if let Some(reason) = &run.plan.reason {
@@ -44,7 +51,7 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
     let _ = writeln!(out, "{}", plan_lines(&run.plan, &[], Rest::InThread));
     match &run.consent.decision {
         None => {
-            out.push_str(&undecided(run, &run.consent, now));
+            out.push_str(&undecided(run, &run.consent, now, place));
             let _ = write!(out, "\n_plan {}_", run.consent.digest.short());
         }
         Some(decision) => out.push_str(&decided(run, decision)),
@@ -53,7 +60,7 @@ pub fn card(run: &RunState, now: Timestamp) -> String {
 }
 
 /// Who has to consent, who has, until when, and how.
-pub(super) fn undecided(run: &RunState, ballot: &Ballot, now: Timestamp) -> String {
+pub(super) fn undecided(run: &RunState, ballot: &Ballot, now: Timestamp, place: Place) -> String {
     let Some(policy) = ballot.policy() else { return String::new() };
     if let Phase::Done { outcome: Outcome::Cancelled } = run.phase {
         let by = run.cancel.as_ref().map(name).unwrap_or_default();
@@ -109,11 +116,11 @@ pub(super) fn undecided(run: &RunState, ballot: &Ballot, now: Timestamp) -> Stri
             run.id
         );
     }
-    let _ = write!(
-        out,
-        "React with :+1: to approve or :-1: to deny, or say `!approve {id}`, `!deny {id} why`.",
-        id = run.id
-    );
+    let react = match place {
+        Place::OwnMessage => "React with :+1: to approve or :-1: to deny, or say",
+        Place::Elsewhere => "React on the request's own message, not on this one, or say",
+    };
+    let _ = write!(out, "{react} `!approve {id}`, `!deny {id} why`.", id = run.id);
     if run.origin.room.kind == RoomKind::Direct {
         // Else the requester waits for people who cannot know.
         let _ = write!(
@@ -304,7 +311,7 @@ pub(super) fn title(run: &RunState, step: usize) -> String {
 pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     let mut out = String::new();
     if run.plan.approval.is_some() {
-        let _ = writeln!(out, "{}{}", card(run, now), and_whole(&run.plan));
+        let _ = writeln!(out, "{}{}", card(run, now, Place::Elsewhere), and_whole(&run.plan));
     }
     if run.started_at.is_some() || run.plan.approval.is_none() {
         let _ = writeln!(out, "{}", progress(run, live, now));
@@ -312,7 +319,9 @@ pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
     if matches!(run.phase, Phase::Paused { .. } | Phase::Unknown { .. } | Phase::Stuck) {
         let _ = writeln!(out, "{}", super::trouble::question(run));
     }
-    if let Some(card) = run.asks.len().checked_sub(1).and_then(|ask| step_cards::card(run, ask, now)) {
+    if let Some(card) =
+        run.asks.len().checked_sub(1).and_then(|ask| step_cards::card(run, ask, now, Place::Elsewhere))
+    {
         let _ = writeln!(out, "{card}");
     }
     let _ = write!(out, "_asked {} by {}_", text::ago(run.created_at, now), name(&run.by));

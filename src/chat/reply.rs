@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
+use super::cards::Place;
 use super::{cards, glass, maintenance, plan_text, progress, steal, step_cards, trouble};
 use crate::clock::Clock;
 use crate::config::Current;
@@ -310,14 +311,15 @@ impl Voice {
                 self.chat.post(post, Priority::Normal).await
             }
             (Notice::Card { .. }, Some(run)) => {
-                let text = cards::card(&run, now);
+                let text = cards::card(&run, now, Place::OwnMessage);
                 self.show(&run, &run.consent.card, None, text, Priority::Urgent).await?;
                 self.watch(&run);
                 self.buttons(&run, &run.consent, None).await;
                 Ok(())
             }
             (Notice::StepCard { ask, .. }, Some(run)) => {
-                let (Some(asked), Some(text)) = (run.asks.get(*ask), step_cards::card(&run, *ask, now))
+                let (Some(asked), Some(text)) =
+                    (run.asks.get(*ask), step_cards::card(&run, *ask, now, Place::OwnMessage))
                 else {
                     return Ok(());
                 };
@@ -493,11 +495,13 @@ impl Voice {
         let Some(run) = run_of(&entry.notice) else { return };
         let Ok(run) = self.engine.state(run).await else { return };
         let text = match &entry.notice {
-            Notice::Card { .. } => cards::card(&run, self.clock.now()),
-            Notice::StepCard { ask, .. } => match step_cards::card(&run, *ask, self.clock.now()) {
-                Some(card) => card,
-                None => return,
-            },
+            Notice::Card { .. } => cards::card(&run, self.clock.now(), Place::OwnMessage),
+            Notice::StepCard { ask, .. } => {
+                match step_cards::card(&run, *ask, self.clock.now(), Place::OwnMessage) {
+                    Some(card) => card,
+                    None => return,
+                }
+            }
             Notice::Progress { .. } if !run.is_done() => return,
             Notice::Progress { .. } => {
                 progress::progress(&run, &self.engine.live(run.id).await, self.clock.now())

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::cards::{approved, clock_time, name, undecided};
+use super::cards::{Place, approved, clock_time, name, undecided};
 use super::plan_text::change;
 use crate::approvals;
 use crate::playbook::model::{AfterRetries, OnFailure, Plan, PlannedStep, StepApproval};
@@ -16,7 +16,7 @@ use crate::runs::state::{Decision, Phase, RunState, StepAsk};
 use crate::text::{self, code, defuse};
 
 /// The card of one request, at any time of its life.
-pub fn card(run: &RunState, ask: usize, now: Timestamp) -> Option<String> {
+pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<String> {
     let asked = run.asks.get(ask)?;
     let step = run.plan.steps.get(asked.step)?;
     let approval = step.approval.as_ref()?;
@@ -42,7 +42,7 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp) -> Option<String> {
     }
     match &asked.ballot.decision {
         None if run.open_ask() == Some(asked) => {
-            out.push_str(&undecided(run, &asked.ballot, now));
+            out.push_str(&undecided(run, &asked.ballot, now, place));
             if approval.not_approver {
                 out.push_str("\nWho approved the plan does not count here.");
             }

@@ -222,7 +222,8 @@ async fn who_approves_can_read_all_that_would_run() {
     t.say("bob", "ops", "!tour prod red --dry-run").await;
     t.expect("ops", &["dry run", "all of it is below", all[0], all[1]]).await;
     t.say("bob", "ops", "!show R-1").await;
-    t.expect("ops", &["*R-1*", all[0], all[1]]).await;
+    // A reaction to that answer would count for nothing.
+    t.expect("ops", &["*R-1*", all[0], all[1], "React on the request's own message"]).await;
     t.say("alice", "ops", "!cancel R-1").await;
     t.expect("ops", &["R-1 is cancelled."]).await;
     t.until(&card, &["*cancelled* by alice"]).await;
