@@ -4,6 +4,7 @@
 //! Must not: change anything but by having the configuration folder read again. Whoever may read the state
 //! folder may ask here; nobody else.
 
+mod crowd;
 mod scrape;
 mod standby;
 mod stored;
@@ -217,8 +218,9 @@ fn health(dispatcher: Dispatcher) -> Router {
 pub async fn serve_http(listener: TcpListener, dispatcher: Dispatcher, stop: CancellationToken) {
     let router = health(dispatcher.clone()).merge(page::router(&dispatcher, stop.clone()));
     let router = router.layer(middleware::from_fn(with_id));
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served = axum::serve(crowd::Crowd::new(listener), router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
     if let Err(error) = served {
         tracing::error!("HTTP ended: {error}");
     }

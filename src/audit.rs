@@ -58,7 +58,8 @@ pub struct Event {
     /// `succeeded`, `failed: …`, `refused: …`; absent while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// The event of a run's journal that this tells of: `R-1/17`. It stands here once.
+    /// The event of a run's journal that this tells of, `R-1/17`, or a name of its own for what is no run's. It
+    /// stands here once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// When it happened, where this was written only after a restart.
@@ -257,7 +258,9 @@ impl Writer {
         let aside = self.path.with_file_name(format!("audit-torn-{}.txt", now.as_millisecond()));
         let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&aside).map_err(fail)?;
         file.write_all(&torn).and_then(|()| file.sync_all()).map_err(fail)?;
-        self.size -= torn.len() as u64;
+        // Of the file as it is: what a write counted that went wrong is not known.
+        let end = self.file.metadata().map_err(fail)?.len();
+        self.size = end.saturating_sub(torn.len() as u64);
         self.file.set_len(self.size).and_then(|()| self.file.sync_all()).map_err(fail)?;
         Ok(Some((aside, torn.len())))
     }
@@ -317,7 +320,11 @@ impl Writer {
     fn rotate(&mut self) -> Result<(), AuditError> {
         self.sync()?;
         let old = self.path.with_file_name(format!("audit-{:012}.jsonl", self.number));
-        std::fs::rename(&self.path, &old).map_err(|e| io_error("rotate", &self.path, &e))?;
+        match std::fs::rename(&self.path, &old) {
+            // Renamed before, when the new one could not be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && old.exists() => {}
+            renamed => renamed.map_err(|e| io_error("rotate", &self.path, &e))?,
+        }
         self.file = open_file(&self.path)?;
         self.size = 0;
         Ok(())
@@ -388,6 +395,23 @@ mod tests {
             Err(VerifyError::Broken(broken)) => broken.line,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_off_takes_no_entry_with_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("audit.jsonl");
+        let mut writer = Writer::open(path.clone(), Redactor::new(), ROTATE_AT).expect("opens");
+        let now = clock().now();
+        for _ in 0..3 {
+            writer.write(now, &event("deploy prod web 1.8")).expect("written");
+        }
+        // As a write leaves it that found room for the half of a line.
+        (&writer.file).write_all(&vec![b'{'; 700]).expect("written");
+        writer.doubtful = true;
+        writer.write(now, &event("rollback prod web")).expect("written");
+        assert_eq!(verify(&path).expect("the chain holds").entries, 4);
+        assert_eq!(writer.size, std::fs::metadata(&path).expect("is there").len());
     }
 
     #[tokio::test]

@@ -635,7 +635,8 @@ impl Dispatcher {
         true
     }
 
-    /// Into the audit log; what cannot be written is said loudly.
+    /// Into the audit log; what cannot be written is said loudly. For refusals: they change nothing, and whoever is
+    /// refused could fill the disk if they were kept until they can be written.
     pub async fn audit(
         &self,
         action: &str,
@@ -645,21 +646,32 @@ impl Dispatcher {
         run: Option<RunId>,
         result: Option<String>,
     ) {
-        let event = AuditEvent {
-            who: AuditWho { id: by.id.clone(), name: by.username.clone() },
-            action: action.to_owned(),
-            command: command.to_owned(),
-            target,
-            run,
-            approval: None,
-            result,
-            event: None,
-            happened_at: None,
-        };
+        let event = audit_entry(action, by, command, target, run, result);
         if let Err(error) = self.parts.audit.append(&self.parts.clock, event).await {
             self.parts.metrics.audit_failed();
             tracing::error!("the audit log cannot be written: {error}");
         }
+    }
+}
+
+pub(super) fn audit_entry(
+    action: &str,
+    by: &Actor,
+    command: &str,
+    target: Option<String>,
+    run: Option<RunId>,
+    result: Option<String>,
+) -> AuditEvent {
+    AuditEvent {
+        who: AuditWho { id: by.id.clone(), name: by.username.clone() },
+        action: action.to_owned(),
+        command: command.to_owned(),
+        target,
+        run,
+        approval: None,
+        result,
+        event: None,
+        happened_at: None,
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::credentials::Renewal;
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, audit_entry};
 use crate::config::approvals::LEAD;
 use crate::config::changes::Changes;
 use crate::config::load::Report;
@@ -197,13 +197,18 @@ impl Dispatcher {
                 result.push_str(&format!("; {word}{}", items.join(", ")));
             }
         }
-        self.audit("reload", &whoever(by), "reload", None, None, Some(result)).await;
+        self.tell_audit_that(by, result).await;
     }
 
     async fn tell_audit_of(&self, renewal: Option<&Renewal>, by: Option<&Actor>) {
         if let Some(Renewal { said, taken: true }) = renewal {
-            self.audit("reload", &whoever(by), "reload", None, None, Some(said.clone())).await;
+            self.tell_audit_that(by, said.clone()).await;
         }
+    }
+
+    async fn tell_audit_that(&self, by: Option<&Actor>, result: String) {
+        let entry = audit_entry("reload", &whoever(by), "reload", None, None, Some(result));
+        self.parts.engine.tell_audit(entry).await;
     }
 }
 

@@ -386,8 +386,8 @@ impl Journal {
         self.freezes.iter().filter(move |freeze| freeze.until.timestamp() > now)
     }
 
-    pub fn put_freeze(&mut self, freeze: ManualFreeze) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+    /// `batch`: what becomes durable with it.
+    pub fn put_freeze(&mut self, freeze: ManualFreeze, mut batch: Batch) -> Result<(), StoreError> {
         batch.put(Tree::Freezes, freeze.environment.as_str().as_bytes(), &freeze);
         self.store.apply(batch)?;
         self.freezes.retain(|other| other.environment != freeze.environment);
@@ -395,11 +395,18 @@ impl Journal {
         Ok(())
     }
 
-    pub fn remove_freeze(&mut self, environment: &EnvName) -> Result<Option<ManualFreeze>, StoreError> {
+    pub fn freeze_of(&self, environment: &EnvName) -> Option<&ManualFreeze> {
+        self.freezes.iter().find(|freeze| &freeze.environment == environment)
+    }
+
+    pub fn remove_freeze(
+        &mut self,
+        environment: &EnvName,
+        mut batch: Batch,
+    ) -> Result<Option<ManualFreeze>, StoreError> {
         let Some(index) = self.freezes.iter().position(|freeze| &freeze.environment == environment) else {
             return Ok(None);
         };
-        let mut batch = Batch::new();
         batch.delete(Tree::Freezes, environment.as_str().as_bytes());
         self.store.apply(batch)?;
         Ok(Some(self.freezes.remove(index)))
@@ -444,8 +451,8 @@ impl Journal {
         Ok(())
     }
 
-    pub fn put_lock(&mut self, lock: ManualLock) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+    /// As [`Self::put_freeze`].
+    pub fn put_lock(&mut self, lock: ManualLock, mut batch: Batch) -> Result<(), StoreError> {
         batch.put(Tree::Locks, lock.name.to_string().as_bytes(), &lock);
         self.store.apply(batch)?;
         self.manual.retain(|held| held.name != lock.name);
@@ -453,9 +460,12 @@ impl Journal {
         Ok(())
     }
 
-    pub fn remove_lock(&mut self, name: &LockName) -> Result<Option<ManualLock>, StoreError> {
+    pub fn remove_lock(
+        &mut self,
+        name: &LockName,
+        mut batch: Batch,
+    ) -> Result<Option<ManualLock>, StoreError> {
         let Some(index) = self.manual.iter().position(|held| &held.name == name) else { return Ok(None) };
-        let mut batch = Batch::new();
         batch.delete(Tree::Locks, name.to_string().as_bytes());
         self.store.apply(batch)?;
         Ok(Some(self.manual.remove(index)))

@@ -24,6 +24,6 @@ pub mod transcripts;
 mod usual;
 
 pub use engine::{
-    About, ActError, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,
+    About, ActError, Asked, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,
     RunMessage, Voted,
 };

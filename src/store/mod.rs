@@ -73,10 +73,12 @@ pub enum Tree {
     Begun = 15,
     /// environment ‖ beginning ‖ end → maintenance that was declared, or that something was said of
     Maintenance = 16,
+    /// its reference → an entry that the audit log has not been told yet, of no run
+    OwedEntries = 17,
 }
 
 impl Tree {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -94,6 +96,7 @@ impl Tree {
         Self::Freezes,
         Self::Begun,
         Self::Maintenance,
+        Self::OwedEntries,
     ];
 
     fn numbered(number: u8) -> Option<Self> {

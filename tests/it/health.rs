@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use houston::sandbox::Dialect;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::cli::run;
@@ -45,4 +47,29 @@ async fn a_server_that_was_heard_and_is_gone_is_unhealthy_until_it_is_back() {
         until(&t, "/readyz", 200, "ready\n").await;
         t.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_connections_and_says_nothing_keeps_no_probe_away_and_takes_no_more_than_a_few_files() {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let houston = format!("http: {{listen: \"127.0.0.1:{port}\"}}\n");
+    let t = House::with(Setup { services: Vec::new(), houston, ..Setup::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        stream.write_all(b"GET /livez HT").await.expect("sent");
+        silent.push(stream);
+    }
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.get(format!("http://127.0.0.1:{port}/livez")).send().await.expect("an answer");
+    assert_eq!(answer.text().await.expect("a text"), "alive\n");
+    let still = futures_util::future::join_all(silent.iter_mut().map(async |stream| {
+        let mut answer = [0; 64];
+        let closed = stream.read(&mut answer);
+        usize::from(tokio::time::timeout(Duration::from_secs(2), closed).await.is_err())
+    }));
+    let open: usize = still.await.into_iter().sum();
+    assert!((1..=64).contains(&open), "{open} of 300 are open");
+    t.end().await;
 }

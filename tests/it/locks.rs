@@ -1,7 +1,14 @@
 //! Two things at once: side by side where they may be, in a queue that shows itself where not, and locks that
 //! people hold.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
 use houston::clock::Clock;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::json;
 
 use crate::step_kinds;
@@ -325,5 +332,56 @@ async fn a_word_that_names_a_service_locks_the_service_and_no_more() {
     t.expect("ops", &["this is about all of `prod`", "`!unfreeze prod \"web\"`"]).await;
     t.say("carol", "ops", "!unfreeze prod").await;
     t.expect("ops", &["`prod` is not frozen any more"]).await;
+    t.end().await;
+}
+
+/// A copy that can be read and opened for writing, on a disk that is full.
+fn file_that_takes_no_more(of: &Path) -> File {
+    let fd = memfd_create(c"full", MFdFlags::MFD_ALLOW_SEALING).expect("memory");
+    let mut file = File::from(fd);
+    file.write_all(&std::fs::read(of).expect("readable")).expect("written");
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).expect("sealed");
+    file
+}
+
+#[tokio::test]
+async fn what_is_locked_and_frozen_while_the_audit_log_cannot_be_written_stands_in_it_afterwards() {
+    let mut t = House::talk().await;
+    t.stop().await;
+    let (log, aside) = (t.state().join("audit.jsonl"), t.state().join("aside"));
+    std::fs::rename(&log, &aside).expect("moved");
+    let full = file_that_takes_no_more(&aside);
+    std::os::unix::fs::symlink(format!("/proc/self/fd/{}", full.as_raw_fd()), &log).expect("linked");
+    t.start_again().await;
+    for (command, answer) in [
+        ("!lock prod database maintenance", "`prod` is locked"),
+        ("!unlock prod", "`prod` is free"),
+        ("!freeze prod until 3h migration", "is frozen until"),
+        ("!unfreeze prod", "is not frozen any more"),
+    ] {
+        t.say("carol", "ops", command).await;
+        t.expect("ops", &[answer]).await;
+    }
+    t.configure("houston.yaml", "\n# another revision\n");
+    t.say("carol", "ops", "!reload").await;
+    t.expect("ops", &["is in force, after"]).await;
+    t.stop().await;
+    std::fs::rename(&aside, &log).expect("moved back");
+    let done = |t: &House| {
+        let told = t.audited().into_iter().map(|entry| entry.event);
+        let told = told.filter(|event| event.who.name == "carol");
+        told.map(|event| (event.action, event.command, event.happened_at.is_some())).collect::<Vec<_>>()
+    };
+    assert!(done(&t).is_empty());
+    for _ in 0..2 {
+        t.start_again().await;
+        let told = done(&t);
+        let actions: Vec<&str> = told.iter().map(|(action, ..)| action.as_str()).collect();
+        assert_eq!(actions, ["locked", "unlocked", "frozen", "unfrozen", "reload"]);
+        assert!(told.iter().all(|(.., late)| *late), "{told:?}");
+        assert_eq!(told[0].1, "lock prod database maintenance");
+        t.stop().await;
+    }
+    t.start_again().await;
     t.end().await;
 }

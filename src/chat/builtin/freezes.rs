@@ -36,19 +36,14 @@ pub(super) async fn freeze(call: &Call<'_>) -> String {
     let freeze = ManualFreeze {
         environment: environment.clone(),
         by: call.cause.by.clone(),
-        reason: reason.clone(),
+        reason,
         at: now,
         until: until.clone(),
     };
-    let freeze = match parts.engine.freeze(freeze).await {
+    let freeze = match parts.engine.freeze(freeze, call.asked()).await {
         Ok(freeze) => freeze,
         Err(error) => return error.to_string(),
     };
-    let told = format!("until {until}: {}", freeze.reason);
-    let command = &call.bound.canonical;
-    call.dispatcher
-        .audit("frozen", &call.cause.by, command, Some(environment.to_string()), None, Some(told))
-        .await;
     let again = if standing.is_some() { "now " } else { "" };
     format!(
         ":snowflake: {} is {again}frozen until {}: {}. Nothing that changes it begins before; `!unfreeze {environment}` ends it.{}",
@@ -63,7 +58,7 @@ pub(super) async fn unfreeze(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let Some(environment) = environment(call) else { return "Which environment?".to_owned() };
     let named = code(environment.as_str());
-    let removed = match parts.engine.unfreeze(&environment).await {
+    let removed = match parts.engine.unfreeze(&environment, call.asked()).await {
         Ok(removed) => removed,
         Err(error) => return error.to_string(),
     };
@@ -74,11 +69,6 @@ pub(super) async fn unfreeze(call: &Call<'_>) -> String {
             None => format!("{named} is not frozen."),
         };
     };
-    let held = format!("frozen by {} until {}: {}", freeze.by.username, freeze.until, freeze.reason);
-    let command = &call.bound.canonical;
-    call.dispatcher
-        .audit("unfrozen", &call.cause.by, command, Some(environment.to_string()), None, Some(held))
-        .await;
     let whose = if freeze.by.id == call.cause.by.id {
         String::new()
     } else {

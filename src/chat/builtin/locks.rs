@@ -31,19 +31,10 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
             );
         }
     }
-    let lock = ManualLock {
-        name: name.clone(),
-        by: call.cause.by.clone(),
-        reason: reason.clone(),
-        at: parts.clock.now(),
-    };
-    if let Err(error) = parts.engine.lock(lock).await {
+    let lock = ManualLock { name: name.clone(), by: call.cause.by.clone(), reason, at: parts.clock.now() };
+    if let Err(error) = parts.engine.lock(lock, call.asked()).await {
         return error.to_string();
     }
-    let command = &call.bound.canonical;
-    call.dispatcher
-        .audit("locked", &call.cause.by, command, Some(name.to_string()), None, Some(reason))
-        .await;
     let moving: Vec<String> = parts
         .engine
         .open_runs()
@@ -96,13 +87,8 @@ pub(super) async fn unlock(call: &Call<'_>) -> Option<String> {
 }
 
 async fn give_back(call: &Call<'_>, name: &LockName) -> String {
-    match call.dispatcher.parts.engine.unlock(name).await {
-        Ok(Some(lock)) => {
-            let held = format!("held by {}: {}", lock.by.username, lock.reason);
-            let (command, target) = (&call.bound.canonical, Some(name.to_string()));
-            call.dispatcher.audit("unlocked", &call.cause.by, command, target, None, Some(held)).await;
-            format!(":unlock: {} is free.", code(&name.to_string()))
-        }
+    match call.dispatcher.parts.engine.unlock(name, call.asked()).await {
+        Ok(Some(_)) => format!(":unlock: {} is free.", code(&name.to_string())),
         Ok(None) => format!("{} is not locked.", code(&name.to_string())),
         Err(error) => error.to_string(),
     }

@@ -15,6 +15,7 @@ use super::dispatch::{Dispatcher, OwnedBound};
 use crate::access::{Action, Authorized};
 use crate::config::Config;
 use crate::gateway::events::Inbound;
+use crate::runs::Asked;
 
 /// What a built-in is given.
 pub(super) struct Call<'a> {
@@ -22,6 +23,12 @@ pub(super) struct Call<'a> {
     pub config: &'a Arc<Config>,
     pub cause: &'a Inbound,
     pub bound: &'a OwnedBound,
+}
+
+impl Call<'_> {
+    fn asked(&self) -> Asked<'_> {
+        Asked { by: &self.cause.by, command: &self.bound.canonical }
+    }
 }
 
 /// Whether it acts on runs or locks, and so keeps its place in the order.

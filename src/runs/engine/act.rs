@@ -1,4 +1,4 @@
-//! What people do to runs: begin, consent, withdraw, cancel, retry, resolve, abandon, answer, lock. Each act
+//! What people do to runs: begin, consent, withdraw, cancel, retry, resolve, abandon, answer. Each act
 //! is durable when it returns, and takes its course once it is appended, whatever becomes of the caller.
 //!
 //! Must not: move a run; `drive` does, when the act stands.
@@ -12,11 +12,9 @@ use crate::approvals::{Choice, Ineligible, Via, Vote};
 use crate::audit;
 use crate::conversation::{Actor, Post};
 use crate::ids::{MessageId, RoleName, RunId, random_id};
-use crate::playbook::model::LockName;
 use crate::playbook::steps::Pause;
 use crate::runs::ballot::Ballot;
 use crate::runs::event::{Event, Outcome, Resolution};
-use crate::runs::locks::ManualLock;
 use crate::runs::outbox::Notice;
 use crate::runs::state::{Decision, Phase, RunState};
 use crate::runs::steal::Steal;
@@ -370,23 +368,6 @@ impl Engine {
         let notices = vec![decision_card(&journal.state(run)?)];
         self.act(journal, run, vec![event], notices, None).await?;
         Ok(())
-    }
-
-    pub async fn lock(&self, mut lock: ManualLock) -> Result<(), ActError> {
-        lock.reason = self.clean(&lock.reason);
-        self.0.journal.lock().await.put_lock(lock)?;
-        Ok(self.0.parts.store.sync().await?)
-    }
-
-    /// The lock that was taken away, if there was one.
-    pub async fn unlock(&self, name: &LockName) -> Result<Option<ManualLock>, ActError> {
-        let removed = self.0.journal.lock().await.remove_lock(name)?;
-        self.to_the_end(async move |engine| {
-            engine.0.parts.store.sync().await?;
-            engine.nudge_waiting().await;
-            Ok(removed)
-        })
-        .await
     }
 
     /// Says something of its own, once, in order with what runs say.

@@ -4,34 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{ActError, Engine};
+use super::Engine;
 use crate::ids::EnvName;
 use crate::runs::freezes::{Frozen, ManualFreeze, in_force};
 use crate::runs::journal::Journal;
 
 impl Engine {
-    /// Durable when it returns, in place of what stood for the environment; with its reason as it is shown.
-    pub async fn freeze(&self, mut freeze: ManualFreeze) -> Result<ManualFreeze, ActError> {
-        freeze.reason = self.clean(&freeze.reason);
-        self.0.journal.lock().await.put_freeze(freeze.clone())?;
-        self.0.parts.store.sync().await?;
-        // What was told of a shorter freeze says so now.
-        self.nudge_waiting().await;
-        Ok(freeze)
-    }
-
-    /// The freeze that was taken away, if one was in force. What waited for it starts.
-    pub async fn unfreeze(&self, environment: &EnvName) -> Result<Option<ManualFreeze>, ActError> {
-        let removed = self.0.journal.lock().await.remove_freeze(environment)?;
-        let now = self.now();
-        self.to_the_end(async move |engine| {
-            engine.0.parts.store.sync().await?;
-            engine.nudge_waiting().await;
-            Ok(removed.filter(|freeze| freeze.until.timestamp() > now))
-        })
-        .await
-    }
-
     /// The configuration has changed, and with it perhaps what is frozen, or keeps a run from going on.
     pub async fn configuration_changed(&self) {
         self.nudge_waiting().await;

@@ -6,6 +6,7 @@
 
 mod act;
 mod ask;
+mod by_hand;
 mod drive;
 mod footing;
 mod freeze;
@@ -33,7 +34,7 @@ use super::locks::{Held, Holder, ManualLock};
 use super::maintenance::Maintenance;
 use super::next::{Next, next};
 use super::outbox::Notice;
-use super::owed::{self, Owed};
+use super::owed;
 use super::queue::{self, Doing, Place};
 use super::state::{Illegal, Phase, RunState};
 use super::transcripts::Transcripts;
@@ -49,6 +50,7 @@ use crate::playbook::steps::{Kinds, World};
 use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
 pub use act::{About, PLAN};
+pub use by_hand::Asked;
 
 /// How long a step that took too long may take to say what is so now.
 const GRACE: Duration = Duration::from_secs(60);
@@ -120,7 +122,7 @@ struct Inner {
     consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
     /// What earlier processes could not tell the audit log any more.
-    left_owed: Mutex<Vec<Owed>>,
+    left_owed: Mutex<owed::Left>,
     live: Mutex<HashMap<RunId, Live>>,
     /// Of runs that are not done.
     footings: Mutex<HashMap<RunId, Footing>>,
@@ -279,9 +281,9 @@ impl Engine {
     pub fn open(parts: Parts) -> Result<Self, StoreError> {
         let journal = Journal::load(parts.store.clone(), parts.metrics.clone())?;
         // Now: what comes from here on is told by whoever does it.
-        let left_owed = owed::all(&parts.store).unwrap_or_else(|error| {
+        let left_owed = owed::Left::load(&parts.store).unwrap_or_else(|error| {
             tracing::error!("what the audit log has to be told cannot be read: {error}");
-            Vec::new()
+            owed::Left::default()
         });
         let engine = Self(Arc::new(Inner {
             journal: tokio::sync::Mutex::new(journal),

@@ -14,6 +14,7 @@ use crate::runs::event::Event;
 use crate::runs::locks::{Held, ManualLock};
 use crate::runs::state::Phase;
 use crate::runs::steal::{From, Now, Steal};
+use crate::store::Batch;
 
 pub(super) struct StealLock(pub(super) Engine);
 
@@ -92,7 +93,7 @@ impl Engine {
         match journal.manual_locks().iter().find(|other| other.name == lock.name) {
             None => {}
             Some(now) if now == lock => {
-                journal.remove_lock(&lock.name).map_err(not_written)?;
+                journal.remove_lock(&lock.name, Batch::new()).map_err(not_written)?;
             }
             Some(now) => {
                 let (name, by) = (&lock.name, &now.by.username);

@@ -240,15 +240,25 @@ impl Engine {
     /// Tells the audit log what an earlier process could not tell it any more.
     pub(super) async fn pay_what_is_owed(&self) {
         let parts = &self.0.parts;
-        let all = std::mem::take(&mut *self.0.left_owed.lock().unwrap_or_else(PoisonError::into_inner));
-        if all.is_empty() {
+        let left = std::mem::take(&mut *self.0.left_owed.lock().unwrap_or_else(PoisonError::into_inner));
+        if left.is_empty() {
             return;
         }
         let told = parts.audit.tail(LATELY_TOLD).unwrap_or_else(|error| {
             tracing::error!("the audit log cannot be read, so an entry may stand in it twice: {error}");
             Vec::new()
         });
-        for owed in all {
+        for mut owed in left.entries {
+            owed.entry.happened_at = Some(owed.at);
+            if told.iter().any(|entry| entry.event.event == owed.entry.event) {
+                if let Err(error) = owed.paid(&parts.store) {
+                    tracing::warn!("an entry will be looked for in the audit log again: {error}");
+                }
+            } else {
+                self.pay_entry(&owed).await;
+            }
+        }
+        for owed in left.events {
             let reference = owed.reference();
             if told.iter().any(|entry| entry.event.event.as_ref() == Some(&reference)) {
                 self.paid(&owed);

@@ -6,6 +6,7 @@ use houston::approvals::Choice;
 use houston::ids::RunId;
 use houston::playbook::model::Plan;
 use houston::playbook::steps::StepError;
+use houston::runs::Asked;
 use houston::runs::event::{EVENT_VERSION, Event, Outcome};
 use houston::runs::locks::ManualLock;
 use houston::runs::state::{Phase, RunState};
@@ -77,14 +78,16 @@ async fn a_lock_that_a_person_took_holds_runs_up_until_it_is_given_back() {
     let (dir, bench) = Bench::new().await;
     let manual =
         ManualLock { name: lock("prod"), by: actor("carol"), reason: "freeze".into(), at: bench.clock.now() };
-    bench.engine.lock(manual).await.unwrap();
+    let carol = actor("carol");
+    let asked = |command| Asked { by: &carol, command };
+    bench.engine.lock(manual, asked("lock prod freeze")).await.unwrap();
     let run = bench.create(on("web")).await;
     bench.until(run, "queued", queued).await;
     let (_copy, bench) = bench.killed_here(dir.path()).await;
     bench.engine.start().await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(queued(&bench.engine.state(run).await.unwrap()));
-    assert!(bench.engine.unlock(&lock("prod")).await.unwrap().is_some());
+    assert!(bench.engine.unlock(&lock("prod"), asked("unlock prod")).await.unwrap().is_some());
     assert_eq!(bench.done(run).await.outcome(), Some(Outcome::Succeeded));
 }
 
