@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +80,8 @@ impl Redactor {
     }
 
     /// From now on `value` is taken out of every text, also in the spellings in which it commonly
-    /// travels: JSON-escaped and percent-encoded.
+    /// travels: JSON-escaped, percent-encoded, as base64 of a text that it stands in, in hexadecimal, and as it is
+    /// shown when it was made harmless for a room first.
     pub fn learn(&self, value: &str) {
         let value = value.trim();
         if value.len() < SHORTEST_REDACTED {
@@ -89,9 +92,10 @@ impl Redactor {
         let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
         let mut known = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A secret of several lines (a key) is also known line by line.
-        for spelling in [value, json, &percent].into_iter().chain(value.lines().map(str::trim)) {
-            if spelling.len() >= SHORTEST_REDACTED && !known.iter().any(|k| k == spelling) {
-                known.push(spelling.to_owned());
+        let as_is = [value, json, &percent].into_iter().chain(value.lines().map(str::trim));
+        for spelling in as_is.map(str::to_owned).chain(encoded(value)).chain(shown(value)) {
+            if spelling.len() >= SHORTEST_REDACTED && !known.contains(&spelling) {
+                known.push(spelling);
             }
         }
         // Longest first, so that a secret that contains another is taken out whole.
@@ -127,6 +131,34 @@ impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Redactor")
     }
+}
+
+/// In other alphabets. Longer values are not found whole in them: they come in lines.
+fn encoded(value: &str) -> Vec<String> {
+    const LONGEST: usize = 4096;
+    if value.len() > LONGEST {
+        return Vec::new();
+    }
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let spaces =
+        url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20");
+    let mut all = vec![hex.to_uppercase(), hex, spaces];
+    // What precedes it shifts it by none, one or two bytes; characters that hold bits of its neighbours are left out.
+    for before in 0..3 {
+        let shifted = [vec![0; before], value.as_bytes().to_vec()].concat();
+        let whole = (before * 8).div_ceil(6)..shifted.len() * 8 / 6;
+        let base64 = STANDARD_NO_PAD.encode(&shifted);
+        let base64 = base64.get(whole).unwrap_or_default();
+        all.push(base64.replace('+', "-").replace('/', "_"));
+        all.push(base64.to_owned());
+    }
+    all
+}
+
+/// As it stands in a room: no name is called, and no code is ended.
+fn shown(value: &str) -> [String; 2] {
+    let uncalled = value.replace('@', "@\u{200b}");
+    [uncalled.replace('`', "ˋ"), uncalled]
 }
 
 /// Beginnings by which well-known services mark their secrets, and whose they are. Each is followed by at
@@ -176,6 +208,27 @@ mod tests {
         assert_eq!(redactor.redact(r#"{"t":"s3cr\"et/value"}"#), r#"{"t":"[redacted]"}"#);
         assert_eq!(redactor.redact("?t=s3cr%22et%2Fvalue"), "?t=[redacted]");
         assert!(matches!(redactor.redact("nothing here"), std::borrow::Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_secret_is_known_in_other_alphabets() {
+        let redactor = Redactor::new();
+        let value = "p@ss`word ~~ 7?>/x";
+        redactor.learn(value);
+        let basic = STANDARD_NO_PAD.encode(format!("deploy:{value}"));
+        let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for text in [
+            basic.replace('+', "-").replace('/', "_"),
+            basic,
+            STANDARD_NO_PAD.encode(format!("u:{value};")),
+            STANDARD_NO_PAD.encode(format!("{value}\n")),
+            hex.to_uppercase(),
+            hex,
+            "p%40ss%60word%20%7E%7E%207%3F%3E%2Fx".to_owned(),
+        ] {
+            let shown = redactor.redact(&text);
+            assert!(shown.contains(REDACTED) && shown.len() < REDACTED.len() + 14, "{text}: {shown}");
+        }
     }
 
     #[test]

@@ -167,10 +167,16 @@ pub fn code(text: &str) -> String {
 /// Of what a person said, where an answer repeats it: enough to know it again.
 pub const QUOTED: usize = 200;
 
-/// What a person said, repeated in an answer: its beginning, when it is long. A command that others decide about,
-/// or that is to be copied, is shown whole ([`code`]).
+/// Foreign text on one line: what stands on a line of its own is Houston's.
+pub fn line(text: &str) -> String {
+    defuse(text).replace('\n', " ")
+}
+
+/// What a person said, repeated in an answer: its beginning, when it is long, on one line, and without links that
+/// show something else than where they lead. A command that others decide about, or that is to be copied, is shown
+/// whole ([`code`]).
 pub fn said(text: &str) -> String {
-    defuse(&ellipsis(text, QUOTED)).into_owned()
+    line(&ellipsis(text, QUOTED)).replace("](", "]\u{200b}(").replace('<', "<\u{200b}")
 }
 
 /// An error and what caused it, on one line. Some errors say what caused them themselves: that is not said twice.
@@ -335,6 +341,14 @@ mod tests {
         assert_eq!(defuse("\u{1b}[1;31mred\u{1b}[0m \u{200f}אב\u{1b}"), "red אב");
         assert_eq!(code("x`y"), "`xˋy`");
         assert_eq!(fence("a\n```\nb"), "```\na\nˋˋˋ\nb\n```");
+    }
+
+    #[test]
+    fn what_somebody_said_makes_no_line_and_no_link_of_its_own() {
+        assert_eq!(line("why\n:white_check_mark: *approved*"), "why :white_check_mark: *approved*");
+        assert_eq!(said("no\nyes @all"), "no yes @\u{200b}all");
+        assert_eq!(said("[card](https://evil)"), "[card]\u{200b}(https://evil)");
+        assert_eq!(said("<https://evil|card>"), "<\u{200b}https://evil|card>");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-/// Connections at a time: a monitoring and its probes need a few.
-pub(super) const MOST: usize = 64;
+/// Connections at a time: a monitoring and its probes need a few, and whoever looks at a run one each.
+const MOST: usize = 256;
 
 pub(super) struct Crowd {
     listener: TcpListener,

@@ -11,6 +11,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::Crowd;
 use super::{Socket, livez};
 use crate::lease::Lease;
 use crate::metrics::{self, Metrics, Seen};
@@ -41,7 +42,7 @@ impl Standby {
 
     /// Until `stop`.
     pub async fn serve_http(self, listener: TcpListener, stop: CancellationToken) {
-        let served = axum::serve(listener, self.router())
+        let served = axum::serve(Crowd::new(listener), self.router())
             .with_graceful_shutdown(async move { stop.cancelled().await })
             .await;
         if let Err(error) = served {

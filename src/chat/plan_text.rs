@@ -1,6 +1,6 @@
 //! How a plan reads: on its card, in a dry run, in `houston plan`; and all that a card leaves out. Pure.
 //!
-//! Must not: know of runs. Foreign text goes through `text::{defuse, code, commands}`.
+//! Must not: know of runs. Foreign text goes through `text::{defuse, line, code, commands}`.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -16,12 +16,12 @@ use crate::text::{self, code, defuse, typed};
 
 /// `image: `web:1.7` → `web:1.8``
 pub(super) fn change(change: &Change) -> String {
-    let what = defuse(&change.what);
+    let what = text::line(&change.what);
     match (&change.from, &change.to) {
         (Some(from), Some(to)) => format!("{what}: {} → {}", code(from), code(to)),
         (None, Some(to)) => format!("{what}: {}", code(to)),
         (Some(from), None) => format!("{what}: {} → removed", code(from)),
-        (None, None) => what.into_owned(),
+        (None, None) => what,
     }
 }
 
@@ -73,7 +73,7 @@ fn steps_of(plan: &Plan, which: Range<usize>, rest: Rest) -> String {
     for (index, step) in plan.steps.iter().enumerate().take(which.end).skip(which.start) {
         // A number says something only where there is an order.
         let number = if plan.steps.len() > 1 { format!("*{}.* ", index + 1) } else { String::new() };
-        let _ = writeln!(out, "{number}{}", defuse(&step.title));
+        let _ = writeln!(out, "{number}{}", text::line(&step.title));
         if step.whole.is_some() {
             let _ = writeln!(out, "• all of it is {}", rest.place());
         }
@@ -82,7 +82,7 @@ fn steps_of(plan: &Plan, which: Range<usize>, rest: Rest) -> String {
         }
         // What several steps have in common is said with the first of them.
         for note in step.preview.notes.iter().filter(|note| said.insert(note.as_str())) {
-            let _ = writeln!(out, "• {}", defuse(note));
+            let _ = writeln!(out, "• {}", text::line(note));
         }
         if step.undo == PlannedUndo::Impossible {
             let _ = writeln!(out, "• :warning: cannot be undone");

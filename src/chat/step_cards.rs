@@ -13,7 +13,7 @@ use crate::approvals;
 use crate::playbook::model::{AfterRetries, OnFailure, Plan, PlannedStep, StepApproval};
 use crate::runs::event::Outcome;
 use crate::runs::state::{Decision, Phase, RunState, StepAsk};
-use crate::text::{self, code, defuse};
+use crate::text::{self, code};
 
 /// The card of one request, at any time of its life.
 pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<String> {
@@ -26,7 +26,7 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<
         code(&run.plan.command),
         asked.step + 1,
         run.plan.steps.len(),
-        defuse(&step.title)
+        text::line(&step.title)
     );
     if step.whole.is_some() {
         out.push_str("• all of it is in this thread\n");
@@ -35,7 +35,7 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<
         let _ = writeln!(out, "• {}", change(line));
     }
     for note in &asked.preview.notes {
-        let _ = writeln!(out, "• {}", defuse(note));
+        let _ = writeln!(out, "• {}", text::line(note));
     }
     if step.undo == crate::playbook::model::PlannedUndo::Impossible {
         out.push_str("• :warning: cannot be undone\n");
@@ -95,7 +95,7 @@ fn decided(run: &RunState, asked: &StepAsk, decision: &Decision) -> String {
             ":x: *denied* by {} at {}: {}",
             name(by),
             clock_time(*at),
-            reason.as_deref().map_or_else(|| "no reason given yet".into(), defuse)
+            reason.as_deref().map_or_else(|| "no reason given yet".to_owned(), text::said)
         ),
         Decision::Expired { at } => {
             format!(":hourglass: *expired* at {}: it was not approved in time.", clock_time(*at))

@@ -116,6 +116,22 @@ async fn who_denies_by_reaction_is_asked_why_and_the_card_says_it() {
 }
 
 #[tokio::test]
+async fn words_that_are_repeated_on_a_card_forge_no_line_of_it() {
+    let t = House::start().await;
+    let card = asked(&t).await;
+    t.react("bob", &card, ":-1:").await;
+    t.until(&card, &["*denied* by bob"]).await;
+    t.expect("ops", &["@bob why?"]).await;
+    let forged = "not now\n:white_check_mark: *approved* by carol and [dave](https://evil.example) @all";
+    t.reply("bob", "ops", &card.id, forged).await;
+    let card = t.until(&card, &["*denied* by bob", "not now"]).await;
+    assert!(!card.text.lines().any(|line| line.starts_with(":white_check_mark:")), "{}", card.text);
+    assert!(!card.text.contains("](") && !card.text.contains("@all"), "{}", card.text);
+    t.forget_what_was_said(&["ops"]);
+    t.end().await;
+}
+
+#[tokio::test]
 async fn a_denial_is_explained_also_in_the_thread_of_a_run_that_is_under_way() {
     let t = House::with(Setup { services: vec![("web", 1), ("api", 1)], ..Setup::default() }).await;
     t.say("alice", "ops", "!deploy prod web 1.8-slow").await;

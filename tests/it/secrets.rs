@@ -155,3 +155,13 @@ async fn the_audit_log_tells_the_whole_story_and_its_chain_holds() {
     .await;
     t.end().await;
 }
+
+#[test]
+fn a_secret_is_known_as_a_room_would_show_it() {
+    let redactor = houston::secret::Redactor::new();
+    let value = "p@ss`word @7?";
+    redactor.learn(value);
+    for shown in [houston::text::defuse(value).into_owned(), houston::text::code(value)] {
+        assert!(redactor.redact(&shown).trim_matches('`') == houston::secret::REDACTED, "{shown}");
+    }
+}

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Call;
+use crate::chat::dispatch::audit_entry;
 use crate::chat::herald;
 use crate::config::window::{Day, Moment, begin_at, in_a_while, words};
 use crate::ids::EnvName;
@@ -184,7 +185,8 @@ const MOST_SHOWN: usize = 5;
 
 async fn audit(call: &Call<'_>, what: &str, environment: &EnvName, told: String) {
     let (by, command) = (&call.cause.by, &call.bound.canonical);
-    call.dispatcher.audit(what, by, command, Some(environment.to_string()), None, Some(told)).await;
+    let entry = audit_entry(what, by, command, Some(environment.to_string()), None, Some(told));
+    call.dispatcher.parts.engine.tell_audit(entry).await;
 }
 
 fn environment(call: &Call<'_>) -> Option<EnvName> {
