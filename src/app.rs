@@ -6,6 +6,7 @@
 #[cfg(debug_assertions)]
 mod kill_point;
 mod lease;
+mod nightly;
 mod refused;
 pub mod serving;
 mod watch;
@@ -290,6 +291,7 @@ impl Houston {
             tasks.spawn(watch::watch(dispatcher.clone(), every, stop.clone()));
         }
         tasks.spawn(herald::run(dispatcher.clone(), stop.clone()));
+        tasks.spawn(nightly::run(dispatcher.clone(), stop.clone()));
         let reloader = dispatcher.clone();
         tasks.spawn(dispatcher.clone().run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));

@@ -75,6 +75,8 @@ struct Inner {
     approval_wait: Histogram,
     votes: Family<Labels, Counter>,
     sync_duration: Histogram,
+    last_export: FloatGauge,
+    export_failures: Counter,
     audit_failures: Counter,
     seen: Mirror,
 }
@@ -142,6 +144,8 @@ impl Metrics {
             approval_wait: add(to, &table::APPROVAL_WAIT, Histogram::new(OF_PEOPLE)),
             votes: add(to, &table::VOTES, Family::default()),
             sync_duration: add(to, &table::SYNC_DURATION, Histogram::new(OF_A_DEVICE)),
+            last_export: add(to, &table::LAST_EXPORT, FloatGauge::default()),
+            export_failures: add(to, &table::EXPORT_FAILURES, Counter::default()),
             audit_failures: add(to, &table::AUDIT_FAILURES, Counter::default()),
             seen,
             registry,
@@ -196,6 +200,15 @@ impl Metrics {
 
     pub fn synced(&self, took: Duration) {
         self.0.sync_duration.observe(took.as_secs_f64());
+    }
+
+    /// `at`: since the Unix epoch, in seconds.
+    pub fn exported(&self, at: f64) {
+        self.0.last_export.set(at);
+    }
+
+    pub fn export_failed(&self) {
+        self.0.export_failures.inc();
     }
 
     pub fn audit_failed(&self) {

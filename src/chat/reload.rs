@@ -166,9 +166,14 @@ impl Dispatcher {
             ":warning: The configuration folder has changed and is wrong, so I keep what was in force (revision {}).\n{for_chat}\n`houston check` shows each problem in its place.",
             self.config().revision.short()
         );
+        self.tell_leads_that(&format!("reload/{digest}"), text).await;
+    }
+
+    /// Each in a direct message; the same `seed` again is the same message.
+    pub async fn tell_leads_that(&self, seed: &str, text: String) {
         for lead in self.people.members(&RoleName::from(LEAD)).await {
             let actor = Actor { username: lead.to_string(), id: lead };
-            let seed = format!("reload/{digest}/{}", actor.id);
+            let seed = format!("{seed}/{}", actor.id);
             self.tell(&actor, &seed, text.clone()).await;
         }
     }

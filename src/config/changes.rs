@@ -56,6 +56,9 @@ impl Changes {
             let now = if new.approval_buttons { "have buttons" } else { "have no buttons any more" };
             words.push(format!("approval cards {now}"));
         }
+        if old.exports != new.exports {
+            words.push("changed when the store is exported".to_owned());
+        }
         if old.maintenance != new.maintenance {
             words.push("changed where and when maintenance is announced".to_owned());
         }

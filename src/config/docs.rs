@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::Limits;
 use super::approvals::EXPIRES;
 use super::environment::UpdatePolicy;
+use super::exports::Exports;
 use super::maintenance::ANNOUNCED;
 use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
@@ -109,6 +110,16 @@ pub fn config() -> String {
                 "time_zone",
                 "name",
                 "In which times are meant where an environment says nothing else, such as Europe/Lisbon. Default UTC.",
+            ),
+            row(
+                "exports.at",
+                "HH:MM or `never`",
+                "When the store is exported every night, into `exports` of the state folder. Default 03:15.",
+            ),
+            (
+                "exports.keep",
+                "number",
+                format!("How many exports are kept. Default {}.", Exports::default().keep),
             ),
             row(
                 "maintenance.rooms",

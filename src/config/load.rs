@@ -132,6 +132,7 @@ struct Main {
     approval_expires: Option<Duration>,
     approval_buttons: bool,
     time_zone: Option<TimeZone>,
+    exports: super::exports::Exports,
     maintenance: super::maintenance::Announcing,
     break_glass: Option<environment::BreakGlassRule>,
 }
@@ -224,6 +225,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         approval_buttons: main.approval_buttons,
         time_zone,
         break_glass: main.break_glass,
+        exports: main.exports,
         maintenance: main.maintenance,
         environments,
         commands,
@@ -270,6 +272,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         })
         .unwrap_or_default();
     let time_zone = map.take("time_zone").and_then(|node| super::window::read_zone(node, found));
+    let exports = map.take("exports").map(|node| super::exports::read(node, found)).unwrap_or_default();
     let maintenance = map.take("maintenance").map(|node| super::maintenance::read(node, found));
     for name in LATER {
         if let Some(section) = map.take(name) {
@@ -290,6 +293,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         approval_expires,
         approval_buttons,
         time_zone,
+        exports,
         maintenance: maintenance.unwrap_or_default(),
         break_glass,
     }

@@ -12,6 +12,7 @@ pub mod docs;
 pub mod env;
 pub mod environment;
 pub mod expectations;
+pub mod exports;
 mod http;
 pub mod lease;
 mod limits;
@@ -61,6 +62,8 @@ pub struct Config {
     pub time_zone: TimeZone,
     /// Who may start without consent where an environment's file says nothing; absent: nobody.
     pub break_glass: Option<environment::BreakGlassRule>,
+    /// When the store is exported by itself.
+    pub exports: exports::Exports,
     /// Where maintenance is announced where an environment's file says nothing.
     pub maintenance: maintenance::Announcing,
     pub environments: BTreeMap<EnvName, environment::Environment>,

@@ -235,7 +235,7 @@ fn read_moment(node: &Node, found: &mut Diagnostics) -> Option<Moment> {
 }
 
 /// `16:00`, or `24:00` nowhere: a day ends with the `00:00` of the next.
-fn time_of_day(written: &str) -> Option<Time> {
+pub(super) fn time_of_day(written: &str) -> Option<Time> {
     let (hour, minute) = written.split_once(':')?;
     let two = |digits: &str| digits.len() <= 2 && digits.bytes().all(|b| b.is_ascii_digit());
     if !two(hour) || !two(minute) || minute.len() != 2 {

@@ -144,6 +144,13 @@ pub const SYNC_DURATION: Described = histogram(
     "How long the device took to make a commit durable",
 );
 pub const STORE_SIZE: Described = gauge("houston_store_size_bytes", &[], "The database on disk");
+pub const LAST_EXPORT: Described = gauge(
+    "houston_last_export_timestamp_seconds",
+    &[],
+    "When the newest export of the store was made, since the Unix epoch; 0 when there is none",
+);
+pub const EXPORT_FAILURES: Described =
+    counter("houston_export_failures_total", &[], "Exports of the store that were due and could not be made");
 pub const AUDIT_FAILURES: Described =
     counter("houston_audit_failures_total", &[], "Entries that could not be written into the audit log");
 
@@ -183,6 +190,8 @@ pub const ALL: &[&Described] = &[
     &OUTBOX_AGE,
     &SYNC_DURATION,
     &STORE_SIZE,
+    &LAST_EXPORT,
+    &EXPORT_FAILURES,
     &AUDIT_FAILURES,
     &BUILD_INFO,
     &START_TIME,

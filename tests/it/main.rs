@@ -36,6 +36,7 @@ mod locks;
 mod logs;
 mod maintenance;
 mod metrics;
+mod nightly;
 #[cfg(feature = "otel")]
 mod otel;
 mod output;

@@ -7,7 +7,7 @@ use crate::cli::run;
 use crate::support::house::House;
 
 /// The commands that the hints of a refusal name, with this build's binary.
-fn commands(hints: &str) -> Vec<String> {
+pub fn commands(hints: &str) -> Vec<String> {
     let quoted = hints.lines().filter(|line| line.starts_with("hint: "));
     let commands = quoted.flat_map(|line| line.split('`').skip(1).step_by(2));
     commands
@@ -18,7 +18,7 @@ fn commands(hints: &str) -> Vec<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test types what the refusal says")]
-fn typed(command: &str) -> String {
+pub fn typed(command: &str) -> String {
     let output = std::process::Command::new("bash").args(["-euc", command]).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command}: {}{}", said(&output.stdout), said(&output.stderr));
@@ -26,7 +26,7 @@ fn typed(command: &str) -> String {
 }
 
 /// What `serve` says when it does not start.
-async fn refused(t: &House) -> String {
+pub async fn refused(t: &House) -> String {
     let (config, state) = (t.config_dir().display().to_string(), t.state().display().to_string());
     let (code, _, error) =
         tokio::task::spawn_blocking(move || run(&["serve", "--config", &config, "--state", &state]))
@@ -36,7 +36,7 @@ async fn refused(t: &House) -> String {
     error
 }
 
-fn destroy(database: &Path) {
+pub fn destroy(database: &Path) {
     let path = database.join("db");
     let noise: Vec<u8> = std::fs::read(&path).unwrap().iter().map(|byte| byte ^ 0x5a).collect();
     std::fs::write(path, noise).unwrap();

@@ -1,0 +1,100 @@
+//! What is done every night by itself: the store is exported, so that there is a way back when it is damaged.
+//!
+//! Must not: keep anything only in memory: what was done last is known from the files that it left.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::chat::dispatch::Dispatcher;
+use crate::config::Config;
+use crate::store::Store;
+use crate::store::exports::{self, Written};
+
+/// Between two attempts where one has failed.
+const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// What the configuration says, and what the clock, is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Until `stop`. A night in which Houston was away is made up for at the start.
+pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
+    let (clock, store) = (dispatcher.parts.clock.clone(), dispatcher.parts.store.clone());
+    let dir = exports::dir(store.path().parent().unwrap_or(store.path()));
+    let newest = exports::newest(&dir).map(|export| export.at);
+    if let Some(newest) = newest {
+        dispatcher.parts.metrics.exported(newest.as_duration().as_secs_f64());
+    }
+    let mut since = newest.unwrap_or_else(|| clock.now());
+    let mut failed: Option<Timestamp> = None;
+    loop {
+        let (config, now) = (dispatcher.config(), clock.now());
+        let due = config.exports.due(since, &config.time_zone).filter(|due| *due <= now);
+        // A clock that was set back holds nothing up.
+        let waits = failed.is_some_and(|at| at <= now && now.duration_since(at) < AGAIN);
+        if let (Some(due), false) = (due, waits) {
+            match export(&store, &dir, &config, now).await {
+                Ok(written) => {
+                    dispatcher.parts.metrics.exported(now.as_duration().as_secs_f64());
+                    let (records, bytes) = (written.records, written.bytes);
+                    let path = written.export.path.display();
+                    tracing::info!("the store was exported: {records} records, {bytes} bytes, `{path}`");
+                    (since, failed) = (now, None);
+                }
+                Err(why) => {
+                    failed = Some(now);
+                    dispatcher.parts.metrics.export_failed();
+                    tracing::error!("the store was not exported: {why}");
+                    // One message for one night, however often it is tried.
+                    dispatcher.tell_leads_that(&format!("export/{due}"), not_exported(&dir, &why)).await;
+                }
+            }
+        }
+        tokio::select! {
+            // By the clock, which may have been set on since it was read; and by time that passed, should it be set back.
+            () = clock.sleep_until(now.saturating_add(LOOK_EVERY).unwrap_or(now)) => {}
+            () = clock.sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn export(store: &Store, dir: &Path, config: &Config, now: Timestamp) -> Result<Written, String> {
+    if let Some(why) = no_room(store, dir, config) {
+        return Err(why);
+    }
+    let (store, at, keep) = (store.clone(), dir.to_owned(), config.exports.keep);
+    let written = tokio::task::spawn_blocking(move || {
+        exports::write(&store, &at, now, keep).map_err(|error| exports::why(&error, &at))
+    });
+    written.await.map_err(|error| format!("it ended unexpectedly: {error}"))?
+}
+
+/// What runs already has to be able to write its journal to the end: an export is not to take that room.
+fn no_room(store: &Store, dir: &Path, config: &Config) -> Option<String> {
+    let free = store.free_megabytes()?;
+    let newest = exports::newest(dir).and_then(|export| std::fs::metadata(export.path).ok());
+    let takes = newest.map_or(0, |file| file.len() / 1_000_000);
+    let floor = u64::from(config.limits.free_megabytes);
+    (free < floor + takes).then(|| {
+        format!(
+            "the disk with the state folder has {free} MB left, of which `limits.free_megabytes` keeps {floor} MB \
+             for what runs, and an export takes about {takes} MB"
+        )
+    })
+}
+
+/// To the leads.
+fn not_exported(dir: &Path, why: &str) -> String {
+    let newest = match exports::newest(dir) {
+        Some(newest) => format!("the newest export is of {}", newest.at.strftime("%-d %b %H:%M UTC")),
+        None => "there is no export at all".to_owned(),
+    };
+    format!(
+        ":floppy_disk: My store was not exported this night: {}. Should the store be damaged, {newest}. I try again every \
+         hour; `houston store stat` lists what there is.",
+        crate::text::defuse(why)
+    )
+}
