@@ -20,15 +20,14 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::chat::dispatch::Dispatcher;
 use crate::chat::reload::Reloaded;
+use crate::exec::transcript;
 use crate::gateway::Chat;
 use crate::ids::RunId;
 use crate::lease::Lease;
@@ -165,11 +164,9 @@ async fn logs(
     UrlPath(run): UrlPath<String>,
 ) -> Result<Body, (StatusCode, String)> {
     let run = run_id(&run)?;
-    let path = admin.engine.transcripts().path(run);
-    match tokio::fs::File::open(&path).await {
-        // Piece by piece: it may be large.
-        Ok(file) => Ok(Body::from_stream(pieces(file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match admin.engine.transcripts().whole(run) {
+        Ok(Some(whole)) => Ok(Body::from_stream(transcript::pieces(whole))),
+        Ok(None) => {
             run_log(&admin.store, run).map_err(|e| failed(&e))?;
             Err((StatusCode::NOT_FOUND, nothing_written(run)))
         }
@@ -180,15 +177,6 @@ async fn logs(
 /// Of a run that there is.
 pub fn nothing_written(run: RunId) -> String {
     format!("{run} has written nothing: none of its steps has begun")
-}
-
-fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
-    stream::try_unfold(file, async |mut file| {
-        let mut piece = vec![0; 64 * 1024];
-        let read = file.read(&mut piece).await?;
-        piece.truncate(read);
-        Ok((read > 0).then_some((piece, file)))
-    })
 }
 
 /// From the store, also when no daemon runs.

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chat::dispatch::Dispatcher;
 use crate::clock::Clock;
 use crate::config::Current;
+use crate::exec::transcript;
 use crate::ids::RunId;
 use crate::links::Links;
 use crate::runs::state::RunState;
@@ -208,10 +209,7 @@ async fn show(
     let output = tokio::task::spawn_blocking(move || transcripts.last(run, SHOWN)).await;
     let output = output.map_err(std::io::Error::other).flatten().unwrap_or_else(|error| {
         tracing::error!(run.id = %run, "the transcript of {run} cannot be read: {error}");
-        crate::exec::transcript::Piece {
-            text: format!("The output cannot be read: {error}"),
-            ..Default::default()
-        }
+        transcript::Piece { text: format!("The output cannot be read: {error}"), ..Default::default() }
     });
     let title = format!("{} {}: {}", state.id, state.word(), state.plan.command);
     let page = page.render(
@@ -240,9 +238,9 @@ async fn log(
     let key = asked.ok().and_then(|Query(asked)| asked.key);
     let Opened { state, .. } = page.open(&run, key.as_deref()).await?;
     let run = state.id;
-    let file = match tokio::fs::File::open(page.0.engine.transcripts().path(run)).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    let whole = match page.0.engine.transcripts().whole(run) {
+        Ok(Some(whole)) => whole,
+        Ok(None) => {
             return Err(page.other(
                 StatusCode::NOT_FOUND,
                 "No output",
@@ -260,7 +258,7 @@ async fn log(
     if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{run}.log\"")) {
         headers.insert(header::CONTENT_DISPOSITION, name);
     }
-    Ok((headers, axum::body::Body::from_stream(live::pieces(file))).into_response())
+    Ok((headers, axum::body::Body::from_stream(transcript::pieces(whole))).into_response())
 }
 
 /// What the page is made of.

@@ -1,4 +1,5 @@
-//! What is done every night by itself: the store is exported, so that there is a way back when it is damaged.
+//! What is done by itself from time to time: every night the store is exported, so that there is a way back when it is
+//! damaged; transcripts are packed when their runs have ended.
 //!
 //! Must not: keep anything only in memory: what was done last is known from the files that it left.
 
@@ -10,11 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chat::dispatch::Dispatcher;
 use crate::config::Config;
-use crate::store::Store;
+use crate::ids::RunId;
+use crate::runs::journal::Header;
 use crate::store::exports::{self, Written};
+use crate::store::{Store, Tree};
 
 /// Between two attempts where one has failed.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Between two looks for transcripts to pack, and how long a run has to be over by then.
+const PACK_EVERY: SignedDuration = SignedDuration::from_hours(1);
+const PACK_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// What the configuration says, and what the clock, is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -29,6 +36,7 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
     }
     let mut since = newest.unwrap_or_else(|| clock.now());
     let mut failed: Option<Timestamp> = None;
+    let mut packed: Option<Timestamp> = None;
     loop {
         let (config, now) = (dispatcher.config(), clock.now());
         let due = config.exports.due(since, &config.time_zone).filter(|due| *due <= now);
@@ -51,6 +59,10 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
                     dispatcher.tell_leads_that(&format!("export/{due}"), not_exported(&dir, &why)).await;
                 }
             }
+        }
+        if packed.is_none_or(|at| at > now || now.duration_since(at) >= PACK_EVERY) {
+            packed = Some(now);
+            pack(&dispatcher, now).await;
         }
         tokio::select! {
             // By the clock, which may have been set on since it was read; and by time that passed, should it be set back.
@@ -84,6 +96,23 @@ fn no_room(store: &Store, dir: &Path, config: &Config) -> Option<String> {
              for what runs, and an export takes about {takes} MB"
         )
     })
+}
+
+/// Transcripts of runs that ended a while ago: those of today are read as they are, with any tool.
+async fn pack(dispatcher: &Dispatcher, now: Timestamp) {
+    let (store, transcripts) =
+        (dispatcher.parts.store.clone(), dispatcher.parts.engine.transcripts().clone());
+    let ended = move |run: RunId| {
+        let header = store.get::<Header>(Tree::Runs, &run.0.to_be_bytes()).ok().flatten();
+        let ended = header.filter(|header| header.done).and_then(|header| header.ended_at);
+        ended.is_some_and(|at| now.duration_since(at) >= PACK_AFTER)
+    };
+    match tokio::task::spawn_blocking(move || transcripts.pack(ended)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(count)) => tracing::debug!("{count} transcripts were packed"),
+        Ok(Err(error)) => tracing::warn!("transcripts stay as large as they are: {error}"),
+        Err(error) => tracing::error!("packing transcripts ended unexpectedly: {error}"),
+    }
 }
 
 /// To the leads.

@@ -1,10 +1,13 @@
 //! `houston runs`: over the admin socket when a daemon runs, else on the closed store.
 
+use std::io::Read as _;
+
 use clap::{Args, Subcommand};
 
 use super::{Failure, StateArg, admin, open_store, out};
 use crate::admin::{RunLog, for_terminal, nothing_written, run_log};
 use crate::chat::status::columns;
+use crate::exec::transcript::packed;
 use crate::ids::RunId;
 use crate::runs::journal::{Header, headers};
 
@@ -106,8 +109,10 @@ impl Runs {
                 Some(body) => out::line(body.trim_end()),
                 None => {
                     let path = crate::exec::transcript::path(&state.join("transcripts"), &run.to_string());
-                    match std::fs::read(&path) {
-                        Ok(bytes) => out::line(String::from_utf8_lossy(&bytes).trim_end()),
+                    let mut bytes = Vec::new();
+                    let read = packed::open(&path).and_then(|mut whole| whole.read_to_end(&mut bytes));
+                    match read {
+                        Ok(_) => out::line(String::from_utf8_lossy(&bytes).trim_end()),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                             let store = open_store(state, "houston runs").await?;
                             run_log(&store, run).map_err(|e| Failure::new(for_terminal(&e)))?;

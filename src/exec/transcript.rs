@@ -1,14 +1,19 @@
-//! Whole outputs on disk: one append-only, redacted file each, read back as head and tail.
+//! Whole outputs on disk: one append-only, redacted file each, packed when nothing more comes, read back as head and
+//! tail, or in pieces.
 //!
 //! Must not: hold an output in memory, or say what it belongs to: its name is given.
+
+pub mod packed;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{Stream, stream};
 
 use crate::secret::Redactor;
 use crate::text;
@@ -46,6 +51,7 @@ impl Transcript {
         }
         std::fs::create_dir_all(dir)?;
         let path = path(dir, name);
+        packed::unpack(&path)?;
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path, file: Arc::new(Mutex::new(Kept { file, bytes })), redactor, most: MOST_KEPT })
@@ -94,8 +100,6 @@ pub struct HeadAndTail {
     /// Lines between `head` and `tail`.
     pub left_out: u64,
     pub tail: Vec<String>,
-    /// Of the whole file.
-    pub bytes: u64,
     /// Some line is shown in part.
     pub shortened: bool,
 }
@@ -141,10 +145,9 @@ impl HeadAndTail {
 /// Reads the file once, keeping `head` and `tail` lines of at most 4 KiB each. Blocking: call it through
 /// `spawn_blocking` for files that may be long.
 pub fn head_and_tail(path: &Path, head: usize, tail: usize) -> io::Result<HeadAndTail> {
-    let file = File::open(path)?;
-    let mut out = HeadAndTail { bytes: file.metadata()?.len(), ..HeadAndTail::default() };
+    let mut out = HeadAndTail::default();
     let mut last: VecDeque<String> = VecDeque::new();
-    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    let mut reader = BufReader::with_capacity(64 * 1024, packed::open(path)?);
     let mut line = Vec::new();
     while let Some(cut) = read_line(&mut reader, &mut line)? {
         out.shortened |= cut;
@@ -174,35 +177,61 @@ pub struct Piece {
 
 /// The last lines of what is there, about `most` bytes of them. Blocking.
 pub fn last(path: &Path, most: usize) -> io::Result<Piece> {
-    let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(most as u64);
-    let mut bytes = whole_lines(&mut file, from, most)?;
+    let (bytes, from) = match packed::plain_len(path)? {
+        Some(long) => {
+            let from = long.saturating_sub(most as u64);
+            let mut bytes = Vec::new();
+            packed::skip(path, from)?.read_to_end(&mut bytes)?;
+            (bytes, from)
+        }
+        None => end_of(packed::open(path)?, most)?,
+    };
     let begun = match from {
         0 => 0,
         _ => bytes.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1),
     };
-    bytes.drain(..begun);
-    Ok(Piece::of(&bytes, from + begun as u64))
+    Ok(Piece::of(&bytes[begun..], from + begun as u64))
+}
+
+/// The last `most` bytes, and how many are before them.
+fn end_of(mut whole: impl Read, most: usize) -> io::Result<(Vec<u8>, u64)> {
+    let (mut end, mut before) = (Vec::new(), 0);
+    loop {
+        let read = whole.by_ref().take(most.max(1) as u64).read_to_end(&mut end)?;
+        let over = end.len().saturating_sub(most);
+        end.drain(..over);
+        before += over as u64;
+        if read == 0 {
+            return Ok((end, before));
+        }
+    }
 }
 
 /// The lines that follow the first `from` bytes, about `most` bytes of them; a line that is being written is not
 /// among them. Blocking.
 pub fn after(path: &Path, from: u64, most: usize) -> io::Result<Piece> {
-    let bytes = whole_lines(&mut File::open(path)?, from, most)?;
-    Ok(Piece::of(&bytes, from))
-}
-
-fn whole_lines(file: &mut File, from: u64, most: usize) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(most as u64).read_to_end(&mut bytes)?;
+    packed::skip(path, from)?.take(most as u64).read_to_end(&mut bytes)?;
     match bytes.iter().rposition(|b| *b == b'\n') {
         Some(end) => bytes.truncate(end + 1),
         // A line that is longer than a piece comes in several.
         None if bytes.len() < most => bytes.clear(),
         None => {}
     }
-    Ok(bytes)
+    Ok(Piece::of(&bytes, from))
+}
+
+/// The whole, piece by piece: it may be large.
+pub fn pieces(whole: Box<dyn Read + Send>) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
+    stream::try_unfold(whole, async |mut whole| {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = Vec::new();
+            whole.by_ref().take(64 * 1024).read_to_end(&mut piece)?;
+            io::Result::Ok((piece, whole))
+        });
+        let (piece, whole) = read.await.map_err(io::Error::other)??;
+        Ok((!piece.is_empty()).then_some((piece, whole)))
+    })
 }
 
 impl Piece {
@@ -213,7 +242,7 @@ impl Piece {
 }
 
 /// The next line without its end, cut to [`LONGEST_SHOWN`], and whether it was; `None` at the end of the file.
-fn read_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let (mut any, mut cut) = (false, 0);
     loop {

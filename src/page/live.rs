@@ -11,10 +11,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Asked, Opened, Page, view};
@@ -126,13 +125,4 @@ impl Watcher {
         self.ended = state.is_done();
         Some(events)
     }
-}
-
-pub(super) fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
-    stream::try_unfold(file, async |mut file| {
-        let mut piece = vec![0; PIECE];
-        let read = file.read(&mut piece).await?;
-        piece.truncate(read);
-        Ok((read > 0).then_some((piece, file)))
-    })
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::exec::transcript::{self, HeadAndTail, Piece, Transcript};
+use crate::exec::transcript::{self, HeadAndTail, Piece, Transcript, packed};
 use crate::ids::RunId;
 use crate::secret::Redactor;
 
@@ -70,7 +70,40 @@ impl Transcripts {
         or_nothing(transcript::after(&self.path(run), from, most), from)
     }
 
-    pub fn path(&self, run: RunId) -> PathBuf {
+    /// Packs those of runs that have ended, as `ended` says. Blocking. How many there were.
+    pub fn pack(&self, ended: impl Fn(RunId) -> bool) -> io::Result<usize> {
+        let entries = match std::fs::read_dir(&self.0.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let runs = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse::<RunId>().ok());
+        let mut packed = 0;
+        for run in runs.filter(|run| ended(*run)) {
+            let copy = packed::pack(&self.path(run))?;
+            // Nobody opens it meanwhile.
+            let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if open.contains_key(&run) {
+                copy.give_up()?;
+            } else if copy.take_place()? {
+                packed += 1;
+            }
+        }
+        Ok(packed)
+    }
+
+    /// The whole, packed or not; `None`: nothing was ever written.
+    pub fn whole(&self, run: RunId) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        match packed::open(&self.path(run)) {
+            Ok(whole) => Ok(Some(whole)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn path(&self, run: RunId) -> PathBuf {
         transcript::path(&self.0.dir, &run.to_string())
     }
 }

@@ -135,3 +135,30 @@ async fn a_full_disk_is_left_to_what_runs() {
     assert!(exports(&t).is_empty());
     t.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_output_of_a_run_that_is_over_is_packed_and_reads_as_before() {
+    let (mut t, clock) = house("").await;
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    let card = t.card().await;
+    t.react("bob", &card, ":+1:").await;
+    t.tick_until(&clock, "the end", &["@alice", "deployed in"]).await;
+    t.forget_what_was_said(&["ops"]);
+    let folder = t.state().join("transcripts");
+    let plain = folder.join("R-1.log");
+    assert!(plain.exists(), "one of today is read with any tool");
+    clock.advance(Duration::from_secs(3 * 3600));
+    let packed = folder.join("R-1.log.gz");
+    t.wait("the transcript to be packed", || (packed.exists() && !plain.exists()).then_some(())).await;
+    t.say("alice", "ops", "!logs R-1").await;
+    t.expect("ops", &["*R-1*", "update `web` to `1.8`", "── succeeded"]).await;
+    let state = t.state().display().to_string();
+    let logs =
+        || tokio::task::block_in_place(|| crate::cli::run(&["runs", "--state", &state, "logs", "R-1"]));
+    let (code, running, _) = logs();
+    assert!(code == 0 && running.trim_end().ends_with("── succeeded"), "{running}");
+    t.stop().await;
+    assert_eq!(logs(), (0, running, String::new()), "the same when nobody runs");
+    t.start_again().await;
+    t.end().await;
+}

@@ -10,6 +10,7 @@ use crate::chat::{
     cards, glass, help as help_text, maintenance, parse, progress, queue, status as status_text,
 };
 use crate::command::CommandSpec;
+use crate::exec::transcript::Piece;
 use crate::gateway::events::{Actor, RoomKind};
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
@@ -17,10 +18,11 @@ use crate::links::Link;
 use crate::providers::swarm;
 use crate::runs::releases;
 use crate::runs::state::RunState;
+use crate::runs::transcripts::Transcripts;
 use crate::text::{self, code, defuse, typed};
 
 /// Bytes of a transcript that are attached; the rest stays with `houston runs logs`.
-const LARGEST_ATTACHED: u64 = 4 * 1024 * 1024;
+const LARGEST_ATTACHED: usize = 4 * 1024 * 1024;
 
 /// Units of a message that are kept for what stands around the lines.
 const AROUND_LOGS: usize = 400;
@@ -288,7 +290,7 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
     let read = tokio::task::spawn_blocking(move || {
         let Some(mut text) = transcripts.read(run, 5, lines)? else { return Ok(None) };
         text.fit(most);
-        let file = if text.is_whole() { None } else { Some(end_of(run, &transcripts.path(run))?) };
+        let file = if text.is_whole() { None } else { Some(end_of(run, &transcripts)?) };
         std::io::Result::Ok(Some((text, file)))
     });
     match read.await {
@@ -322,23 +324,15 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
 
 /// The end of a transcript, as much as is attached, from a line's beginning where it is cut; and how many
 /// bytes before it are not there, which the file says as well.
-fn end_of(run: RunId, path: &std::path::Path) -> std::io::Result<(Vec<u8>, u64)> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
-    let mut left_out = file.metadata()?.len().saturating_sub(LARGEST_ATTACHED);
-    file.seek(SeekFrom::Start(left_out))?;
-    let mut bytes = Vec::new();
-    file.take(LARGEST_ATTACHED).read_to_end(&mut bytes)?;
+fn end_of(run: RunId, transcripts: &Transcripts) -> std::io::Result<(Vec<u8>, u64)> {
+    let Piece { mut text, from: left_out, .. } = transcripts.last(run, LARGEST_ATTACHED)?;
     if left_out > 0 {
-        let line = bytes.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
-        bytes.drain(..line);
-        left_out += line as u64;
         let said = format!(
             "({left_out} bytes before this are left out; `houston runs logs {run}` prints the whole)\n"
         );
-        bytes.splice(..0, said.into_bytes());
+        text.insert_str(0, &said);
     }
-    Ok((bytes, left_out))
+    Ok((text.into_bytes(), left_out))
 }
 
 /// Where everybody who reads it may see the run: in its own room, or between the two of us.
