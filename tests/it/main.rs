@@ -60,6 +60,7 @@ mod step_approvals;
 mod step_kinds;
 mod support;
 mod swarm;
+mod swarm3;
 mod swarm_probe;
 mod swarm_story;
 mod twice;

@@ -59,7 +59,7 @@ impl World for Outside {
 }
 
 #[derive(Default)]
-struct Lines(Mutex<Vec<String>>);
+pub struct Lines(pub Mutex<Vec<String>>);
 
 impl Progress for Lines {
     fn status(&self, line: &str) {
@@ -76,7 +76,7 @@ pub static TURNS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(3);
 pub struct Bench {
     outside: Arc<Outside>,
     pub swarm: Arc<Swarm>,
-    lines: Arc<Lines>,
+    pub lines: Arc<Lines>,
     redactor: Redactor,
     _turn: tokio::sync::SemaphorePermit<'static>,
     /// The next run's number; starts at random, so that two test processes do not share tokens.
@@ -143,7 +143,7 @@ impl Bench {
     }
 
     /// (image, wanted, running tasks of that image)
-    async fn world(&self) -> (String, u64, usize) {
+    pub async fn world(&self) -> (String, u64, usize) {
         let service = self.swarm.service(&self.name()).await.unwrap().expect("the service exists");
         let tasks = self.swarm.tasks(&self.name()).await.unwrap();
         let running = tasks.iter().filter(|t| t.is_running() && t.image == service.image()).count();

@@ -16,6 +16,12 @@ use crate::providers::swarm::{
 };
 use crate::text::{self, code, defuse};
 
+/// How long managers may be without a leader before nothing is begun: a lost one is replaced in 14 to 22 s.
+const BETWEEN_LEADERS: Duration = Duration::from_secs(45);
+
+/// Between two looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Stands in `observed` for a service that does not exist.
 const ABSENT: &str = "none";
 
@@ -169,12 +175,13 @@ impl Target<'_> {
     async fn post(&self, desired: Desired<'_>, attach: bool) -> Result<Posted, StepError> {
         // An update moves the index on by itself, so a stale index alone is no change by somebody else.
         let mut attempts = 0;
+        // Whether something was sent that nobody answered.
+        let mut unsure = false;
         loop {
-            let current = self.swarm.service(self.swarm_name).await?;
-            let known: HashSet<String> = match &current {
-                Some(_) => self.swarm.tasks(self.swarm_name).await?.into_iter().map(|t| t.id).collect(),
-                None => HashSet::new(),
-            };
+            let (current, known) = self.look(&self.context.cancel).await.map_err(|error| {
+                let error = StepError::from(error);
+                if unsure { error.with_effects() } else { error }
+            })?;
             let planned = self.planned();
             // A person has asked for another attempt: sending the same spec again makes Swarm go on.
             let paused = current
@@ -222,10 +229,43 @@ impl Target<'_> {
                 // Somebody was faster; perhaps we were, through a manager that died before it answered.
                 Err(SwarmError::Stale { .. }) if attempts < 10 => {}
                 Err(SwarmError::Conflict { .. }) if attempts < 3 && current.is_none() => {}
+                // It was sent under its index: sent again, it is one change.
+                Err(error) if error.is_between_leaders() && attempts < 10 => unsure = true,
                 Err(error @ SwarmError::NoManager { .. }) => {
                     return Err(StepError::from(error).with_effects());
                 }
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The service and the tasks that it has. Waits while the managers have no leader.
+    async fn look(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<(Option<Service>, HashSet<String>), SwarmError> {
+        let begun = Instant::now();
+        let mut said = false;
+        loop {
+            let read = async {
+                let Some(service) = self.swarm.service(self.swarm_name).await? else {
+                    return Ok::<_, SwarmError>((None, HashSet::new()));
+                };
+                let tasks = self.swarm.tasks(self.swarm_name).await?;
+                Ok((Some(service), tasks.into_iter().map(|task| task.id).collect()))
+            };
+            match read.await {
+                Err(error) if error.is_between_leaders() && begun.elapsed() < BETWEEN_LEADERS => {
+                    if !said {
+                        said = true;
+                        self.context.progress.status("the Swarm has no leader now; waiting for one");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK_AGAIN) => {}
+                        () = cancel.cancelled() => return Err(error),
+                    }
+                }
+                read => return read,
             }
         }
     }
@@ -436,7 +476,8 @@ impl Target<'_> {
     ) -> Result<Undid, StepError> {
         let mut attempts = 0;
         loop {
-            let current = self.swarm.service(self.swarm_name).await?;
+            // Not cancellable, as below.
+            let (current, _) = self.look(&CancellationToken::new()).await?;
             let Some(service) = current else {
                 if before.exists() {
                     return Err(StepError::new(format!("{} is gone and cannot be put back", self.code()))
@@ -468,6 +509,7 @@ impl Target<'_> {
             attempts += 1;
             match sent {
                 Ok(()) | Err(SwarmError::Stale { .. }) if attempts < 10 => {}
+                Err(error) if error.is_between_leaders() && attempts < 10 => {}
                 Ok(()) => return Err(StepError::new(format!("{} does not stay as it was put", self.code()))),
                 Err(error) => return Err(error.into()),
             }

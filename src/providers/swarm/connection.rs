@@ -224,7 +224,10 @@ fn refusal_of_the_manager(status: StatusCode, body: &[u8]) -> Option<Problem> {
     let message = message_of(body);
     if message.contains("not a swarm manager") || message.contains("not part of a swarm") {
         Some(Problem::NotManager)
-    } else if message.contains("does not have a leader") || message.contains("too few managers") {
+    } else if ["does not have a leader", "too few managers", "lost leader status"]
+        .iter()
+        .any(|reason| message.contains(reason))
+    {
         Some(Problem::NoQuorum)
     } else {
         None
@@ -331,6 +334,7 @@ mod tests {
     const NO_MANAGER: &str = r#"{"message":"This node is not a swarm manager. Use \"docker swarm init\"."}"#;
     const NO_LEADER: &str =
         r#"{"message":"rpc error: code = Unknown desc = The swarm does not have a leader."}"#;
+    const LOST: &str = r#"{"message":"raft: failed to process the request: node lost leader status"}"#;
 
     #[tokio::test]
     async fn the_first_manager_that_is_of_use_is_asked_and_remembered() {
@@ -350,12 +354,13 @@ mod tests {
         let swarm = Swarm::over(vec![
             engine(dir.path(), "worker", 503, NO_MANAGER),
             engine(dir.path(), "alone", 500, NO_LEADER),
+            engine(dir.path(), "deposed", 500, LOST),
             Manager::socket(dir.path().join("nobody")),
         ]);
         let Err(SwarmError::NoManager { tried }) = swarm.services().await else { panic!("none is of use") };
         let problems: Vec<_> = tried.iter().map(|t| t.problem.clone()).collect();
-        assert_eq!(problems[..2], [Problem::NotManager, Problem::NoQuorum]);
-        assert!(matches!(&problems[2], Problem::Unreachable(why) if why.contains("No such file")));
+        assert_eq!(problems[..3], [Problem::NotManager, Problem::NoQuorum, Problem::NoQuorum]);
+        assert!(matches!(&problems[3], Problem::Unreachable(why) if why.contains("No such file")));
     }
 
     #[tokio::test]

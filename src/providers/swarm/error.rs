@@ -60,6 +60,12 @@ impl SwarmError {
         }
     }
 
+    /// Whether managers are there, and have no leader: as a rule they have one again soon.
+    pub fn is_between_leaders(&self) -> bool {
+        let leaderless = |tried: &Tried| matches!(tried.problem, Problem::NoQuorum | Problem::TimedOut);
+        matches!(self, Self::NoManager { tried } if tried.iter().any(leaderless))
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -14,6 +14,11 @@ pub fn docker() -> Option<PathBuf> {
     needed("HOUSTON_TEST_DOCKER", "a real Docker engine")
 }
 
+/// As `tests/parts/swarm3.sh start` prints it: the folder of three managers of one Swarm.
+pub fn swarm3() -> Option<PathBuf> {
+    needed("HOUSTON_TEST_SWARM3", "three managers of a Swarm")
+}
+
 /// As `tests/parts/image.sh start` prints it: the name of the image.
 pub fn image() -> Option<PathBuf> {
     needed("HOUSTON_TEST_IMAGE", "the image")
