@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod client;
+#[path = "../tests/it/support/nowhere.rs"]
+mod nowhere;
 mod pings;
 mod processes;
 mod recovery;

@@ -12,15 +12,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use houston::audit::Audit;
 use houston::clock::Clock;
-use houston::config::environment::Service;
 use houston::digest::Digest;
-use houston::exec::Host;
 use houston::gateway::events::{Actor, Room, RoomKind};
-use houston::ids::{EffectToken, EnvName, ServiceName, StepId};
+use houston::ids::StepId;
 use houston::metrics::Metrics;
 use houston::playbook::model::{Basis, OnFailure, Plan, PlannedStep, PlannedUndo, Preview, Retry};
 use houston::playbook::steps::{Kinds, ParamSpec, Repeat, StepContext, StepError, StepKind, UndoMode, World};
-use houston::providers::swarm::Swarm;
 use houston::runs::event::Origin;
 use houston::runs::transcripts::Transcripts;
 use houston::runs::{Engine, Footing, NewRun, Parts};
@@ -29,6 +26,7 @@ use houston::store::{Batch, Store};
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
+use crate::nowhere::Nowhere;
 use crate::table::{Table, Times, ms};
 
 /// As many as a playbook of some length has.
@@ -89,7 +87,7 @@ impl Bench {
         let kind: Arc<dyn StepKind> = Arc::new(Nothing { performed: Arc::clone(&performed) });
         let kinds: Kinds = Arc::new([(kind.name(), kind)].into_iter().collect());
         let audit = Audit::open(dir, &clock, redactor.clone()).expect("opens");
-        let world: Arc<dyn World> = Arc::new(NoWorld(reqwest::Client::new()));
+        let world: Arc<dyn World> = Arc::new(Nowhere);
         let engine = Engine::open(Parts {
             metrics: Metrics::new(0.0),
             store,
@@ -206,31 +204,5 @@ impl StepKind for Nothing {
             self.performed.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
             Ok(Json::Null)
         })
-    }
-}
-
-/// Nothing of it is needed.
-struct NoWorld(reqwest::Client);
-
-impl World for NoWorld {
-    fn swarm(&self, _: &EnvName) -> Result<Arc<Swarm>, StepError> {
-        Err(StepError::new("there is no world"))
-    }
-    fn service(&self, _: &EnvName, _: &ServiceName) -> Result<Service, StepError> {
-        Err(StepError::new("there is no world"))
-    }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
-        Err(StepError::new("there is no world"))
-    }
-    fn notify<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        _: &'a EffectToken,
-    ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async { Err(StepError::new("there is no world")) })
-    }
-    fn http(&self) -> reqwest::Client {
-        self.0.clone()
     }
 }

@@ -374,8 +374,8 @@ mod tests {
     fn said_at(known_at: &str, moments: &[&str]) -> Vec<String> {
         let mut one = maintenance(known_at);
         let mut said = Vec::new();
-        for now in moments {
-            match one.due(&[DAY, HOUR], at(now)) {
+        for moment in moments {
+            match one.due(&[DAY, HOUR], at(moment)) {
                 Some((stage, announcement)) => {
                     one.told = Some(stage);
                     said.push(format!("{:?} {}", announcement.what, announcement.due.strftime("%d %H:%M")));

@@ -271,8 +271,15 @@ async fn a_step_that_waits_for_consent_waits_for_that_to_another_configuration_t
     t.end().await;
 }
 
-#[tokio::test]
-async fn a_step_that_is_denied_by_another_configuration_undoes_nothing_without_consent() {
+/// A run whose step waits for consent, held up because the configuration is another one since a restart.
+struct Held {
+    t: House,
+    clock: Clock,
+    progress: Said,
+    asks: Said,
+}
+
+async fn held() -> Held {
     let clock = Clock::manual(Clock::system().now());
     let mut t = house(ASKS, &clock, "").await;
     let (progress, asks) = asking(&t).await;
@@ -284,6 +291,12 @@ async fn a_step_that_is_denied_by_another_configuration_undoes_nothing_without_c
     )
     .await;
     t.expect("ops", &["R-1", "has stopped at step 2", "`!retry R-1`"]).await;
+    Held { t, clock, progress, asks }
+}
+
+#[tokio::test]
+async fn a_step_that_is_denied_by_another_configuration_undoes_nothing_without_consent() {
+    let Held { t, progress, asks, .. } = held().await;
     t.react("carol", &asks, ":x:").await;
     t.until(&asks, &["*denied* by carol"]).await;
     t.expect("ops", &["@carol why?"]).await;
@@ -302,17 +315,7 @@ async fn a_step_that_is_denied_by_another_configuration_undoes_nothing_without_c
 
 #[tokio::test]
 async fn a_request_for_a_step_that_runs_out_meanwhile_asks_again_or_ends_by_consent_only() {
-    let clock = Clock::manual(Clock::system().now());
-    let mut t = house(ASKS, &clock, "").await;
-    let (progress, asks) = asking(&t).await;
-    clock.advance(Duration::from_secs(1));
-    dies_and_changes(
-        &mut t,
-        "image: demo/web\n    version: \"1.8\"",
-        "image: demo/web\n    version: \"1.6\"",
-    )
-    .await;
-    t.expect("ops", &["R-1", "has stopped at step 2", "`!retry R-1`"]).await;
+    let Held { t, clock, progress, asks } = held().await;
     clock.advance(HOUR);
     t.until(&asks, &["expired"]).await;
     t.until(&progress, &["needs a person"]).await;
