@@ -151,7 +151,7 @@ pub fn kinds() -> Kinds {
 /// A planner without a chat server or a store: `houston plan`.
 pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
     let ssh = ssh_pool(runtime, redactor.clone())?;
-    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh))));
+    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh, redactor.clone()))));
     Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
 }
 
@@ -229,7 +229,7 @@ impl Houston {
         })?;
         let auth = credentials::fetch(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
-        let outside = Arc::new(Outside::new(ssh.clone()));
+        let outside = Arc::new(Outside::new(ssh.clone(), redactor.clone()));
         let worlds: Worlds = {
             let outside = Arc::clone(&outside);
             Arc::new(move |config| Arc::new(AppWorld::new(config, Arc::clone(&outside))))

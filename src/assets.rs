@@ -20,6 +20,7 @@ macro_rules! assets {
 
 /// Commands and playbooks that every installation has.
 pub const DEFAULTS: &[Asset] = assets![
+    "commands/backup.yaml",
     "commands/deploy.yaml",
     "commands/locks.yaml",
     "commands/look.yaml",
@@ -29,6 +30,9 @@ pub const DEFAULTS: &[Asset] = assets![
     "commands/runs.yaml",
     "commands/scale.yaml",
     "commands/talk.yaml",
+    "playbooks/backup-init.yaml",
+    "playbooks/backup-verify.yaml",
+    "playbooks/backup.yaml",
     "playbooks/deploy.yaml",
     "playbooks/rollback.yaml",
     "playbooks/scale.yaml",

@@ -3,11 +3,13 @@
 //! Must not: know what the text is about.
 
 mod durations;
+mod sizes;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 pub use self::durations::{parse_duration, written_duration};
+pub use self::sizes::bytes;
 
 /// `1 task`, `3 tasks`.
 pub fn count(n: usize, noun: &str) -> String {

@@ -9,13 +9,15 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::config::Config;
-use crate::config::environment::{Environment, Service};
+use crate::config::environment::{Backups, Environment, Service};
+use crate::exec::secret::resolve;
 use crate::exec::ssh::SshPool;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Chat, Priority};
 use crate::ids::{EffectToken, EnvName, ServiceName, derived_id};
 use crate::playbook::steps::{StepError, World};
 use crate::providers::swarm::Swarm;
+use crate::secret::{Redactor, Secret, SecretRef};
 
 /// How long the chat server may be away for a step.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +35,7 @@ pub struct AppWorld {
 /// Connections, and what makes them.
 pub struct Outside {
     ssh: SshPool,
+    redactor: Redactor,
     /// Made when a step asks for it first: it reads this machine's root certificates, which most starts
     /// do not need.
     http: OnceLock<reqwest::Client>,
@@ -43,8 +46,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    pub fn new(ssh: SshPool) -> Self {
-        Self { ssh, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
+    pub fn new(ssh: SshPool, redactor: Redactor) -> Self {
+        Self { ssh, redactor, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
     }
 
     /// From now on steps can speak.
@@ -90,6 +93,28 @@ impl World for AppWorld {
         declared.service(service).cloned().ok_or_else(|| {
             StepError::new(format!("`{environment}` has no service `{service}`"))
                 .hint(format!("it would stand in {}", declared.at.file.display()))
+        })
+    }
+
+    fn backups(&self, environment: &EnvName) -> Result<Backups, StepError> {
+        let declared = self.environment(environment)?;
+        declared.backups.clone().ok_or_else(|| {
+            StepError::new(format!("`{environment}` declares no backups")).hint(format!(
+                "say what is saved and where under `backups` in {}; `houston docs config` has its keys",
+                declared.at.file.display()
+            ))
+        })
+    }
+
+    fn secret<'a>(&'a self, reference: &'a SecretRef) -> BoxFuture<'a, Result<Secret, StepError>> {
+        Box::pin(async move {
+            resolve(reference, &self.config.dir, &self.outside.redactor).await.map_err(|error| {
+                let failed = StepError::new(error.to_string());
+                match error.hint {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                }
+            })
         })
     }
 

@@ -67,8 +67,8 @@ fn keeps(run: &RunState) -> String {
 fn otherwise(run: &RunState, approval: &StepApproval) -> String {
     let then = match (approval.otherwise, run.plan.on_failure) {
         (AfterRetries::Pause, _) => "the run pauses",
-        (AfterRetries::Fail, OnFailure::Undo) => "what was done is undone",
-        (AfterRetries::Fail, OnFailure::Stop) => "the run ends, and what was done stays",
+        (AfterRetries::Fail | AfterRetries::GoOn, OnFailure::Undo) => "what was done is undone",
+        (AfterRetries::Fail | AfterRetries::GoOn, OnFailure::Stop) => "the run ends, and what was done stays",
     };
     format!("If it is denied, or nobody decides in time, {then}.")
 }

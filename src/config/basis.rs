@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::Config;
-use super::environment::{Environment, Host, Service};
+use super::environment::{Backups, Environment, Host, Service};
 use crate::command::Argument;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
@@ -48,6 +48,10 @@ impl Config {
         for (name, value) in &environment.variables {
             basis.insert(format!("variable {name} of {}", environment.name), short(value));
         }
+        if let Some(backups) = environment.backups.as_ref().filter(|_| plan.steps.iter().any(|s| s.kind == "restic"))
+        {
+            basis.insert(format!("backups of {}", environment.name), self::backups(backups));
+        }
         let whole = plan.locks.iter().any(|lock| lock.service.is_none());
         let about = |service: &&Service| {
             whole || plan.locks.iter().any(|lock| lock.service.as_ref() == Some(&service.name))
@@ -65,6 +69,11 @@ pub(super) fn declared(service: &Service) -> String {
     format!("{} ({})", service.version, short(&json(&service)))
 }
 
+/// Where in the file it stands is no part of it.
+pub(super) fn backups(backups: &Backups) -> String {
+    short(&json(backups))
+}
+
 impl Environment {
     /// How its machines and its Swarm are reached: another text when that is another way.
     pub fn reached(&self) -> String {
@@ -79,7 +88,7 @@ fn way_to(host: &Host) -> impl std::fmt::Debug {
 }
 
 fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("a service is plain data")
+    serde_json::to_string(value).expect("what a file declares is plain data")
 }
 
 fn short(text: &str) -> String {

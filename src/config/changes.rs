@@ -152,6 +152,10 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
         (_, None) => words.push(format!("removed service {service} from {name}")),
         _ => words.push(format!("changed service {service} in {name}")),
     });
+    let backups = |e: &Environment| e.backups.as_ref().map(basis::backups);
+    if backups(old) != backups(new) {
+        words.push(format!("changed backups of {name}"));
+    }
     let freezes =
         |e: &Environment| shown(&e.freezes.iter().map(|f| (&f.window, &f.reason)).collect::<Vec<_>>());
     if freezes(old) != freezes(new) {

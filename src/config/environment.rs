@@ -2,10 +2,12 @@
 //!
 //! Must not: look at the world. What runs there is the provider's to say.
 
+mod backups;
 mod hosts;
 pub(crate) mod read;
 mod services;
 
+pub use backups::{Backups, Keep, Source, What};
 pub use services::FIELDS;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ pub struct Environment {
     pub at: Location,
     pub hosts: BTreeMap<String, Host>,
     pub swarm: Option<SwarmAccess>,
+    pub backups: Option<Backups>,
     /// In the order of the file.
     pub services: Vec<Service>,
     pub variables: BTreeMap<String, String>,

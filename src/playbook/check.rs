@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
-use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepTemplate, UndoTemplate};
+use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepEach, StepTemplate, UndoTemplate};
 use crate::playbook::parse::{Located, STEP_WORDS, Undo};
 use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;
@@ -48,9 +48,10 @@ pub struct ApprovalUse {
 pub fn check(located: &Located, kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Uses {
     let playbook = &located.playbook;
     check_inputs(playbook, found);
-    let mut check = Check { playbook, kinds, uses: Uses::default(), found };
+    let mut check = Check { playbook, kinds, each: None, uses: Uses::default(), found };
     for (index, step) in playbook.steps.iter().enumerate() {
         let (params, undo_params) = &located.params[index];
+        check.each = step.each;
         if let (Some(when), Some(at)) = (&step.when, &located.when[index]) {
             match template::names_in_expression(when) {
                 Ok(names) => check.names(&names, at),
@@ -93,6 +94,12 @@ fn check_inputs(playbook: &Playbook, found: &mut Diagnostics) {
                 .hint("add environment: {type: environment} to `inputs`"),
         );
     }
+    for step in playbook.steps.iter().filter(|step| step.each.is_some() && !environment) {
+        found.push(
+            Diagnostic::error(step.at.clone(), "`each: sources` needs an input of type `environment`")
+                .hint("add environment: {type: environment} to `inputs`"),
+        );
+    }
     for (name, input) in &playbook.inputs {
         let taken = ["variables", "command", "requester", "reason", "declared"];
         if taken.contains(&name.as_str()) {
@@ -110,6 +117,8 @@ fn check_inputs(playbook: &Playbook, found: &mut Diagnostics) {
 struct Check<'c> {
     playbook: &'c Playbook,
     kinds: &'c [&'c dyn StepKind],
+    /// Of the step that is looked at.
+    each: Option<StepEach>,
     uses: Uses,
     found: &'c mut Diagnostics,
 }
@@ -235,12 +244,15 @@ impl<'c> Check<'c> {
             let known: Vec<&str> = (self.playbook.inputs.keys().map(String::as_str))
                 .chain(template::BUILT_IN.iter().copied())
                 .chain(template::PER_SERVICE.iter().copied().filter(|_| each))
+                .chain(self.each.map(|StepEach::Sources| template::PER_SOURCE))
                 .collect();
             if !known.contains(&first) {
                 let finding =
                     Diagnostic::error(at.clone(), format!("`{first}` is not defined in this playbook"));
                 self.found.push(if template::PER_SERVICE.contains(&first) {
                     finding.hint("it is there with `each: services`, or declare it under `inputs`")
+                } else if first == template::PER_SOURCE {
+                    finding.hint("it is there in a step with `each: sources`, or declare it under `inputs`")
                 } else if let Some(meant) = text::did_you_mean(first, known.iter().copied()) {
                     finding.hint(format!("did you mean `{meant}`?"))
                 } else {

@@ -45,11 +45,19 @@ pub enum Each {
     Services,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepEach {
+    /// `source` is bound to each source of the environment's backups, or to the one that the input `source` names.
+    Sources,
+}
+
 /// A step as written: its parameters are still templates.
 #[derive(Clone, Debug)]
 pub struct StepTemplate {
     pub id: StepId,
     pub kind: String,
+    /// A step for each of these, one after the other.
+    pub each: Option<StepEach>,
     /// A minijinja expression; the step is left out of the plan when it is false.
     pub when: Option<String>,
     /// Parameters of the step kind; strings in it are minijinja templates over inputs and variables.
@@ -99,6 +107,8 @@ pub enum AfterRetries {
     /// As `on_failure` of the playbook says.
     #[default]
     Fail,
+    /// The steps after it are done all the same, and then the run has failed.
+    GoOn,
     /// Wait for a person: `retry R-1`, `abandon R-1`, `cancel R-1`.
     Pause,
 }

@@ -12,13 +12,13 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::digest::Digest;
 use crate::ids::StepId;
 use crate::playbook::model::{
-    AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepTemplate, UndoTemplate,
+    AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepEach, StepTemplate, UndoTemplate,
 };
 use crate::text;
 use crate::yaml::{Key, Map, Node, Value};
 
 /// What a step says beside what it does.
-pub(super) const STEP_WORDS: &[&str] = &["id", "when", "undo", "retry", "timeout", "approval"];
+pub(super) const STEP_WORDS: &[&str] = &["id", "each", "when", "undo", "retry", "timeout", "approval"];
 
 /// What a template in a playbook says, and where: for the checks that follow.
 #[derive(Debug)]
@@ -123,6 +123,7 @@ fn step(
             );
         }
     }
+    let each = map.take("each").and_then(|node| node.choice(&[("sources", StepEach::Sources)], found));
     let when_node = map.take("when");
     let when = when_node.and_then(|node| node.text(found)).map(str::to_owned);
     let undo = map.take("undo").and_then(|node| undo(node, found));
@@ -140,6 +141,7 @@ fn step(
     located.playbook.steps.push(StepTemplate {
         id: StepId::from(id.map_or("", |(id, _)| id)),
         kind: kind.name.to_string(),
+        each,
         when,
         params: params(params_node),
         undo,
@@ -220,7 +222,7 @@ fn retry(node: &Node, found: &mut Diagnostics) -> Retry {
     }
     retry.max_elapsed =
         map.take("max_elapsed").and_then(|node| node.duration(millisecond..=hour * 168, found));
-    let ends = [("fail", AfterRetries::Fail), ("pause", AfterRetries::Pause)];
+    let ends = [("fail", AfterRetries::Fail), ("pause", AfterRetries::Pause), ("go_on", AfterRetries::GoOn)];
     if let Some(then) = map.take("then").and_then(|node| node.choice(&ends, found)) {
         retry.then = then;
     }

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{
-    ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepTemplate,
-    UndoTemplate,
+    ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepEach,
+    StepTemplate, UndoTemplate,
 };
 use super::steps::{Earlier, Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
 use super::template::{self, Scope, TemplateError};
@@ -69,10 +69,13 @@ impl From<TemplateError> for PlanError {
 }
 
 /// One expansion of the playbook's steps.
+#[derive(Clone)]
 struct Round<'a> {
     scope: Scope,
     service: Option<&'a Service>,
     version: Option<String>,
+    /// Of a step that is done for each of several.
+    source: Option<String>,
 }
 
 impl Planner {
@@ -87,15 +90,18 @@ impl Planner {
             // step declares anything, what was asked for is the reading, the asking or the telling itself.
             let (mut something_to_do, mut declares) = (false, false);
             for template in &request.playbook.steps {
-                if let Some(when) = &template.when
-                    && !template::is_true(when, &round.scope)?
-                {
-                    continue;
+                for (scope, source) in turns(&request, template, &round.scope)? {
+                    if let Some(when) = &template.when
+                        && !template::is_true(when, &scope)?
+                    {
+                        continue;
+                    }
+                    let turn = Round { scope, source, ..round.clone() };
+                    let (step, acts) = self.step(&request, template, &turn, many).await?;
+                    something_to_do |= acts;
+                    declares |= self.kind(&template.kind)?.declarative();
+                    group.push(step);
                 }
-                let (step, acts) = self.step(&request, template, round, many).await?;
-                something_to_do |= acts;
-                declares |= self.kind(&template.kind)?.declarative();
-                group.push(step);
             }
             if something_to_do || !declares {
                 steps.extend(group);
@@ -138,7 +144,12 @@ impl Planner {
             Some(service) if many => StepId::new(format!("{}-{}", template.id, service.name)),
             _ => template.id.clone(),
         };
+        let id = match &round.source {
+            Some(source) => StepId::new(format!("{id}-{source}")),
+            None => id,
+        };
         let service = round.service.map(|service| service.name.clone());
+        let service = service.or_else(|| kind.part(&params).map(ServiceName::from));
         let context = StepContext {
             world: Arc::clone(&self.world),
             environment: request.environment.map(|environment| environment.name.clone()),
@@ -235,7 +246,7 @@ fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
                 .with("version", version.clone()),
             None => scope,
         };
-        return Ok(vec![Round { scope, service: named, version }]);
+        return Ok(vec![Round { scope, service: named, version, source: None }]);
     }
     let Some(Each::Services) = request.playbook.each else { return Ok(Vec::new()) };
     let Some(environment) = request.environment else {
@@ -259,9 +270,40 @@ fn rounds<'a>(request: &Request<'a>) -> Result<Vec<Round<'a>>, PlanError> {
                 scope: scope.clone().with_service(service, &version),
                 service: Some(service),
                 version: Some(version),
+                source: None,
             }
         })
         .collect())
+}
+
+/// What a step is done for, one after the other, with what its templates may use: mostly once.
+fn turns(
+    request: &Request<'_>,
+    template: &StepTemplate,
+    scope: &Scope,
+) -> Result<Vec<(Scope, Option<String>)>, PlanError> {
+    let Some(StepEach::Sources) = template.each else { return Ok(vec![(scope.clone(), None)]) };
+    if let Some(named) = scope.get(template::PER_SOURCE).and_then(Json::as_str) {
+        return Ok(vec![(scope.clone(), Some(named.to_owned()))]);
+    }
+    let declared = request.environment.and_then(|environment| environment.backups.as_ref());
+    let declared = declared.ok_or_else(|| PlanError {
+        message: format!(
+            "{} declares no backups",
+            request.environment.map_or_else(|| "nobody".to_owned(), |e| format!("`{}`", e.name))
+        ),
+        hint: request.environment.map(|environment| {
+            format!(
+                "say what is saved and where under `backups` in {}; `houston docs config` has its keys",
+                environment.at.file.display()
+            )
+        }),
+    })?;
+    let each = declared.sources.iter().map(|source| {
+        let name = source.name.clone();
+        (scope.clone().with(template::PER_SOURCE, name.as_str()), Some(name))
+    });
+    Ok(each.collect())
 }
 
 /// The services of an environment, each after those that it depends on; otherwise in the file's order.

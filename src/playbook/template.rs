@@ -24,6 +24,9 @@ pub const BUILT_IN: &[&str] = &["environment", "variables", "command", "requeste
 /// Names that exist when the playbook says `each: services`.
 pub const PER_SERVICE: &[&str] = &["service", "version", "declared"];
 
+/// The name that exists in a step with `each: sources`.
+pub const PER_SOURCE: &str = "source";
+
 static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
     let mut engine = Engine::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);

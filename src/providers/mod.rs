@@ -1,2 +1,3 @@
 //! Clients of the systems that Houston operates. Must not: know what a run is.
+pub mod restic;
 pub mod swarm;

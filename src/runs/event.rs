@@ -11,11 +11,11 @@ use crate::change::Change;
 use crate::conversation::{Actor, Room};
 use crate::digest::Digest;
 use crate::ids::{EffectToken, MessageId, RunId, UserId};
-use crate::playbook::model::{ApprovalPolicy, Basis, Plan, Preview};
+use crate::playbook::model::{AfterRetries, ApprovalPolicy, Basis, Plan, Preview};
 use crate::playbook::steps::{Pause, StepError};
 
 /// The newest [`Event::version`] of this build.
-pub const EVENT_VERSION: u32 = 2;
+pub const EVENT_VERSION: u32 = 3;
 
 /// One line of a run's log, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -253,9 +253,10 @@ pub enum Found {
 
 impl Event {
     /// What a build has to understand to go on from this event. Those of 1 know no step that asks: they would
-    /// begin it without consent.
+    /// begin it without consent. Those of 2 end a run with its first step that fails.
     pub fn version(&self) -> u32 {
         match self {
+            Self::Created { plan, .. } if plan.steps.iter().any(|s| s.retry.then == AfterRetries::GoOn) => 3,
             Self::StepAsked { .. } => 2,
             Self::Created { plan, .. } if plan.asking_steps().next().is_some() => 2,
             _ => 1,

@@ -124,6 +124,7 @@ fn running(run: &RunState, now: Timestamp) -> Next {
     for (index, record) in run.steps.iter().enumerate() {
         match &record.state {
             StepState::Succeeded { .. } => {}
+            StepState::Failed { .. } if run.is_past(index) => {}
             StepState::Pending => {
                 if run.cancel.is_some() {
                     return after_failure(run, Outcome::Cancelled);
@@ -151,7 +152,7 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                     let otherwise = planned.approval.as_ref().map(|approval| approval.otherwise);
                     return match otherwise.unwrap_or_default() {
                         AfterRetries::Pause => Next::Pause { step: index },
-                        AfterRetries::Fail => after_failure(run, Outcome::Failed),
+                        AfterRetries::Fail | AfterRetries::GoOn => after_failure(run, Outcome::Failed),
                     };
                 }
                 let retry = &planned.retry;
@@ -165,16 +166,20 @@ fn running(run: &RunState, now: Timestamp) -> Next {
                 if error.transient && *attempt < retry.attempts && in_time {
                     return Next::ScheduleRetry { step: index, at };
                 }
-                if retry.then == AfterRetries::Pause && error.transient {
-                    return Next::Pause { step: index };
+                match retry.then {
+                    AfterRetries::Pause if error.transient => return Next::Pause { step: index },
+                    AfterRetries::GoOn => {}
+                    AfterRetries::Pause | AfterRetries::Fail => return after_failure(run, Outcome::Failed),
                 }
-                return after_failure(run, Outcome::Failed);
             }
             StepState::Waiting { .. }
             | StepState::Undoing { .. }
             | StepState::UndoFailed { .. }
             | StepState::Undone => return after_failure(run, Outcome::Failed),
         }
+    }
+    if run.steps.iter().any(|record| matches!(record.state, StepState::Failed { .. })) {
+        return after_failure(run, Outcome::Failed);
     }
     Next::Finish(Outcome::Succeeded)
 }

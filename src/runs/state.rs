@@ -402,7 +402,7 @@ impl RunState {
     pub fn at_step(&self) -> Option<usize> {
         let succeeded = |slot: &StepRecord| matches!(slot.state, StepState::Succeeded { .. });
         if !matches!(self.phase, Phase::Undoing) {
-            return self.steps.iter().position(|slot| !succeeded(slot));
+            return (0..self.steps.len()).find(|step| !succeeded(&self.steps[*step]) && !self.is_past(*step));
         }
         let being_undone = |slot: &StepRecord| {
             matches!(slot.state, StepState::Undoing { .. } | StepState::UndoFailed { .. })

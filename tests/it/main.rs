@@ -6,6 +6,7 @@
 mod access;
 mod approvals;
 mod architecture;
+mod backup;
 mod break_glass;
 mod cancels;
 mod chaos;

@@ -503,6 +503,7 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
         at: Location::new("environments/prod.yaml", 1, 1),
         hosts: BTreeMap::new(),
         swarm: None,
+        backups: None,
         services: vec![web, gone],
         variables: BTreeMap::new(),
         approvals: BTreeMap::new(),
@@ -552,6 +553,7 @@ async fn managers_are_reached_over_ssh_in_their_order() {
         name: EnvName::from("prod"),
         at: Location::new("environments/prod.yaml", 1, 1),
         hosts: hosts.into(),
+        backups: None,
         swarm: Some(SwarmAccess::Managers {
             hosts: vec!["down".into(), "up".into()],
             socket: socket.clone(),

@@ -46,6 +46,7 @@ pub(crate) fn read(
     let hosts = hosts_node.map(|node| super::hosts::read(node, defaults.dir, found)).unwrap_or_default();
     let swarm_node = map.take("swarm");
     let swarm = swarm_node.and_then(|node| super::hosts::swarm(node, hosts_node, found));
+    let backups = map.take("backups").and_then(|node| super::backups::read(node, &hosts, found));
     let services_at = map.key_at("services");
     let services = map.take("services").map(|node| super::services::read(node, found)).unwrap_or_default();
     let variables = map.take("variables").map(|node| super::services::variables(node, found));
@@ -70,6 +71,7 @@ pub(crate) fn read(
         at: node.at.clone(),
         hosts,
         swarm,
+        backups,
         services,
         variables: variables.unwrap_or_default(),
         approvals: approvals.unwrap_or_default(),

@@ -7,6 +7,7 @@ mod ask;
 mod http_check;
 mod notify;
 mod params;
+mod restic;
 mod ssh;
 mod swarm_change;
 mod swarm_service;
@@ -234,6 +235,17 @@ pub trait World: Send + Sync {
         environment: &EnvName,
         service: &ServiceName,
     ) -> Result<crate::config::environment::Service, StepError>;
+    /// What the environment's file declares of backups.
+    fn backups(&self, environment: &EnvName) -> Result<crate::config::environment::Backups, StepError> {
+        Err(StepError::new(format!("`{environment}` declares no backups")))
+    }
+    /// The value of a secret, which is redacted from then on.
+    fn secret<'a>(
+        &'a self,
+        reference: &'a crate::secret::SecretRef,
+    ) -> BoxFuture<'a, Result<crate::secret::Secret, StepError>> {
+        Box::pin(async move { Err(StepError::new(format!("there is no secret from {reference} here"))) })
+    }
     /// A runner for commands on a host of an environment.
     fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Host>, StepError>;
     /// Posts a message into a room (by name or id), once per `token`.
@@ -264,6 +276,10 @@ pub trait StepKind: Send + Sync {
     /// (a command on a host) say no.
     fn declarative(&self) -> bool {
         false
+    }
+    /// What of the environment the step has to itself, where it is about no service: it is locked as one.
+    fn part(&self, _params: &Json) -> Option<&'static str> {
+        None
     }
     /// For people, in the plan: `update web to 1.8`.
     fn title(&self, params: &Json) -> String;
@@ -348,10 +364,11 @@ pub enum UndoMode {
 /// Every step kind by its word. Make it once and keep it: what a probe finds under way is remembered here
 /// for the run that follows.
 pub fn registry() -> BTreeMap<&'static str, Arc<dyn StepKind>> {
-    let kinds: [Arc<dyn StepKind>; 7] = [
+    let kinds: [Arc<dyn StepKind>; 8] = [
         Arc::new(ask::Ask),
         Arc::new(http_check::HttpCheck),
         Arc::new(notify::Notify),
+        Arc::new(restic::Restic),
         Arc::new(ssh::Ssh),
         Arc::new(swarm_service::SwarmService::default()),
         Arc::new(swarm_stack::SwarmStack::default()),
@@ -387,7 +404,7 @@ mod tests {
     fn every_kind_is_registered_under_its_word_and_documented() {
         let kinds = registry();
         let words: Vec<_> = kinds.keys().copied().collect();
-        let expected = ["ask", "http_check", "notify", "ssh", "swarm_service", "swarm_stack", "wait"];
+        let expected = ["ask", "http_check", "notify", "restic", "ssh", "swarm_service", "swarm_stack", "wait"];
         assert_eq!(words, expected);
         for (word, kind) in kinds {
             assert_eq!(kind.name(), word);

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::fold::{Moved, Why};
 use super::{Phase, RunState, StepRecord, StepState};
 use crate::conversation::Actor;
+use crate::playbook::model::AfterRetries;
 use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::event::{Found, Resolution, ToUndo};
 use crate::text;
@@ -19,9 +20,20 @@ impl RunState {
         self.steps.get_mut(step).ok_or("there is no such step")
     }
 
-    /// Everything before the step has succeeded.
+    /// Everything before the step has succeeded, or failed in vain.
     pub(super) fn is_turn_of(&self, step: usize) -> bool {
-        self.steps.iter().take(step).all(|before| matches!(before.state, StepState::Succeeded { .. }))
+        let over = |(before, record): (usize, &StepRecord)| match record.state {
+            StepState::Succeeded { .. } => true,
+            StepState::Failed { .. } => self.plan.steps[before].retry.then == AfterRetries::GoOn,
+            _ => false,
+        };
+        self.steps.iter().take(step).enumerate().all(over)
+    }
+
+    /// It has failed, and the steps after it are done all the same: one of them has begun.
+    pub(in crate::runs) fn is_past(&self, step: usize) -> bool {
+        let begun = |record: &StepRecord| !matches!(record.state, StepState::Pending);
+        matches!(self.steps[step].state, StepState::Failed { .. }) && self.steps.iter().skip(step + 1).any(begun)
     }
 
     /// Consent to the step is past.

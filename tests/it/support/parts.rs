@@ -29,6 +29,12 @@ pub fn browser() -> Option<(PathBuf, PathBuf)> {
     needed("HOUSTON_TEST_BROWSER", "a real browser").zip(given("HOUSTON_TEST_PLAYWRIGHT"))
 }
 
+/// As `tests/parts/s3.sh start` prints it: a folder with the `url` of an S3 service, and the `key` and `secret` of one who
+/// may do everything there. restic is installed where there is one.
+pub fn s3() -> Option<PathBuf> {
+    needed("HOUSTON_TEST_S3", "a real S3 service, and restic")
+}
+
 /// As `tests/parts/clients.sh start` prints it: the folder of Rocket.Chat clients that nobody here wrote.
 pub fn clients() -> Option<PathBuf> {
     needed("HOUSTON_TEST_CLIENTS", "the clients of others")

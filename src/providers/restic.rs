@@ -1,0 +1,163 @@
+//! restic on a host: the commands for it, and what it says. Its secrets go in over standard input.
+//!
+//! Must not: start anything (`exec` does), or rely on what only some versions of restic say without a second way:
+//! Debian 12 has 0.14, and exit statuses 10 to 12 came with 0.17.
+
+mod said;
+
+pub use said::{Said, Shown, Snapshot, Summary};
+
+use crate::exec::Command;
+use crate::secret::Secret;
+
+const SCRIPT: &str = include_str!("restic/restic.sh");
+
+/// On every snapshot that Houston made.
+const OURS: &str = "houston";
+
+/// How a repository is reached.
+pub struct Access {
+    pub repository: String,
+    pub password: Secret,
+    /// Environment variables of restic.
+    pub credentials: Vec<(String, Secret)>,
+}
+
+impl Access {
+    /// Lines for a shell.
+    fn input(&self) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let mut lines = format!(
+            "RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}\n",
+            quoted(&self.repository),
+            quoted(self.password.expose())
+        );
+        for (name, value) in &self.credentials {
+            lines.push_str(&format!("{name}={}\n", quoted(value.expose())));
+        }
+        lines
+    }
+
+    fn script(&self, words: Vec<String>) -> Command {
+        let mut args = vec!["-c".to_owned(), SCRIPT.to_owned(), "houston".to_owned()];
+        args.extend(words);
+        Command { program: "sh".to_owned(), args, stdin: Some(self.input()), timeout: None }
+    }
+
+    /// Runs restic with these words.
+    pub fn run(&self, words: &[String]) -> Command {
+        let mut all = vec!["run".to_owned()];
+        all.extend_from_slice(words);
+        self.script(all)
+    }
+
+    /// As [`Self::run`], for restic's lists of snapshots.
+    pub fn list(&self, words: &[String]) -> Command {
+        let mut all = vec!["list".to_owned()];
+        all.extend_from_slice(words);
+        self.script(all)
+    }
+
+    /// Runs a command and saves what it writes: restic with these words reads it.
+    pub fn dump(&self, command: &[String], words: &[String]) -> Command {
+        let quoted: Vec<String> = command.iter().map(|w| format!("'{}'", w.replace('\'', r"'\''"))).collect();
+        let mut all = vec!["dump".to_owned(), quoted.join(" ")];
+        all.extend_from_slice(words);
+        self.script(all)
+    }
+}
+
+/// Whose snapshot it is: what is saved of one source of one environment belongs together, wherever it was saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Of<'a> {
+    pub environment: &'a str,
+    pub source: &'a str,
+}
+
+impl Of<'_> {
+    fn tag(&self) -> String {
+        format!("source={}", self.source)
+    }
+    /// Chooses its snapshots.
+    fn chosen(&self) -> Vec<String> {
+        vec!["--host".into(), self.environment.into(), "--tag".into(), format!("{OURS},{}", self.tag())]
+    }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// `token` is found again among the tags.
+fn backup(of: &Of<'_>, token: &str) -> Vec<String> {
+    let mut all = words(["backup", "--json", "--host", of.environment]);
+    for tag in [OURS, &of.tag(), &format!("by={token}")] {
+        all.extend(words(["--tag", tag]));
+    }
+    all
+}
+
+/// Saves files and folders.
+pub fn backup_paths(of: &Of<'_>, token: &str, paths: &[String], exclude: &[String]) -> Vec<String> {
+    let mut all = backup(of, token);
+    for pattern in exclude {
+        all.extend(words(["--exclude", pattern]));
+    }
+    all.push("--".to_owned());
+    all.extend_from_slice(paths);
+    all
+}
+
+/// Saves what stands on standard input, as one file.
+pub fn backup_input(of: &Of<'_>, token: &str) -> Vec<String> {
+    let mut all = backup(of, token);
+    all.extend(words(["--stdin", "--stdin-filename", of.source]));
+    all
+}
+
+/// Snapshots of an environment, or of one of its sources.
+pub fn snapshots(environment: &str, source: Option<&str>) -> Vec<String> {
+    let mut all = words(["snapshots", "--json"]);
+    match source {
+        Some(source) => all.extend(Of { environment, source }.chosen()),
+        None => all.extend(words(["--host", environment, "--tag", OURS])),
+    }
+    all
+}
+
+/// The snapshot that was made under this token.
+pub fn snapshot_by(token: &str) -> Vec<String> {
+    words(["snapshots", "--json", "--tag", &format!("by={token}")])
+}
+
+/// Forgets what is not to be kept; `dry` only says what that is.
+pub fn forget(of: &Of<'_>, keep: crate::config::environment::Keep, dry: bool) -> Vec<String> {
+    let mut all = words(["forget"]);
+    all.extend(of.chosen());
+    // One row of snapshots whatever paths it had: a source whose paths change is still one source.
+    all.extend(words(["--group-by", ""]));
+    for (flag, number) in
+        [("--keep-daily", keep.daily), ("--keep-weekly", keep.weekly), ("--keep-monthly", keep.monthly)]
+    {
+        if number > 0 {
+            all.extend([flag.to_owned(), number.to_string()]);
+        }
+    }
+    if dry {
+        all.push("--dry-run".to_owned());
+    }
+    all
+}
+
+pub fn prune() -> Vec<String> {
+    words(["prune"])
+}
+
+/// Checks the repository, and reads this part of its data.
+pub fn check(part: u32, of: u32) -> Vec<String> {
+    words(["check", &format!("--read-data-subset={part}/{of}")])
+}
+
+pub fn init() -> Vec<String> {
+    words(["init"])
+}
