@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::Limits;
 use super::approvals::EXPIRES;
-use super::environment::UpdatePolicy;
+use super::environment::{Keep, READ_ALL_IN_DAYS, UpdatePolicy};
 use super::exports::Exports;
 use super::maintenance::ANNOUNCED;
 use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
@@ -21,6 +21,7 @@ type Row = (&'static str, &'static str, String);
 pub fn config() -> String {
     let limits = Limits::default();
     let update = UpdatePolicy::default();
+    let keep = Keep::default();
     let mut out = String::from(
         "# Configuration\n\nA folder with `houston.yaml` and `environments/NAME.yaml`. Files in `commands/` and \
          `playbooks/` are added to the built-in ones; a file of the same name replaces the built-in one. Unknown \
@@ -185,6 +186,44 @@ pub fn config() -> String {
             row("swarm.managers", "list of hosts", "Tried in order; or"),
             row("swarm.socket", "path", "the Docker socket of this machine (with `managers`: of theirs)."),
             row("services.NAME", "mapping", "See below."),
+            row(
+                "backups.repository, password",
+                "text, secret",
+                "Where backups go, as restic takes it (`s3:https://…/bucket/prod`, a path, `sftp:…`), and its password.",
+            ),
+            row(
+                "backups.credentials.NAME",
+                "secret",
+                "Of restic's environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for R2 and other S3 services.",
+            ),
+            row(
+                "backups.host",
+                "host",
+                "Where restic checks and prunes, and saves sources that name no other. Default: that of the first source.",
+            ),
+            (
+                "backups.keep",
+                "{daily, weekly, monthly}",
+                format!(
+                    "How many snapshots of each source are kept; what is not named is 0. Default {} daily, {} weekly, {} \
+                     monthly.",
+                    keep.daily, keep.weekly, keep.monthly
+                ),
+            ),
+            (
+                "backups.read_all_in_days",
+                "number",
+                format!(
+                    "Each check reads a part of the data, another one each day: one check a day has read all of it after \
+                     so many. Default {READ_ALL_IN_DAYS}."
+                ),
+            ),
+            row(
+                "backups.sources.NAME",
+                "mapping",
+                "`paths: […]` (absolute) with `exclude: […]`, or `dump: [PROGRAM, ARGUMENT…]`, whose standard output is \
+                 saved if it ends well, with `restore: [PROGRAM, ARGUMENT…]`, which takes it back; and `host`.",
+            ),
             row(
                 "time_zone",
                 "name",

@@ -7,7 +7,7 @@ mod hosts;
 pub(crate) mod read;
 mod services;
 
-pub use backups::{Backups, Keep, Source, What};
+pub use backups::{Backups, Keep, READ_ALL_IN_DAYS, Source, What};
 pub use services::FIELDS;
 
 use std::collections::BTreeMap;

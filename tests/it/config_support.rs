@@ -43,6 +43,17 @@ pub const KINDS: &[Schema] = &[
         params: &[param("host", ParamKind::Text, true), param("command", ParamKind::Argv, true)],
         undo: UndoMode::Impossible,
     },
+    Schema {
+        name: "restic",
+        params: &[
+            param("action", ParamKind::Text, true),
+            param("source", ParamKind::Text, false),
+            param("snapshot", ParamKind::Text, false),
+            param("to", ParamKind::Text, false),
+            param("in_place", ParamKind::Text, false),
+        ],
+        undo: UndoMode::ByKind,
+    },
     Schema { name: "wait", params: &[param("for", ParamKind::Duration, true)], undo: UndoMode::NotNeeded },
 ];
 

@@ -16,7 +16,7 @@ use crate::yaml::{Key, Node};
 const RESERVED_ENVIRONMENT: &[&str] = &["RESTIC_PASSWORD", "RESTIC_REPOSITORY", "PATH", "HOME", "IFS", "ENV"];
 
 /// How often all data of the repository is read, where nothing else is said.
-const READ_ALL_IN_DAYS: u32 = 30;
+pub const READ_ALL_IN_DAYS: u32 = 30;
 
 /// One repository, and what goes there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
