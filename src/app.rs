@@ -151,7 +151,8 @@ pub fn kinds() -> Kinds {
 /// A planner without a chat server or a store: `houston plan`.
 pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
     let ssh = ssh_pool(runtime, redactor.clone())?;
-    let world: Arc<dyn World> = Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh, redactor.clone()))));
+    let world: Arc<dyn World> =
+        Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh, redactor.clone()))));
     Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
 }
 

@@ -48,7 +48,8 @@ impl Config {
         for (name, value) in &environment.variables {
             basis.insert(format!("variable {name} of {}", environment.name), short(value));
         }
-        if let Some(backups) = environment.backups.as_ref().filter(|_| plan.steps.iter().any(|s| s.kind == "restic"))
+        if let Some(backups) =
+            environment.backups.as_ref().filter(|_| plan.steps.iter().any(|s| s.kind == "restic"))
         {
             basis.insert(format!("backups of {}", environment.name), self::backups(backups));
         }

@@ -6,7 +6,9 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::RoleName;
-use crate::playbook::model::{ApprovalPolicy, Each, OnFailure, Playbook, StepEach, StepTemplate, UndoTemplate};
+use crate::playbook::model::{
+    ApprovalPolicy, Each, OnFailure, Playbook, StepEach, StepTemplate, UndoTemplate,
+};
 use crate::playbook::parse::{Located, STEP_WORDS, Undo};
 use crate::playbook::steps::{ParamKind, ParamSpec, Pause, StepKind, UndoMode};
 use crate::playbook::template;

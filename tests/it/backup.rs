@@ -28,7 +28,9 @@ impl Bench {
         let (hosts, s3) = (hosts()?, parts::s3()?);
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir_all(dir.path().join("uploads/a")).expect("makes it");
-        for (file, text) in [("uploads/a/one.txt", "one"), ("uploads/two.txt", "two"), ("uploads/skip.tmp", "no")] {
+        for (file, text) in
+            [("uploads/a/one.txt", "one"), ("uploads/two.txt", "two"), ("uploads/skip.tmp", "no")]
+        {
             std::fs::write(dir.path().join(file), text).expect("writes");
         }
         let bucket = format!("test-{}", houston::ids::random_id().to_lowercase());

@@ -43,6 +43,9 @@ fn the_defaults_and_the_sample_load_without_a_word() {
             "abandon",
             "approve",
             "audit",
+            "backup",
+            "backup init",
+            "backup verify",
             "can",
             "cancel",
             "deny",
@@ -208,10 +211,7 @@ fn a_policy_that_nobody_can_meet_is_refused() {
 fn an_environment_that_sounds_like_production_should_say_who_approves() {
     let (config, found) = with(&[("environments/production.yaml", "")]);
     assert!(config.is_some());
-    assert!(
-        found[0].contains("`deploy`, `rollback` and `scale` in `production`"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("`deploy`, `rollback` and `scale` in `production`"), "{found:?}");
     let (_, found) = with(&[("environments/production.yaml", "approvals: {default: none}")]);
     assert_eq!(found, Vec::<String>::new());
 }

@@ -89,15 +89,13 @@ impl Backups {
     }
 }
 
-pub(super) fn read(
-    node: &Node,
-    hosts: &BTreeMap<String, Host>,
-    found: &mut Diagnostics,
-) -> Option<Backups> {
+pub(super) fn read(node: &Node, hosts: &BTreeMap<String, Host>, found: &mut Diagnostics) -> Option<Backups> {
     let mut map = node.map(found)?;
-    let repository = map.need("repository", "where backups go, as restic takes it: s3:https://…/bucket/prod", found);
+    let repository =
+        map.need("repository", "where backups go, as restic takes it: s3:https://…/bucket/prod", found);
     let repository = repository.and_then(|node| repository_text(node, found));
-    let password = map.need("password", "of the repository: {file: PATH}, {env: NAME} or {command: […]}", found);
+    let password =
+        map.need("password", "of the repository: {file: PATH}, {env: NAME} or {command: […]}", found);
     let password = password.and_then(|node| node.secret(found));
     let credentials = map.take("credentials").map(|node| credentials(node, found)).unwrap_or_default();
     let host = map.take("host").and_then(|node| host(node, hosts, found));
@@ -106,10 +104,8 @@ pub(super) fn read(
     let sources_at = map.key_at("sources");
     let sources = map.need("sources", "what is saved: NAME: {paths: […]} or NAME: {dump: […]}", found);
     let entries = sources.and_then(|node| node.entries(found)).unwrap_or_default();
-    let sources: Vec<Source> = entries
-        .iter()
-        .filter_map(|(key, node)| source(key, node, host.as_deref(), hosts, found))
-        .collect();
+    let sources: Vec<Source> =
+        entries.iter().filter_map(|(key, node)| source(key, node, host.as_deref(), hosts, found)).collect();
     map.finish(found);
     if let (true, Some(at)) = (entries.is_empty(), sources_at) {
         found.push(Diagnostic::error(at, "`sources` is empty: nothing would be saved"));
@@ -140,7 +136,10 @@ fn repository_text(node: &Node, found: &mut Diagnostics) -> Option<String> {
         return None;
     }
     if repository.is_empty() || repository.starts_with('-') || repository.contains(char::is_whitespace) {
-        found.push(node.expected("a repository as restic takes it").hint("for example s3:https://s3.example.com/bucket/prod"));
+        found.push(
+            node.expected("a repository as restic takes it")
+                .hint("for example s3:https://s3.example.com/bucket/prod"),
+        );
         return None;
     }
     Some(repository.to_owned())
@@ -167,7 +166,8 @@ fn credentials(node: &Node, found: &mut Diagnostics) -> BTreeMap<String, SecretR
 fn host(node: &Node, hosts: &BTreeMap<String, Host>, found: &mut Diagnostics) -> Option<String> {
     let name = node.text(found)?;
     if !hosts.contains_key(name) {
-        let finding = Diagnostic::error(node.at.clone(), format!("`{}` is not a host", text::ellipsis(name, 60)));
+        let finding =
+            Diagnostic::error(node.at.clone(), format!("`{}` is not a host", text::ellipsis(name, 60)));
         let known: Vec<&str> = hosts.keys().map(String::as_str).collect();
         found.push(match text::did_you_mean(name, known.iter().copied()) {
             Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
@@ -223,21 +223,30 @@ fn source(
     let what = match (paths, dump) {
         (Some(paths), None) => {
             if let Some((_, node)) = restore {
-                found.push(Diagnostic::error(node.at.clone(), "`restore` goes with `dump`").hint("files are put back by restic itself"));
+                found.push(
+                    Diagnostic::error(node.at.clone(), "`restore` goes with `dump`")
+                        .hint("files are put back by restic itself"),
+                );
             }
             let exclude = exclude.into_iter().map(|(pattern, _)| pattern).collect();
             What::Paths { paths: paths?, exclude }
         }
         (None, Some(dump)) => {
             if let Some((_, at)) = exclude.first() {
-                found.push(Diagnostic::error(at.clone(), "`exclude` goes with `paths`").hint("leave it out of the dump's command"));
+                found.push(
+                    Diagnostic::error(at.clone(), "`exclude` goes with `paths`")
+                        .hint("leave it out of the dump's command"),
+                );
             }
             What::Dump { command: dump?, restore: restore.and_then(|(argv, _)| argv) }
         }
         _ => {
             found.push(
-                Diagnostic::error(key.at.clone(), format!("`{}` needs exactly one of `paths` and `dump`", key.name))
-                    .hint("paths: [/srv/uploads], or dump: [mongodump, --archive]"),
+                Diagnostic::error(
+                    key.at.clone(),
+                    format!("`{}` needs exactly one of `paths` and `dump`", key.name),
+                )
+                .hint("paths: [/srv/uploads], or dump: [mongodump, --archive]"),
             );
             return None;
         }

@@ -404,7 +404,8 @@ mod tests {
     fn every_kind_is_registered_under_its_word_and_documented() {
         let kinds = registry();
         let words: Vec<_> = kinds.keys().copied().collect();
-        let expected = ["ask", "http_check", "notify", "restic", "ssh", "swarm_service", "swarm_stack", "wait"];
+        let expected =
+            ["ask", "http_check", "notify", "restic", "ssh", "swarm_service", "swarm_stack", "wait"];
         assert_eq!(words, expected);
         for (word, kind) in kinds {
             assert_eq!(kind.name(), word);

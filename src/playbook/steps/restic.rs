@@ -155,7 +155,10 @@ impl<'a> Job<'a> {
         Ok(match self.action {
             Action::Backup => {
                 let Some(summary) = &said.summary else {
-                    return Err(StepError::new(format!("restic on {} told no result", code(&self.host.name()))));
+                    return Err(StepError::new(format!(
+                        "restic on {} told no result",
+                        code(&self.host.name())
+                    )));
                 };
                 json!({
                     "source": source,
@@ -314,10 +317,12 @@ impl StepKind for Restic {
         let Ok(job) = Job::new(context, given) else { return ByHand::default() };
         let (words, dump) = job.words(context);
         let typed = |words: &[String]| {
-            let args = ["-r".to_owned(), job.backups.repository.clone()].into_iter().chain(words.iter().cloned());
+            let args =
+                ["-r".to_owned(), job.backups.repository.clone()].into_iter().chain(words.iter().cloned());
             Command { program: "restic".to_owned(), args: args.collect(), stdin: None, timeout: None }
         };
-        let look = typed(&restic::snapshots(job.environment.as_str(), job.source.as_ref().map(|s| s.name.as_str())));
+        let look =
+            typed(&restic::snapshots(job.environment.as_str(), job.source.as_ref().map(|s| s.name.as_str())));
         let act = match dump {
             // A pipe is typed on the host itself.
             Some(dump) => {

@@ -97,7 +97,9 @@ impl Said {
             "houston_absent" => self.absent = true,
             "houston_unlocked" => {
                 self.unlocked = said.get("removed").and_then(Json::as_u64).unwrap_or(1);
-                return Shown::Line("a lock whose process is gone was removed from the repository".to_owned());
+                return Shown::Line(
+                    "a lock whose process is gone was removed from the repository".to_owned(),
+                );
             }
             "houston_dumped" => self.sha256 = Some(text("sha256")),
             "houston_dump_failed" => self.dump_failed = said.get("code").and_then(Json::as_i64),

@@ -33,7 +33,8 @@ impl RunState {
     /// It has failed, and the steps after it are done all the same: one of them has begun.
     pub(in crate::runs) fn is_past(&self, step: usize) -> bool {
         let begun = |record: &StepRecord| !matches!(record.state, StepState::Pending);
-        matches!(self.steps[step].state, StepState::Failed { .. }) && self.steps.iter().skip(step + 1).any(begun)
+        matches!(self.steps[step].state, StepState::Failed { .. })
+            && self.steps.iter().skip(step + 1).any(begun)
     }
 
     /// Consent to the step is past.

@@ -62,7 +62,10 @@ impl Job<'_> {
     fn dump_failed(&self, status: i64) -> StepError {
         let source = self.source.as_ref().map_or("", |source| &source.name);
         let on = code(&self.host.name());
-        StepError::new(format!("the dump of {} on {on} ended with status {status}; nothing of it was saved", code(source)))
+        StepError::new(format!(
+            "the dump of {} on {on} ended with status {status}; nothing of it was saved",
+            code(source)
+        ))
     }
 
     fn unread(&self, said: &Said) -> StepError {
@@ -73,7 +76,8 @@ impl Job<'_> {
     }
 
     fn no_repository(&self) -> StepError {
-        StepError::new(format!("there is no repository at {}", code(&self.backups.repository))).hint(self.make_it())
+        StepError::new(format!("there is no repository at {}", code(&self.backups.repository)))
+            .hint(self.make_it())
     }
 
     fn make_it(&self) -> String {
