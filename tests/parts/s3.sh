@@ -6,7 +6,7 @@
 #   s3.sh stop      stops what `start` started, and nothing else
 #
 # The folder, $HOUSTON_PARTS_DIR/s3 (default /var/tmp/houston-parts/s3), holds `url`, `key`, `secret` and logs.
-# SeaweedFS itself is in $HOUSTON_SEAWEEDFS_DIR (default /var/tmp/houston-parts/seaweedfs).
+# Each bucket takes a few volumes, hence `-max`. SeaweedFS itself is in $HOUSTON_SEAWEEDFS_DIR (default /var/tmp/houston-parts/seaweedfs).
 # Exit 77: restic or SeaweedFS is missing.
 set -euo pipefail
 base=${HOUSTON_PARTS_DIR:-/var/tmp/houston-parts}/s3
@@ -48,7 +48,7 @@ J
     run master master $on -port=$port -mdir="$base/m" -defaultReplication=001 -volumeSizeLimitMB=64 -telemetry=false
     for n in 1 2; do
       # shellcheck disable=SC2086
-      run v$n volume $on -port=$((port + n)) -dir="$base/v$n" -max=20 -master=127.0.0.1:$port -rack=r1
+      run v$n volume $on -port=$((port + n)) -dir="$base/v$n" -max=500 -master=127.0.0.1:$port -rack=r1
     done
     # shellcheck disable=SC2086
     run filer filer $on -port=$((port + 3)) -master=127.0.0.1:$port -defaultStoreDir="$base" -s3 -s3.port=$((port + 4)) -s3.config="$base/s3.json"
