@@ -23,6 +23,7 @@ pub struct ManualFreeze {
     pub reason: String,
     pub at: Timestamp,
     /// With the time zone in which it was meant.
+    #[serde(with = "super::zoned")]
     pub until: Zoned,
 }
 

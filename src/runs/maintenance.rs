@@ -28,7 +28,9 @@ pub const TOO_LATE: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Maintenance {
     pub environment: EnvName,
+    #[serde(with = "super::zoned")]
     pub from: Zoned,
+    #[serde(with = "super::zoned")]
     pub to: Zoned,
     pub reason: String,
     /// Absent: the environment's file.

@@ -22,6 +22,7 @@ pub mod state;
 pub mod steal;
 pub mod transcripts;
 mod usual;
+mod zoned;
 
 pub use engine::{
     About, ActError, Asked, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,

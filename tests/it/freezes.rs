@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use houston::clock::Clock;
+use houston::store::{Batch, Store, Tree};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::support::house::{House, Setup};
 
@@ -153,5 +155,54 @@ async fn a_reload_that_takes_a_freeze_out_of_the_file_starts_what_waits_for_it()
     t.expect("ops", &["is in force", "changed freezes of prod"]).await;
     t.until(&progress, &["deployed in"]).await;
     t.expect("ops", &["@alice", "deployed in"]).await;
+    t.end().await;
+}
+
+/// What stands in these trees, as an earlier machine's zone data had it.
+async fn rewrite_rows(t: &House, from: &str, to: &str) {
+    let store = t.wait("the store to be free", || Store::open(&t.state().join("journal")).ok()).await;
+    let mut batch = Batch::new();
+    for tree in [Tree::Freezes, Tree::Maintenance] {
+        for entry in store.scan::<Value>(tree, &[]) {
+            let (key, row) = entry.expect("readable");
+            let written = row.to_string();
+            assert!(written.contains(from), "{written}");
+            let rewritten: Value = serde_json::from_str(&written.replace(from, to)).expect("JSON");
+            batch.put(tree, &key, &rewritten);
+        }
+    }
+    store.commit(batch).await.expect("written");
+}
+
+#[tokio::test]
+async fn zone_data_that_changes_meanwhile_moves_no_freeze_and_keeps_nobody_from_starting() {
+    let prod = "time_zone: Europe/Lisbon\napprovals: {default: none}\n";
+    let mut t = house(prod, "maintenance: {rooms: [general]}\n").await;
+    t.say("carol", "ops", "!freeze prod until fri 17:00 black friday").await;
+    t.expect("ops", &["`prod` is frozen until Fri 27 Nov 2026 17:00 (Europe/Lisbon)"]).await;
+    t.say("carol", "ops", "!maintenance prod from 2026-11-30 22:00 to 23:30 new disks").await;
+    t.expect("ops", &["There will be"]).await;
+    // By rules that are no more, it was five hours later in Lisbon; and of this zone nobody knows any more.
+    for (from, to, frozen, planned) in [
+        (
+            "+00:00[Europe/Lisbon]",
+            "+05:00[Europe/Lisbon]",
+            "Fri 27 Nov 2026 12:00 (Europe/Lisbon)",
+            "17:00 to 18:30",
+        ),
+        (
+            "+05:00[Europe/Lisbon]",
+            "+05:00[Europe/Atlantis]",
+            "Fri 27 Nov 2026 12:00 (UTC)",
+            "17:00 to 18:30 (UTC)",
+        ),
+    ] {
+        t.stop().await;
+        rewrite_rows(&t, from, to).await;
+        t.start_again().await;
+        t.say("bob", "ops", "!status prod").await;
+        t.expect("ops", &[&format!("frozen until {frozen} by carol: black friday"), planned, "new disks"])
+            .await;
+    }
     t.end().await;
 }
