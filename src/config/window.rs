@@ -181,14 +181,19 @@ pub enum Day {
 }
 
 impl Moment {
-    /// `16:00`, `fri 16:00`, `2026-12-24 16:00`.
+    /// `16:00`, `fri 16:00`, `2026-12-24 16:00`, `2026-12-24T16:00`.
     pub fn parse(written: &str) -> Option<Self> {
         let words: Vec<&str> = written.split_whitespace().collect();
         let (day, time) = match words.as_slice() {
-            [time] => (Day::Any, time),
+            [one] => match one.split_once('T') {
+                Some((date, time)) => (Day::On(date.parse().ok()?), time),
+                None => (Day::Any, *one),
+            },
             [day, time] => match weekday(day) {
-                Some(day) => (Day::OfWeek(day), time),
-                None => (Day::On(day.parse().ok()?), time),
+                Some(day) => (Day::OfWeek(day), *time),
+                // What has a time already is no date.
+                None if day.contains(':') => return None,
+                None => (Day::On(day.parse().ok()?), *time),
             },
             _ => return None,
         };
@@ -245,7 +250,7 @@ pub(super) fn time_of_day(written: &str) -> Option<Time> {
 }
 
 /// `fri` or `Friday`.
-fn weekday(word: &str) -> Option<Weekday> {
+pub fn weekday(word: &str) -> Option<Weekday> {
     const NAMES: [(&str, Weekday); 7] = [
         ("monday", Weekday::Monday),
         ("tuesday", Weekday::Tuesday),
@@ -263,6 +268,13 @@ fn weekday(word: &str) -> Option<Weekday> {
 pub fn words(at: &Zoned) -> String {
     let zone = at.time_zone().iana_name().unwrap_or("UTC");
     format!("{} ({zone})", at.strftime("%a %-d %b %Y %H:%M"))
+}
+
+/// `3h`, or `1h 30m`, at the beginning of what was typed, and of how many words it is.
+pub fn how_long(words: &[&str]) -> Option<(std::time::Duration, usize)> {
+    let read = |taken: usize| crate::text::parse_duration(words.get(..taken)?.join(" ").as_str());
+    let taken = (1..=words.len()).take_while(|taken| read(*taken).is_some()).last()?;
+    read(taken).filter(|long| !long.is_zero()).map(|long| (long, taken))
 }
 
 /// A moment that is this far away, to the whole minute above.
@@ -368,7 +380,20 @@ mod tests {
         assert_eq!(at("2026-11-24 17:00", wednesday), None);
         // It exists twice, and is the later one, also when the first is over.
         assert_eq!(at("01:30", "2026-10-25T00:00:00Z").as_deref(), Some("2026-10-25T01:30:00Z"));
-        for wrong in ["25:00", "17", "17:0", "fri", "2026-11-24", "soon 17:00", "+1:00", ""] {
+        assert_eq!(at("Tue 8:30", wednesday).as_deref(), Some("2026-12-01T08:30:00Z"));
+        assert_eq!(at("2026-11-26T17:00", wednesday).as_deref(), Some("2026-11-26T17:00:00Z"));
+        for wrong in [
+            "25:00",
+            "17",
+            "17:0",
+            "fri",
+            "2026-11-24",
+            "soon 17:00",
+            "+1:00",
+            "",
+            "T17:00",
+            "2026-11-26T17:00 18:00",
+        ] {
             assert_eq!(Moment::parse(wrong), None, "{wrong}");
         }
     }

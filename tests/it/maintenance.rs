@@ -295,3 +295,21 @@ async fn what_people_were_told_of_is_not_called_off_in_silence() {
     t.silence("general").await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn what_is_no_time_that_can_be_read_calls_nothing_off() {
+    let t = house(NOON, "", ROOMS).await;
+    answered(&t, "carol", "!maintenance prod from 2026-12-04 22:00 to 23:30 disks", &["There will be"]).await;
+    // The only one is not just any: whoever says when means another.
+    for typed in ["tomorrow 22:00", "22.00", "thu", "Tue at 9", "2026-12-04", "at 22:00 not ready", "today"] {
+        let parts =
+            ["I cannot tell which", "`!maintenance cancel prod 2026-12-04 22:00`", "Nothing was called off."];
+        answered(&t, "bob", &format!("!maintenance cancel prod {typed}"), &parts).await;
+    }
+    answered(&t, "bob", "!maintenance cancel prod Tue 22:00", &["None begins then; the next is Fri 4 Dec"])
+        .await;
+    answered(&t, "bob", "!status prod", &["maintenance planned, Fri 4 Dec 2026 22:00"]).await;
+    answered(&t, "bob", "!maintenance cancel prod 2026-12-04T22:00 not ready", &["is called off"]).await;
+    t.silence("general").await;
+    t.end().await;
+}

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Call;
-use crate::config::window::{Day, Moment, in_a_while, words};
+use crate::config::window::{Day, Moment, how_long, in_a_while, words};
 use crate::ids::EnvName;
 use crate::runs::freezes::{Frozen, ManualFreeze};
 use crate::text::{self, code, plain_and_list, said};
@@ -115,7 +115,7 @@ fn until_and_reason(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zon
     let mut read = None;
     for taken in [2, 1] {
         let Some(head) = words.get(..taken) else { continue };
-        if let Some(moment) = Moment::parse(&head.join(" ").replace('T', " ")) {
+        if let Some(moment) = Moment::parse(&head.join(" ")) {
             let at = moment.after(now, zone).ok_or_else(|| match moment.day {
                 Day::On(_) => format!("{} is over already: say {WHEN}.", text::typed(&head.join(" "))),
                 _ => format!("There is no {} ahead: say {WHEN}.", text::typed(&head.join(" "))),
@@ -125,12 +125,11 @@ fn until_and_reason(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zon
         }
     }
     if read.is_none()
-        && let Some(away) =
-            words.first().and_then(|word| text::parse_duration(word)).filter(|away| !away.is_zero())
+        && let Some((away, taken)) = how_long(&words)
     {
         let too_long = || format!("That is longer than a year: say {WHEN}.");
         let away = Some(away).filter(|away| *away <= LONGEST).ok_or_else(too_long)?;
-        read = Some((in_a_while(now, away, zone).ok_or_else(too_long)?, 1));
+        read = Some((in_a_while(now, away, zone).ok_or_else(too_long)?, taken));
     }
     let Some((until, taken)) = read else {
         return Err(format!("I cannot tell until when: say {WHEN}, then why."));
@@ -165,6 +164,8 @@ mod tests {
             ("2026-11-27T17:00 black friday", "2026-11-27T22:00:00Z"),
             ("3h black friday", "2026-11-25T15:00:00Z"),
             ("1d12h black friday", "2026-11-27T00:00:00Z"),
+            ("1d 12h black friday", "2026-11-27T00:00:00Z"),
+            ("Thu 17:00 black friday", "2026-11-26T22:00:00Z"),
         ] {
             assert_eq!(read(typed), Ok((until.to_owned(), "black friday".to_owned())), "{typed}");
         }

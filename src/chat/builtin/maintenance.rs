@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use super::Call;
 use crate::chat::dispatch::audit_entry;
 use crate::chat::herald;
-use crate::config::window::{Day, Moment, begin_at, in_a_while, words};
+use crate::config::window::{Day, Moment, begin_at, how_long, in_a_while, weekday, words};
 use crate::ids::EnvName;
 use crate::runs::maintenance::{Announcement, CalledOff, Changed, Maintenance, What};
 use crate::text::{self, code, plain_and_list, said};
@@ -90,7 +90,10 @@ pub(super) async fn call_off(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let Some(environment) = environment(call) else { return "Which environment?".to_owned() };
     let now = parts.clock.now();
-    let (begins, reason) = which(call.bound.values.text("which").unwrap_or_default());
+    let (begins, reason) = match which(call.bound.values.text("which").unwrap_or_default()) {
+        Ok(found) => found,
+        Err(typed) => return unclear(call, &environment, &typed).await,
+    };
     let reason = reason.map(|reason| parts.redactor.redact(&reason).into_owned());
     for _ in 0..MOST_TRIES {
         let one = match meant(call, &environment, begins).await {
@@ -170,11 +173,25 @@ async fn meant(
         _ if begins.is_some() => {
             Err("Several begin then: take one out of the environment's file.".to_owned())
         }
-        several => {
-            let each: Vec<String> = several.iter().take(MOST_SHOWN).map(|one| code(&way_back(one))).collect();
-            Err(format!("Which one? Say {}.", text::plain_or_list(&each)))
-        }
+        several => Err(format!("Which one? Say {}.", ways_back(several))),
     }
+}
+
+fn ways_back(of: &[&Maintenance]) -> String {
+    let each: Vec<String> = of.iter().take(MOST_SHOWN).map(|one| code(&way_back(one))).collect();
+    text::plain_or_list(&each)
+}
+
+/// Whoever says when does not mean just any.
+async fn unclear(call: &Call<'_>, environment: &EnvName, typed: &str) -> String {
+    let mut standing = call.dispatcher.parts.engine.maintenance_of(environment).await;
+    standing.retain(|one| one.called_off.is_none());
+    if standing.is_empty() {
+        return format!("No maintenance of {} is planned.", code(environment.as_str()));
+    }
+    let ways = ways_back(&standing.iter().collect::<Vec<_>>());
+    let typed = text::typed(typed);
+    format!("I cannot tell which one begins at {typed}. Say {ways}, then why. Nothing was called off.")
 }
 
 /// Against whoever announces at the same time.
@@ -197,15 +214,23 @@ fn zone(call: &Call<'_>, environment: &EnvName) -> TimeZone {
     call.config.environments.get(environment).map_or(TimeZone::UTC, |found| found.time_zone.clone())
 }
 
-/// `2026-11-24 22:00 why`: the one that begins then, and why.
-fn which(typed: &str) -> (Option<Moment>, Option<String>) {
+/// `2026-11-24 22:00 why`: the one that begins then, and why. An error is what looks like a time and is none.
+fn which(typed: &str) -> Result<(Option<Moment>, Option<String>), String> {
     let words: Vec<&str> = typed.split_whitespace().collect();
     let (moment, taken) = match moment(&words) {
         Some((moment, taken)) => (Some(moment), taken),
+        None if begins_like_a_time(&words) => return Err(words[..words.len().min(2)].join(" ")),
         None => (None, 0),
     };
     let reason = unquoted(&words[taken..].join(" "));
-    (moment, Some(reason).filter(|reason| !reason.is_empty()))
+    Ok((moment, Some(reason).filter(|reason| !reason.is_empty())))
+}
+
+/// `tomorrow`, `friday`, `22.00`, `at 9`: it is no reason, or not surely one.
+fn begins_like_a_time(words: &[&str]) -> bool {
+    let first = words.first().copied().unwrap_or_default().to_lowercase();
+    let day = ["today", "tonight", "tomorrow"].contains(&first.as_str()) || weekday(&first).is_some();
+    day || words.iter().take(2).any(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn begins_at(one: &Maintenance, moment: Moment) -> bool {
@@ -222,7 +247,7 @@ fn begins_at(one: &Maintenance, moment: Moment) -> bool {
 /// The moment at the beginning of what was typed, and of how many words it is.
 fn moment(words: &[&str]) -> Option<(Moment, usize)> {
     [2, 1].into_iter().find_map(|taken| {
-        let head = words.get(..taken)?.join(" ").replace('T', " ");
+        let head = words.get(..taken)?.join(" ");
         Some((Moment::parse(&head)?, taken))
     })
 }
@@ -271,9 +296,9 @@ fn end<'w>(typed: &'w [&'w str], from: &Zoned, zone: &TimeZone) -> Result<(Zoned
     let unclear = || format!("I cannot tell until when: {HOW}.");
     let (word, rest) = typed.split_first().ok_or_else(unclear)?;
     if word.eq_ignore_ascii_case("for") {
-        let long = rest.first().and_then(|word| text::parse_duration(word)).filter(|long| !long.is_zero());
-        let to = long.and_then(|long| in_a_while(from.timestamp(), long, zone)).ok_or_else(unclear)?;
-        return Ok((to, &rest[1..]));
+        let (long, taken) = how_long(rest).ok_or_else(unclear)?;
+        let to = in_a_while(from.timestamp(), long, zone).ok_or_else(unclear)?;
+        return Ok((to, &rest[taken..]));
     }
     if !word.eq_ignore_ascii_case("to") && !word.eq_ignore_ascii_case("until") {
         return Err(unclear());
@@ -317,6 +342,8 @@ mod tests {
             ("2026-12-01T22:00 to 2026-12-02 02:00 x", "2026-12-01T22:00:00Z 2026-12-02T02:00:00Z x"),
             ("2026-12-01 22:00 for 90m x", "2026-12-01T22:00:00Z 2026-12-01T23:30:00Z x"),
             ("now for 1h say \"when\"", "2026-11-25T12:00:00Z 2026-11-25T13:00:00Z say \"when\""),
+            ("Tue 22:00 to Thu 02:00 x", "2026-12-01T22:00:00Z 2026-12-03T02:00:00Z x"),
+            ("now for 1h 30m x", "2026-11-25T12:00:00Z 2026-11-25T13:30:00Z x"),
         ] {
             assert_eq!(at(typed, NOON).as_deref(), Ok(means), "{typed}");
         }
@@ -360,10 +387,11 @@ mod tests {
 
     #[test]
     fn one_is_called_off_by_its_beginning_and_why() {
-        let (moment, why) = which("2026-11-24 22:00 \"not ready\"");
+        let (moment, why) = which("2026-11-24 22:00 \"not ready\"").expect("a time and why");
         assert!(moment.is_some_and(|moment| matches!(moment.day, Day::On(_))));
         assert_eq!(why.as_deref(), Some("not ready"));
-        assert_eq!(which("not ready"), (None, Some("not ready".to_owned())));
-        assert_eq!(which(""), (None, None));
+        assert_eq!(which("not ready"), Ok((None, Some("not ready".to_owned()))));
+        assert_eq!(which(""), Ok((None, None)));
+        assert_eq!(which("at 9 or so"), Err("at 9".to_owned()));
     }
 }
