@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatcher;
 use crate::config::Config;
-use crate::config::environment::Environment;
 use crate::gateway::events::SendError;
 use crate::ids::RoomId;
 use crate::runs::ActError;
@@ -78,6 +77,9 @@ async fn look(dispatcher: &Dispatcher) -> Result<Timestamp, NotNow> {
     for mut one in together(rows.iter().cloned(), files) {
         let was = rows.iter().find(|row| row.is_same(&one)).cloned();
         let before = config.maintenance_announced(&one.environment);
+        if let Some(reason) = back(&one, &config, now) {
+            one = Maintenance { reason, ..one }.anew(now);
+        }
         let announcement = match gone(&one, &config, now) {
             Some(called_off) => {
                 one.called_off = Some(called_off);
@@ -89,8 +91,10 @@ async fn look(dispatcher: &Dispatcher) -> Result<Timestamp, NotNow> {
             }),
         };
         next = one.next_moment(before, now).map_or(next, |moment| moment.min(next));
-        if let Some(announcement) = announcement {
-            notices.extend(to_rooms(dispatcher, &config, &announcement).await?);
+        if let Some(announcement) = &announcement {
+            notices.extend(to_rooms(dispatcher, &config, announcement).await?);
+        }
+        if announcement.is_some() || was.as_ref().is_some_and(|was| *was != one) {
             told.push(Changed { was, is: one });
         }
     }
@@ -135,15 +139,22 @@ fn of_files(
 /// Something of the file that people were told of, and that the file does not have any more.
 fn gone(one: &Maintenance, config: &Config, now: Timestamp) -> Option<CalledOff> {
     let told = one.by.is_none() && one.told.is_some() && one.called_off.is_none() && !one.is_over(now);
-    let still = config.environments.get(&one.environment).is_some_and(|found| is_in(found, one));
-    (told && !still).then_some(CalledOff { by: None, at: now, reason: None })
+    (told && planned(one, config).is_none()).then_some(CalledOff { by: None, at: now, reason: None })
 }
 
-fn is_in(environment: &Environment, one: &Maintenance) -> bool {
+/// What the file did not have any more, and has again: why. What a person called off stays so.
+fn back(one: &Maintenance, config: &Config, now: Timestamp) -> Option<String> {
+    let by_file = one.called_off.as_ref().is_some_and(|off| off.by.is_none()) && !one.is_over(now);
+    if by_file { planned(one, config).map(str::to_owned) } else { None }
+}
+
+/// Why, where the environment's file has it.
+fn planned<'c>(one: &Maintenance, config: &'c Config) -> Option<&'c str> {
     let from = one.from.timestamp();
-    let mut then =
-        environment.maintenance.windows.iter().flat_map(|planned| planned.window.between(from, from));
-    then.any(|(begins, ends)| begins == one.from && ends == one.to)
+    let windows = &config.environments.get(&one.environment)?.maintenance.windows;
+    let is_it = |(begins, ends): &(Zoned, Zoned)| *begins == one.from && *ends == one.to;
+    let found = windows.iter().find(|planned| planned.window.between(from, from).iter().any(is_it));
+    found.map(|planned| planned.reason.as_str())
 }
 
 /// A message for each room that there is.

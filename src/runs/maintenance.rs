@@ -45,6 +45,13 @@ pub struct Maintenance {
     pub told: Option<Stage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_off: Option<CalledOff>,
+    /// How often it came back after it was called off: what was said of it before is said anew.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub again: u32,
+}
+
+fn is_first(again: &u32) -> bool {
+    *again == 0
 }
 
 /// What becomes of a row, if it still is what it was; `None`: there was none.
@@ -129,6 +136,12 @@ impl Maintenance {
         before.iter().copied().map(Stage::Ahead).chain([Stage::Begun, Stage::Over])
     }
 
+    /// The same after it was called off, known since `now` and not told of yet.
+    #[must_use]
+    pub fn anew(self, now: Timestamp) -> Self {
+        Self { known_at: now, told: None, called_off: None, again: self.again.saturating_add(1), ..self }
+    }
+
     /// What has to be said now: the latest of what is due, since what was missed before is not news any more.
     pub fn due(&self, before: &[Duration], now: Timestamp) -> Option<(Stage, Announcement)> {
         if self.called_off.is_some() || self.known_at >= self.to.timestamp() {
@@ -193,8 +206,9 @@ impl Announcement {
             What::Ahead | What::CalledOff => format!("{:?}/{}", self.what, self.due),
             what => format!("{what:?}"),
         };
+        let again = if is_first(&of.again) { String::new() } else { format!("/{}", of.again) };
         let (from, to) = (of.from.timestamp(), of.to.timestamp());
-        derived_id(&format!("maintenance/{}/{from}/{to}/{stage}/{room}", of.environment)).into()
+        derived_id(&format!("maintenance/{}/{from}/{to}{again}/{stage}/{room}", of.environment)).into()
     }
 }
 
@@ -219,6 +233,7 @@ pub fn by_file(
             known_at,
             told: None,
             called_off: None,
+            again: 0,
         })
     });
     each.collect()
@@ -369,6 +384,7 @@ mod tests {
             known_at: at(known_at),
             told: None,
             called_off: None,
+            again: 0,
         }
     }
 

@@ -313,3 +313,50 @@ async fn what_is_no_time_that_can_be_read_calls_nothing_off() {
     t.silence("general").await;
     t.end().await;
 }
+
+#[tokio::test]
+async fn what_is_declared_again_after_it_was_called_off_is_announced_again() {
+    let t = house(NOON, "", ROOMS).await;
+    for (why, called_off) in [("disks", "wrong reason"), ("new disks", "no, really")] {
+        answered(&t, "carol", &format!("!maintenance prod from now for 1h {why}"), &["There will be"]).await;
+        t.expect("general", &["Maintenance of `prod` begins now", why]).await;
+        let off = format!("!maintenance cancel prod {called_off}");
+        answered(&t, "carol", &off, &["is over before its time"]).await;
+        t.expect("general", &["is over before its time by carol", called_off]).await;
+    }
+    answered(&t, "carol", "!maintenance prod from now for 1h cables", &["There will be"]).await;
+    t.expect("general", &["Maintenance of `prod` begins now", "cables"]).await;
+    t.clock.advance(Duration::from_secs(3600));
+    t.expect("general", &["is over", "cables"]).await;
+    t.silence("general").await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn a_window_that_was_taken_out_of_the_file_by_a_slip_and_put_back_is_maintenance_again() {
+    let windows = "approvals: {default: none}\nmaintenance:\n  required_for: [deploy]\n  announce: [1h]\n  windows:\n    \
+                   - {days: [wed], from: \"11:00\", to: \"18:00\", reason: patches}\n";
+    let t = house(NOON, windows, ROOMS).await;
+    t.expect("general", &["begins now", "patches"]).await;
+    for _ in 0..2 {
+        t.rewrite("environments/prod.yaml", "days: [wed]", "days: [mon]");
+        answered(&t, "carol", "!reload", &["is in force"]).await;
+        t.expect("general", &["is over before its time: its file does not have it any more"]).await;
+        answered(&t, "alice", "!deploy prod web 1.8", &["was not started", "only in maintenance"]).await;
+        t.rewrite("environments/prod.yaml", "days: [mon]", "days: [wed]");
+        answered(&t, "carol", "!reload", &["is in force"]).await;
+        t.expect("general", &["begins now, Wed 25 Nov 2026 11:00 to 18:00", "patches"]).await;
+    }
+    t.say("alice", "ops", "!deploy prod web 1.8").await;
+    t.ended("R-1", &["deployed in"]).await;
+    // What a person has called off stays so, whatever becomes of the file.
+    answered(&t, "carol", "!maintenance cancel prod done", &["is over before its time"]).await;
+    t.expect("general", &["is over before its time by carol: done"]).await;
+    t.rewrite("environments/prod.yaml", "days: [wed]", "days: [mon]");
+    answered(&t, "carol", "!reload", &["is in force"]).await;
+    t.rewrite("environments/prod.yaml", "days: [mon]", "days: [wed]");
+    answered(&t, "carol", "!reload", &["is in force"]).await;
+    answered(&t, "alice", "!deploy prod web 1.7", &["was not started", "only in maintenance"]).await;
+    t.silence("general").await;
+    t.end().await;
+}

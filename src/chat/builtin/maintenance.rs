@@ -33,7 +33,7 @@ pub(super) async fn declare(call: &Call<'_>) -> String {
         Ok(found) => found,
         Err(text) => return text,
     };
-    let one = Maintenance {
+    let mut one = Maintenance {
         environment: environment.clone(),
         from,
         to,
@@ -43,12 +43,16 @@ pub(super) async fn declare(call: &Call<'_>) -> String {
         known_at: now,
         told: None,
         called_off: None,
+        again: 0,
     };
     let all = parts.engine.maintenance_of(&environment).await;
     if let Some(other) = all.iter().find(|other| other.is_same(&one) && other.called_off.is_none()) {
         return format!("There is {} already: {}.", other.describe(), other.why());
     }
     let was = all.into_iter().find(|other| other.is_same(&one));
+    if let Some(was) = &was {
+        one = Maintenance { again: was.again, ..one }.anew(now);
+    }
     match parts.engine.put_maintenance(Changed { was, is: one.clone() }, Vec::new()).await {
         Ok(true) => {}
         Ok(false) => return "Somebody was quicker: look at `!status`, and try again.".to_owned(),

@@ -30,11 +30,17 @@ impl Engine {
         changes: Vec<Changed>,
         notices: Vec<Notice>,
     ) -> Result<bool, ActError> {
+        let is_off = |one: &Maintenance| one.called_off.is_some();
+        let lets_go =
+            changes.iter().any(|change| change.was.as_ref().is_some_and(is_off) && !is_off(&change.is));
         let written = self.0.journal.lock().await.change_maintenance(changes, notices, self.now())?;
         let Some(last) = written else { return Ok(false) };
         self.to_the_end(async move |engine| {
             engine.0.parts.store.sync().await?;
             engine.announce(last);
+            if lets_go {
+                engine.nudge_waiting().await;
+            }
             Ok(true)
         })
         .await
