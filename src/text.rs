@@ -174,11 +174,16 @@ pub fn line(text: &str) -> String {
     defuse(text).replace('\n', " ")
 }
 
-/// What a person said, repeated in an answer: its beginning, when it is long, on one line, and without links that
-/// show something else than where they lead. A command that others decide about, or that is to be copied, is shown
-/// whole ([`code`]).
+/// Foreign text on one line, without links that show something else than where they lead: what a host, an engine or a
+/// person says, within a line of Houston's.
+pub fn inert(text: &str) -> String {
+    line(text).replace("](", "]\u{200b}(").replace('<', "<\u{200b}")
+}
+
+/// What a person said, repeated in an answer: [`inert`], and its beginning, when it is long. A command that others decide
+/// about, or that is to be copied, is shown whole ([`code`]).
 pub fn said(text: &str) -> String {
-    line(&ellipsis(text, QUOTED)).replace("](", "]\u{200b}(").replace('<', "<\u{200b}")
+    inert(&ellipsis(text, QUOTED))
 }
 
 /// An error and what caused it, on one line. Some errors say what caused them themselves: that is not said twice.
@@ -351,6 +356,7 @@ mod tests {
         assert_eq!(said("no\nyes @all"), "no yes @\u{200b}all");
         assert_eq!(said("[card](https://evil)"), "[card]\u{200b}(https://evil)");
         assert_eq!(said("<https://evil|card>"), "<\u{200b}https://evil|card>");
+        assert_eq!(inert("no\n*yes* [card](https://evil)"), "no *yes* [card]\u{200b}(https://evil)");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::runs::event::Found;
 use crate::runs::state::{Away, Phase, RunState, StepState};
-use crate::text::{self, defuse};
+use crate::text;
 
 /// `I was away for 12 s. R-41 continues at step 3 of 5; the update that I started is still running …`
 pub fn line(run: &RunState) -> Option<String> {
@@ -39,7 +39,7 @@ fn went_on(run: &RunState, away: &Away) -> String {
         }
         Phase::Running if there => match &away.found {
             Some(Found::UnderWay { what }) => {
-                format!(". {id} continues at {}; {}.", of(step), defuse(what))
+                format!(". {id} continues at {}; {}.", of(step), text::inert(what))
             }
             Some(Found::NotBegun) => {
                 format!(". {id} continues at {}, of which nothing had begun outside.", of(step))

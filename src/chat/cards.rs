@@ -304,7 +304,7 @@ pub(super) fn abandoned(run: &RunState) -> String {
 }
 
 pub(super) fn title(run: &RunState, step: usize) -> String {
-    run.plan.steps.get(step).map(|step| defuse(&step.title).into_owned()).unwrap_or_default()
+    run.plan.steps.get(step).map(|step| text::inert(&step.title)).unwrap_or_default()
 }
 
 /// The answer to `show`.

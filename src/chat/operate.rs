@@ -219,11 +219,11 @@ async fn last_healthy(
 }
 
 pub fn refusal(command: &str, error: &PlanError) -> String {
-    let hint = error.hint.as_ref().map(|hint| format!("\n:bulb: {}", defuse(hint))).unwrap_or_default();
+    let hint = error.hint.as_ref().map(|hint| format!("\n:bulb: {}", text::line(hint))).unwrap_or_default();
     format!(
         ":x: {} cannot be planned: {}{hint}\nNothing was changed.",
         typed(command),
-        defuse(&error.message)
+        text::inert(&error.message)
     )
 }
 

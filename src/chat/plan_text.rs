@@ -16,7 +16,7 @@ use crate::text::{self, code, defuse, typed};
 
 /// `image: `web:1.7` → `web:1.8``
 pub(super) fn change(change: &Change) -> String {
-    let what = text::line(&change.what);
+    let what = text::inert(&change.what);
     match (&change.from, &change.to) {
         (Some(from), Some(to)) => format!("{what}: {} → {}", code(from), code(to)),
         (None, Some(to)) => format!("{what}: {}", code(to)),
@@ -73,7 +73,7 @@ fn steps_of(plan: &Plan, which: Range<usize>, rest: Rest) -> String {
     for (index, step) in plan.steps.iter().enumerate().take(which.end).skip(which.start) {
         // A number says something only where there is an order.
         let number = if plan.steps.len() > 1 { format!("*{}.* ", index + 1) } else { String::new() };
-        let _ = writeln!(out, "{number}{}", text::line(&step.title));
+        let _ = writeln!(out, "{number}{}", text::inert(&step.title));
         if step.whole.is_some() {
             let _ = writeln!(out, "• all of it is {}", rest.place());
         }
@@ -82,7 +82,7 @@ fn steps_of(plan: &Plan, which: Range<usize>, rest: Rest) -> String {
         }
         // What several steps have in common is said with the first of them.
         for note in step.preview.notes.iter().filter(|note| said.insert(note.as_str())) {
-            let _ = writeln!(out, "• {}", text::line(note));
+            let _ = writeln!(out, "• {}", text::inert(note));
         }
         if step.undo == PlannedUndo::Impossible {
             let _ = writeln!(out, "• :warning: cannot be undone");

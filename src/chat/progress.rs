@@ -14,7 +14,7 @@ use crate::playbook::steps::{Effects, Pause, StepError};
 use crate::runs::LiveStatus;
 use crate::runs::event::Outcome;
 use crate::runs::state::{Decision, Phase, RunState, StepRecord, StepState};
-use crate::text::{self, defuse, typed};
+use crate::text::{self, typed};
 
 /// Lines of a failed task's log that the room sees.
 const TAIL_LINES: usize = 12;
@@ -116,10 +116,10 @@ fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
         let live = if live.step == Some(index) { live } else { &LiveStatus::default() };
         lines.push(match (&run.phase, &record.state) {
             (Phase::Asking { step: asking, .. }, _) if *asking == index => {
-                format!(":raised_hand: {}", defuse(&step.title))
+                format!(":raised_hand: {}", text::inert(&step.title))
             }
             (Phase::Done { .. }, StepState::RetryAt { error, .. }) => {
-                format!(":x: {}: {}", defuse(&step.title), reason(error))
+                format!(":x: {}: {}", text::inert(&step.title), reason(error))
             }
             _ => step_line(step, record, live, now),
         });
@@ -133,7 +133,7 @@ fn step_lines(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
 }
 
 fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Timestamp) -> String {
-    let title = defuse(&step.title);
+    let title = text::inert(&step.title);
     let took = |record: &StepRecord| match (record.started_at, record.ended_at) {
         (Some(from), Some(to)) => format!(" ({})", since(from, to)),
         _ => String::new(),
@@ -173,12 +173,13 @@ fn step_line(step: &PlannedStep, record: &StepRecord, live: &LiveStatus, now: Ti
 const LONGEST_REASON: usize = 600;
 
 pub(super) fn reason(error: &StepError) -> String {
-    text::shorten(&defuse(&error.message), LONGEST_REASON).into_owned()
+    text::shorten(&text::inert(&error.message), LONGEST_REASON).into_owned()
 }
 
 /// The last thing that a step said, on one line of a progress message.
 fn first_line(said: &str) -> String {
-    text::shorten(&defuse(said.lines().next().unwrap_or_default()), text::LONGEST_SHOWN_LINE).into_owned()
+    text::shorten(&text::inert(said.lines().next().unwrap_or_default()), text::LONGEST_SHOWN_LINE)
+        .into_owned()
 }
 
 /// `deployed`, `scaled`, …: what a command has done when it is done.
@@ -252,7 +253,7 @@ fn finished(run: &RunState, outcome: Outcome) -> String {
         .filter(|(step, record)| {
             step.undo != PlannedUndo::NotNeeded && matches!(record.state, StepState::Succeeded { .. })
         })
-        .map(|(step, _)| defuse(&step.title).into_owned())
+        .map(|(step, _)| text::inert(&step.title))
         .collect();
     if !kept.is_empty() {
         let _ = write!(out, "\nDone and kept: {}.", text::plain_and_list(&kept));
@@ -273,7 +274,7 @@ pub(super) fn explain(error: &StepError) -> String {
         let _ = write!(out, "\n{}", text::fence(&text::head_and_tail(tail, 2, TAIL_LINES - 2)));
     }
     if let Some(hint) = &error.hint {
-        let _ = write!(out, "\n:bulb: {}", defuse(hint));
+        let _ = write!(out, "\n:bulb: {}", text::line(hint));
     }
     out
 }

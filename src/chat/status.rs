@@ -186,12 +186,12 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
             UpdateState::RollbackCompleted => "failed its last update and was rolled back".to_owned(),
             UpdateState::Updating => "is being updated".to_owned(),
             state => {
-                format!("its last update is {}: {}", defuse(&state.to_string()), defuse(&update.message))
+                format!("its last update is {}: {}", defuse(&state.to_string()), text::inert(&update.message))
             }
         });
     }
     if let Some(failure) = &service.failure {
-        lines.push(format!("a task failed: {}", defuse(failure)));
+        lines.push(format!("a task failed: {}", text::inert(failure)));
     }
     lines
 }

@@ -26,7 +26,7 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<
         code(&run.plan.command),
         asked.step + 1,
         run.plan.steps.len(),
-        text::line(&step.title)
+        text::inert(&step.title)
     );
     if step.whole.is_some() {
         out.push_str("• all of it is in this thread\n");
@@ -35,7 +35,7 @@ pub fn card(run: &RunState, ask: usize, now: Timestamp, place: Place) -> Option<
         let _ = writeln!(out, "• {}", change(line));
     }
     for note in &asked.preview.notes {
-        let _ = writeln!(out, "• {}", text::line(note));
+        let _ = writeln!(out, "• {}", text::inert(note));
     }
     if step.undo == crate::playbook::model::PlannedUndo::Impossible {
         out.push_str("• :warning: cannot be undone\n");

@@ -79,7 +79,7 @@ fn unknown(run: &RunState, step: usize, why: &str, look: &[String]) -> String {
     let mut out = format!(
         ":grey_question: *{id}* I do not know whether {} happened: {}.\n",
         place(run, step),
-        defuse(why)
+        text::inert(why)
     );
     if look.is_empty() {
         out.push_str("Look whether it did, then say one of\n");

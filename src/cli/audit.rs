@@ -69,13 +69,12 @@ impl AuditArgs {
                     let event = &entry.event;
                     let run = event.run.map(|run| format!(" [{run}]")).unwrap_or_default();
                     let result = event.result.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+                    let said = format!("{} {} {}{run}{result}", event.who.name, event.action, event.command);
                     out::line(format!(
-                        "{:>5}  {}  {} {} {}{run}{result}",
+                        "{:>5}  {}  {}",
                         entry.number,
                         entry.time.strftime("%F %H:%M:%SZ"),
-                        event.who.name,
-                        event.action,
-                        event.command
+                        out::foreign(&said)
                     ));
                 }
                 Ok(())

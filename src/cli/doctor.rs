@@ -8,7 +8,6 @@ use clap::Args;
 use super::{ConfigArg, Failure, StateArg, admin, log, out};
 use crate::app;
 use crate::clock::Clock;
-use crate::diagnostic::render::printable;
 use crate::doctor::{self, Check, Daemon, Level, Told};
 use crate::secret::Redactor;
 use crate::text;
@@ -120,7 +119,7 @@ impl Printer {
             Level::Problem => ("problem", "1;31"),
         };
         // One line a check, whatever a server says.
-        let plain = |text: &str| printable(text).replace('\n', " ");
+        let plain = out::foreign;
         let word = self.styled(&format!("{word:<7}"), style);
         out::line(format!("{word}  {}: {}", plain(&check.check), plain(&check.message)));
         for fix in &check.fixes {

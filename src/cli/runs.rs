@@ -62,9 +62,9 @@ impl Runs {
                             [
                                 h.run.to_string(),
                                 h.state,
-                                h.by,
+                                out::foreign(&h.by),
                                 h.created_at.strftime("%F %H:%M:%SZ").to_string(),
-                                h.command,
+                                out::foreign(&h.command),
                             ]
                         })
                         .collect();
@@ -82,10 +82,8 @@ impl Runs {
                     return Ok(());
                 }
                 if let Some(header) = &log.header {
-                    out::line(format!(
-                        "{} {} ({} by {})",
-                        header.run, header.command, header.state, header.by
-                    ));
+                    let said = format!("{} ({} by {})", header.command, header.state, header.by);
+                    out::line(format!("{} {}", header.run, out::foreign(&said)));
                 }
                 for record in &log.events {
                     let event = serde_json::to_value(&record.event).unwrap_or_default();
@@ -99,20 +97,21 @@ impl Runs {
                         other => other.to_string(),
                     };
                     out::line(format!(
-                        "{:>3}  {}  {name}  {rest}",
+                        "{:>3}  {}  {name}  {}",
                         record.seq,
-                        record.at.strftime("%F %H:%M:%S%.3fZ")
+                        record.at.strftime("%F %H:%M:%S%.3fZ"),
+                        out::foreign(&rest)
                     ));
                 }
             }
             Act::Logs { run } => match admin(state, &format!("/runs/{run}/logs")).await? {
-                Some(body) => out::line(body.trim_end()),
+                Some(body) => out::output(body.trim_end()),
                 None => {
                     let path = crate::exec::transcript::path(&state.join("transcripts"), &run.to_string());
                     let mut bytes = Vec::new();
                     let read = packed::open(&path).and_then(|mut whole| whole.read_to_end(&mut bytes));
                     match read {
-                        Ok(_) => out::line(String::from_utf8_lossy(&bytes).trim_end()),
+                        Ok(_) => out::output(String::from_utf8_lossy(&bytes).trim_end()),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                             let store = open_store(state, "houston runs").await?;
                             run_log(&store, run).map_err(|e| Failure::new(for_terminal(&e)))?;

@@ -182,8 +182,8 @@ async fn look_at(call: &Call<'_>, name: &EnvName, only: Option<&str>) -> String 
         return format!("There is no environment {}.", code(name.as_str()));
     };
     let unknown = |why: String, hint: Option<String>| {
-        let hint = hint.map(|hint| format!("\n:bulb: {}", defuse(&hint))).unwrap_or_default();
-        format!(":red_circle: *{}* cannot be looked at: {}{hint}", defuse(name.as_str()), defuse(&why))
+        let hint = hint.map(|hint| format!("\n:bulb: {}", text::line(&hint))).unwrap_or_default();
+        format!(":red_circle: *{}* cannot be looked at: {}{hint}", defuse(name.as_str()), text::inert(&why))
     };
     let mut world = match call.dispatcher.world(call.config).swarm(name) {
         Ok(swarm) => match swarm::status(&swarm, environment, &parts.clock).await {
@@ -420,18 +420,19 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
     let mut out = String::new();
     for entry in shown {
         let event = &entry.event;
+        // An entry is one line, whatever stands in it.
         let _ = write!(
             out,
             "{} {:<5} {:<9} {} ({})",
             entry.time.strftime("%m-%d %H:%M:%SZ"),
             event.run.map(|run| run.to_string()).unwrap_or_default(),
             event.action,
-            text::ellipsis(&event.command, text::QUOTED),
-            event.who.name,
+            text::line(&text::ellipsis(&event.command, text::QUOTED)),
+            text::line(&event.who.name),
         );
         if let Some(result) = event.result.as_ref().filter(|result| **result != event.action) {
             let result = result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result);
-            let _ = write!(out, ": {}", text::ellipsis(result, text::QUOTED));
+            let _ = write!(out, ": {}", text::line(&text::ellipsis(result, text::QUOTED)));
         }
         out.push('\n');
     }
