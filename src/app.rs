@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::approvals;
 use crate::audit::Audit;
 use crate::chat::credentials;
 use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
@@ -258,7 +259,8 @@ impl Houston {
         let http = listen(&config).await?;
 
         let listening = http.as_ref().and_then(|http| http.local_addr().ok());
-        let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings };
+        let meant = |emoji: &str| approvals::reading(emoji).is_some() || approvals::asks_to_cancel(emoji);
+        let gateway = GatewayConfig { url: config.rocketchat.url.clone(), auth, timings, meant };
         let (chat, events) =
             Gateway::start(gateway, store.clone(), clock.clone(), redactor.clone(), ledger.clone())
                 .map_err(|e| StartError::new(e.to_string()))?;

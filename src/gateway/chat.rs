@@ -178,7 +178,7 @@ impl Chat {
         let doc = Doc::from(found);
         let known = self.0.known_reactions(message);
         let mut reactions = Vec::new();
-        for (emoji, names) in &doc.reactions {
+        for (emoji, names) in &self.0.that_mean_anything(&doc.reactions) {
             for name in names {
                 let id = match known.as_ref().and_then(|known| known.id(emoji, name)) {
                     Some(id) => Some(id.clone()),

@@ -79,6 +79,9 @@ pub struct GatewayConfig {
     pub url: url::Url,
     pub auth: Auth,
     pub timings: Timings,
+    /// Whether a reaction with this emoji can mean anything. Of others nothing is kept, and nobody is looked up: a card
+    /// may have thousands.
+    pub meant: fn(&str) -> bool,
 }
 
 /// Tests shorten these.
@@ -213,6 +216,7 @@ impl Gateway {
             clock,
             ledger,
             timings: config.timings,
+            meant: config.meant,
             events: events.downgrade(),
         }));
         tokio::spawn(watcher::run(Arc::clone(&shared), events.clone()));

@@ -39,6 +39,8 @@ pub struct Fixed {
     pub clock: Clock,
     pub ledger: Ledger,
     pub timings: Timings,
+    /// Emoji that can mean anything.
+    pub meant: fn(&str) -> bool,
     /// Only looked at: it keeps no receiver waiting.
     pub events: mpsc::WeakSender<Event>,
 }
@@ -283,9 +285,18 @@ impl Shared {
         self.due.take().await
     }
 
+    /// Of the reactions to a message those that can mean anything.
+    pub fn that_mean_anything(&self, names: &Names) -> Names {
+        let meant = names.iter().filter(|(emoji, _)| (self.meant)(emoji));
+        meant.map(|(emoji, names)| (emoji.clone(), names.clone())).collect()
+    }
+
     /// A frame of one of Houston's own messages shows these names.
     pub fn glimpse(&self, message: &MessageId, names: &Names) {
-        let look = lock(&self.watches).get_mut(message).is_some_and(|watched| watched.glimpse(names));
+        let mut watches = lock(&self.watches);
+        let Some(watched) = watches.get_mut(message) else { return };
+        let look = watched.glimpse(&self.that_mean_anything(names));
+        drop(watches);
         if look {
             self.due.add([message.clone()]);
         }

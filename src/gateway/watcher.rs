@@ -69,9 +69,10 @@ async fn read_again(
         shared.unwatch(message);
         return Ok(());
     }
+    let reactions = shared.that_mean_anything(&doc.reactions);
     let mut ids: HashMap<String, UserId> = HashMap::new();
     let mut failed = None;
-    for name in shared.names_to_look_up(message, &doc.reactions) {
+    for name in shared.names_to_look_up(message, &reactions) {
         match shared.people.id_of(rest, &name).await {
             Ok(Some(id)) => {
                 ids.insert(name, id);
@@ -82,7 +83,7 @@ async fn read_again(
             Err(error) => failed = Some(error),
         }
     }
-    let Some(difference) = shared.settle(message, &doc.reactions, &ids, &me.id) else { return Ok(()) };
+    let Some(difference) = shared.settle(message, &reactions, &ids, &me.id) else { return Ok(()) };
     if !difference.is_empty() {
         let event = Event::Reactions {
             message: message.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston::clock::Clock;
 use houston::sandbox::Dialect;
+use houston::store::{Store, Tree};
 use serde_json::json;
 
 use crate::support::house::{House, Said, Setup};
@@ -645,5 +646,41 @@ async fn a_kill_after_the_approval_loses_neither_the_consent_nor_the_run() {
     t.ended("R-1", &["deployed in"]).await;
     t.until(&card, &["*approved* by bob"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.8");
+    t.end().await;
+}
+
+/// A room has many people, and a card is a place for a joke.
+#[tokio::test]
+async fn reactions_of_a_whole_room_are_neither_looked_up_nor_answered_one_by_one_and_hide_no_vote() {
+    let mut t = House::start().await;
+    let card = asked(&t).await;
+    for n in 0..25 {
+        let name = format!("guest{n}");
+        t.newcomer(&name).await;
+        for emoji in ["beer", "cat", "tada", "fire", "rocket", "+1"] {
+            t.react(&name, &card, emoji).await;
+        }
+    }
+    let told = |t: &House| {
+        let said = t.said("ops").into_iter();
+        said.filter(|said| said.text.contains("your vote on R-1 does not count")).collect::<Vec<_>>()
+    };
+    let last = t.expect("ops", &["does not count", "I tell nobody else"]).await;
+    assert_eq!(last.thread.as_deref(), Some(card.id.as_str()));
+    t.restart().await;
+    t.stop().await;
+    let store = t.wait("the store to be free", || Store::open(&t.state().join("journal")).ok()).await;
+    for row in store.scan::<serde_json::Value>(Tree::Watches, &[]) {
+        let (_, row) = row.expect("readable");
+        let kept: Vec<&String> = row["by_emoji"].as_object().into_iter().flat_map(|all| all.keys()).collect();
+        assert!(kept.iter().all(|emoji| *emoji == ":+1:"), "kept for nothing: {kept:?}");
+    }
+    drop(store);
+    t.start_again().await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    assert_eq!(told(&t).len(), 10);
+    t.forget_what_was_said(&["ops"]);
     t.end().await;
 }

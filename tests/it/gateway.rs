@@ -170,6 +170,7 @@ fn connect(
         url: sandbox.url().parse().expect("an address"),
         auth: Auth::Token { user_id, token: Secret::new(token, redactor) },
         timings: timings.clone(),
+        meant: |emoji| emoji != ":tada:",
     };
     Gateway::start(config, store.clone(), Clock::system(), redactor.clone(), ledger.clone())
         .expect("the gateway starts")

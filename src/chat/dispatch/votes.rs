@@ -57,7 +57,6 @@ impl Dispatcher {
         if vote.is_some_and(|vote| vote.choice == choice) {
             return;
         }
-        self.look_at_votes_again(run).await;
         let person = self.people.person(&reaction.by).await;
         // The same rules as for the words: whoever may not say `approve` may not show it either.
         let command = if choice == Choice::Approve { "approve" } else { "deny" };
@@ -70,18 +69,27 @@ impl Dispatcher {
         };
         if let Err(denied) = authorize_for(&self.people.access(), &person, action, &state.plan.concerns()) {
             let id = derived_id(&format!("ineligible/{run}/{}", reaction.by.id)).into();
-            self.post(under_card(&state, card, id, denied.to_string())).await;
+            let post = |last| under_card(&state, card, id, denied.to_string() + and_nobody_else(last));
+            if let Err(error) = engine.tell_once(run, About::Card(card), &reaction.by.id, post).await {
+                tracing::warn!(run.id = %run, "nobody was told that a vote was not taken: {error}");
+            }
             return;
+        }
+        let roles = self.people.roles(&person);
+        // It may be the one that was missing beside those of others.
+        let counts = |ballot: &Ballot| ballot.may_vote(&reaction.by.id, &roles) == Some(Ok(()));
+        if state.open_ballot().is_some_and(counts) {
+            self.look_at_votes_again(run).await;
         }
         let vote = Vote {
             by: reaction.by.clone(),
             choice,
             via: Via::Reaction(reaction.emoji.clone()),
-            roles: self.people.roles(&person),
+            roles,
             at: self.parts.clock.now(),
         };
-        let tell = |why: &Ineligible| {
-            let text = format!("@{} {}", reaction.by.username, ineligible(run, why));
+        let tell = |why: &Ineligible, last| {
+            let text = format!("@{} {}{}", reaction.by.username, ineligible(run, why), and_nobody_else(last));
             let step = if state.consent.card == *card { String::new() } else { format!("/{card}") };
             let id = derived_id(&format!("ineligible/{run}{step}/{}", reaction.by.id)).into();
             Some(under_card(&state, card, id, text))
@@ -258,6 +266,15 @@ fn under_card(state: &RunState, card: &MessageId, id: MessageId, text: String) -
     let under = if state.consent.card == *card { card.clone() } else { state.progress.clone() };
     let thread = state.origin.thread.clone().unwrap_or(under);
     Post { id, room: state.origin.room.id.clone(), thread: Some(thread), text }
+}
+
+/// The card says whose vote counts; a room has many people.
+fn and_nobody_else(last: bool) -> &'static str {
+    if last {
+        "\nI tell nobody else here whose reaction does not count: the card says whose does."
+    } else {
+        ""
+    }
 }
 
 /// Why a vote does not count, for the one who gave it.

@@ -11,7 +11,7 @@ use super::{ActError, Engine, NewRun, Voted, decision_card, own_messages, place_
 use crate::approvals::{Choice, Ineligible, Via, Vote};
 use crate::audit;
 use crate::conversation::{Actor, Post};
-use crate::ids::{MessageId, RoleName, RunId, random_id};
+use crate::ids::{MessageId, RoleName, RunId, UserId, random_id};
 use crate::playbook::steps::Pause;
 use crate::runs::ballot::Ballot;
 use crate::runs::event::{Event, Outcome, Resolution};
@@ -28,6 +28,10 @@ pub enum About<'a> {
     /// By words, said at this moment; perhaps with the name of a step, or [`PLAN`].
     Words { said_at: Timestamp, of: Option<&'a str> },
 }
+
+/// People who are told, of one request for consent, that their reaction does not count. A room has many, and each message
+/// delays those that somebody waits for.
+const MOST_TOLD: usize = 10;
 
 /// In words of consent: the plan, and none of its steps.
 pub const PLAN: &str = "plan";
@@ -107,18 +111,40 @@ impl Engine {
         vote: Vote,
         reason: Option<String>,
     ) -> Result<Voted, ActError> {
-        self.vote_or_tell(run, about, vote, reason, |_| None).await
+        self.vote_or_tell(run, about, vote, reason, |_, _| None).await
     }
 
-    /// Takes a vote by reaction. Whoever gave one that cannot count is told so the first time: what is said is
-    /// written with the event that it was said, so that no kill comes between.
+    /// Says to somebody that a vote by reaction on what is asked `about` is not taken: the first time, and to so many
+    /// people as a vote that cannot count is. What is said is made of whether it is the last.
+    pub async fn tell_once(
+        &self,
+        run: RunId,
+        about: About<'_>,
+        who: &UserId,
+        post: impl FnOnce(bool) -> Post + Send,
+    ) -> Result<(), ActError> {
+        let journal = self.0.journal.lock().await;
+        let state = journal.state(run)?;
+        let Some(ballot) = state.open_ballot().filter(|ballot| about.is(ballot, &state)) else {
+            return Ok(());
+        };
+        let told_before = ballot.told.len();
+        if !ballot.told.contains(who) && told_before < MOST_TOLD {
+            let notice = Notice::Say { post: post(told_before + 1 == MOST_TOLD) };
+            self.act(journal, run, vec![Event::Told { who: who.clone() }], vec![notice], None).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a vote by reaction. Whoever gave one that cannot count is told so the first time, unless many were: what is
+    /// said is written with the event that it was said, so that no kill comes between.
     pub async fn vote_or_tell(
         &self,
         run: RunId,
         about: About<'_>,
         vote: Vote,
         reason: Option<String>,
-        tell: impl FnOnce(&Ineligible) -> Option<Post> + Send,
+        tell: impl FnOnce(&Ineligible, bool) -> Option<Post> + Send,
     ) -> Result<Voted, ActError> {
         let reason = reason.map(|reason| self.clean(&reason));
         let journal = self.0.journal.lock().await;
@@ -145,10 +171,12 @@ impl Engine {
         // The requester may always deny: that is a cancel.
         let own_denial = vote.choice == Choice::Deny && vote.by.id == state.by.id;
         if !own_denial && let Some(Err(why)) = ballot.may_vote(&vote.by.id, &vote.roles) {
-            let first = !ballot.told.contains(&vote.by.id);
+            let told_before = ballot.told.len();
+            let first = !ballot.told.contains(&vote.by.id) && told_before < MOST_TOLD;
             if first {
                 let told = Event::Told { who: vote.by.id.clone() };
-                let notices = tell(&why).map(|post| Notice::Say { post }).into_iter().collect();
+                let notices = tell(&why, told_before + 1 == MOST_TOLD);
+                let notices = notices.map(|post| Notice::Say { post }).into_iter().collect();
                 self.act(journal, run, vec![told], notices, None).await?;
             }
             return Ok(Voted::Ineligible { why, first });
