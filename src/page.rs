@@ -4,17 +4,19 @@
 //! Must not: change anything, or show anything without a token that opens that very run. Everything foreign is
 //! escaped by the template and redacted before.
 
+mod download;
 mod live;
 mod marks;
 mod view;
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -32,6 +34,7 @@ use crate::exec::transcript;
 use crate::ids::RunId;
 use crate::links::Links;
 use crate::runs::state::RunState;
+use crate::runs::transcripts::Transcripts;
 use crate::runs::{ActError, Engine, LiveStatus};
 use crate::secret::Redactor;
 use crate::text;
@@ -41,6 +44,9 @@ const SHOWN: usize = 64 * 1024;
 
 /// Pages that are kept up to date at one time; further ones load themselves again.
 const MOST_LIVE: usize = 64;
+
+/// Outputs that are looked into at one time: one that is packed has to be unpacked for it.
+const MOST_READING: usize = 4;
 
 /// What a browser lets the page do, whatever an output says: its own files, its own server, nothing else. The one
 /// policy for HTML is the script's own, which takes drawings of this server.
@@ -69,6 +75,8 @@ struct Shared {
     redactor: Redactor,
     templates: Environment<'static>,
     live: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    reading: Semaphore,
     stop: CancellationToken,
 }
 
@@ -83,12 +91,14 @@ pub fn router(dispatcher: &Dispatcher, stop: CancellationToken) -> Router {
         redactor: parts.redactor.clone(),
         templates: templates(),
         live: Arc::new(Semaphore::new(MOST_LIVE)),
+        downloads: Arc::new(Semaphore::new(download::MOST_AT_ONCE)),
+        reading: Semaphore::new(MOST_READING),
         stop,
     }));
     Router::new()
         .route("/runs/{run}", get(show))
         .route("/runs/{run}/live", get(live::follow))
-        .route("/runs/{run}/log", get(log))
+        .route("/runs/{run}/log", get(download::log))
         .route("/pages/{file}", get(file))
         .with_state(page)
         .layer(map_response(with_headers))
@@ -184,6 +194,16 @@ impl Page {
         })
     }
 
+    /// Blocking work on outputs.
+    async fn look_into<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Transcripts) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let _place = self.0.reading.acquire().await.map_err(io::Error::other)?;
+        let transcripts = self.0.engine.transcripts().clone();
+        tokio::task::spawn_blocking(move || look(&transcripts)).await.map_err(io::Error::other)?
+    }
+
     /// What changes while the run goes on.
     fn now(&self, state: &RunState, live: &LiveStatus) -> String {
         let view = view::of(state, live, self.0.clock.now());
@@ -205,9 +225,9 @@ async fn show(
 ) -> Result<Html<String>, Response> {
     let asked = asked.map(|Query(asked)| asked).unwrap_or_default();
     let Opened { state, until } = page.open(&run, asked.key.as_deref()).await?;
-    let (transcripts, run) = (page.0.engine.transcripts().clone(), state.id);
-    let output = tokio::task::spawn_blocking(move || transcripts.last(run, SHOWN)).await;
-    let output = output.map_err(std::io::Error::other).flatten().unwrap_or_else(|error| {
+    let run = state.id;
+    let output = page.look_into(move |transcripts| transcripts.last(run, SHOWN)).await;
+    let output = output.unwrap_or_else(|error| {
         tracing::error!(run.id = %run, "the transcript of {run} cannot be read: {error}");
         transcript::Piece { text: format!("The output cannot be read: {error}"), ..Default::default() }
     });
@@ -227,38 +247,6 @@ async fn show(
         },
     );
     Ok(Html(page))
-}
-
-/// The whole output, as a file.
-async fn log(
-    State(page): State<Page>,
-    Path(run): Path<String>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Response, Response> {
-    let key = asked.ok().and_then(|Query(asked)| asked.key);
-    let Opened { state, .. } = page.open(&run, key.as_deref()).await?;
-    let run = state.id;
-    let whole = match page.0.engine.transcripts().whole(run) {
-        Ok(Some(whole)) => whole,
-        Ok(None) => {
-            return Err(page.other(
-                StatusCode::NOT_FOUND,
-                "No output",
-                &format!("{run} has written nothing."),
-            ));
-        }
-        Err(error) => {
-            tracing::error!(run.id = %run, "the transcript of {run} cannot be read: {error}");
-            let what = "Houston's log says why.";
-            return Err(page.other(StatusCode::INTERNAL_SERVER_ERROR, "The output cannot be read", what));
-        }
-    };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{run}.log\"")) {
-        headers.insert(header::CONTENT_DISPOSITION, name);
-    }
-    Ok((headers, axum::body::Body::from_stream(transcript::pieces(whole))).into_response())
 }
 
 /// What the page is made of.

@@ -236,7 +236,7 @@ pub fn pieces(whole: Box<dyn Read + Send>) -> impl Stream<Item = io::Result<Vec<
 
 impl Piece {
     fn of(bytes: &[u8], from: u64) -> Self {
-        let to = from + bytes.len() as u64;
+        let to = from.saturating_add(bytes.len() as u64);
         Self { text: String::from_utf8_lossy(bytes).into_owned(), from, to }
     }
 }
@@ -336,5 +336,7 @@ mod tests {
         let short = head_and_tail(transcript.path(), 2000, 3).expect("reads");
         assert_eq!((short.head.len(), short.left_out, short.tail.len()), (1001, 0, 0));
         assert!(found.into_text().contains("\n… 996 lines left out …\n998"));
+        let beyond = after(transcript.path(), u64::MAX, 10).expect("reads");
+        assert_eq!(beyond, Piece { text: String::new(), from: u64::MAX, to: u64::MAX });
     }
 }

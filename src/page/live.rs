@@ -3,7 +3,6 @@
 //! Must not: keep anything for who does not read: what was not sent is read again from where they were.
 
 use std::convert::Infallible;
-use std::io;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
@@ -97,9 +96,9 @@ impl Watcher {
             return Some(vec![Event::default().event("end").data("expired")]);
         }
         let Ok(state) = shared.engine.state(self.run).await else { return None };
-        let (transcripts, run, at) = (shared.engine.transcripts().clone(), self.run, self.at);
-        let read = tokio::task::spawn_blocking(move || transcripts.after(run, at, PIECE)).await;
-        let piece = read.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+        let (run, at) = (self.run, self.at);
+        let read = self.page.look_into(move |transcripts| transcripts.after(run, at, PIECE)).await;
+        let piece = read.unwrap_or_else(|error| {
             tracing::error!(run.id = %run, "the transcript of {run} cannot be read: {error}");
             crate::exec::transcript::Piece { from: at, to: at, ..Default::default() }
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston::clock::Clock;
 use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::house::{House, Said, Setup};
 
@@ -222,5 +223,52 @@ async fn a_page_that_is_open_ends_with_houston_and_goes_on_with_the_next() {
     t.expect("ops", &["R-1 is denied."]).await;
     t.until(&card, &["*denied* by bob"]).await;
     assert!(page(&t, &path).await.contains("denied by bob at "));
+    t.end().await;
+}
+
+/// Asks for a file as somebody does who then reads no more of it.
+async fn ask_and_stall(t: &House, path: &str) -> (tokio::net::TcpStream, String) {
+    let address = t.bot().http.expect("it listens");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut head = vec![0; 12];
+    stream.read_exact(&mut head).await.expect("an answer");
+    (stream, String::from_utf8(head).expect("text"))
+}
+
+#[tokio::test]
+async fn only_so_many_logs_are_sent_at_one_time_and_none_of_them_holds_up_a_stop() {
+    let mut t = House::with(setup()).await;
+    t.say("alice", "ops", "!deploy staging web 1.8").await;
+    let path = link(&t.ended("R-1", &["deployed in"]).await).replace("R-1?", "R-1/log?");
+    let transcript = t.state().join("transcripts/R-1.log");
+    std::fs::write(&transcript, "line after line\n".repeat(4_000_000)).expect("written");
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let (stream, head) = ask_and_stall(&t, &path).await;
+        assert_eq!(head, "HTTP/1.1 200");
+        stalled.push(stream);
+    }
+    let answer = get(&t, &path).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers()["retry-after"], "30");
+    assert!(answer.text().await.expect("a text").contains("Too many files are being sent"));
+    // Whoever goes makes room.
+    stalled.pop();
+    let again = async {
+        while get(&t, &path).await.status() != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), again).await.expect("there is room again");
+    let begun = tokio::time::Instant::now();
+    t.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // What was cut off does not look whole.
+    let mut rest = Vec::new();
+    let read = stalled.remove(0).read_to_end(&mut rest).await;
+    assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "an end that looks like one");
+    t.start_again().await;
     t.end().await;
 }

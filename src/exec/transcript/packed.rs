@@ -90,11 +90,12 @@ pub fn open(plain: &Path) -> io::Result<Box<dyn Read + Send>> {
     skip(plain, 0)
 }
 
-/// From behind its first `from` bytes, packed or not.
+/// From behind its first `from` bytes, packed or not; nothing where it has fewer.
 pub(super) fn skip(plain: &Path, from: u64) -> io::Result<Box<dyn Read + Send>> {
     match File::open(plain) {
         Ok(mut file) => {
-            file.seek(SeekFrom::Start(from))?;
+            // There is an end to what a file system can count to.
+            file.seek(SeekFrom::Start(from.min(file.metadata()?.len())))?;
             Ok(Box::new(file))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
