@@ -2,7 +2,7 @@
 //!
 //! Must not: decide what of it is shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,36 +19,49 @@ struct Inner {
     dir: PathBuf,
     redactor: Redactor,
     open: Mutex<HashMap<RunId, Transcript>>,
+    /// Runs of which the log was told that nothing can be written: once, or a full disk would be filled by saying so.
+    failing: Mutex<HashSet<RunId>>,
 }
 
 impl Transcripts {
     pub fn new(dir: impl Into<PathBuf>, redactor: Redactor) -> Self {
-        Self(Arc::new(Inner { dir: dir.into(), redactor, open: Mutex::default() }))
+        Self(Arc::new(Inner { dir: dir.into(), redactor, open: Mutex::default(), failing: Mutex::default() }))
     }
 
-    /// Adds a line. A transcript that cannot be written does not stop the run; the log says so.
+    /// Adds a line. A transcript that cannot be written does not stop the run; the log says so, and when it can again.
     pub fn line(&self, run: RunId, line: &str) {
+        let written = self.write(run, line);
+        let mut failing = self.0.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(()) if failing.is_empty() => {}
+            Ok(()) => {
+                if failing.remove(&run) {
+                    tracing::warn!(run.id = %run, "the transcript of {run} is written again; what came meanwhile is not in it");
+                }
+            }
+            Err(error) => {
+                if failing.insert(run) {
+                    tracing::error!(run.id = %run, "the transcript of {run} cannot be written: {error}");
+                }
+            }
+        }
+    }
+
+    fn write(&self, run: RunId, line: &str) -> io::Result<()> {
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         let transcript = match open.entry(run) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                match Transcript::open(&self.0.dir, &run.to_string(), self.0.redactor.clone()) {
-                    Ok(transcript) => entry.insert(transcript),
-                    Err(error) => {
-                        tracing::error!(run.id = %run, "the transcript of {run} cannot be opened: {error}");
-                        return;
-                    }
-                }
+                entry.insert(Transcript::open(&self.0.dir, &run.to_string(), self.0.redactor.clone())?)
             }
         };
-        if let Err(error) = transcript.line(line) {
-            tracing::error!(run.id = %run, "the transcript of {run} cannot be written: {error}");
-        }
+        transcript.line(line)
     }
 
     /// The run has ended: its file is closed.
     pub fn close(&self, run: RunId) {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     /// `None`: nothing was ever written.
@@ -114,5 +127,45 @@ fn or_nothing(read: io::Result<Piece>, at: u64) -> io::Result<Piece> {
             Ok(Piece { text: String::new(), from: at, to: at })
         }
         read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+    use super::*;
+
+    /// Counts what is said to the log.
+    struct Count(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Count {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_said_once_and_not_with_each_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let in_the_way = dir.path().join("transcripts");
+        std::fs::write(&in_the_way, "no folder").expect("written");
+        let said = Arc::new(AtomicUsize::new(0));
+        let subscriber = tracing_subscriber::registry().with(Count(Arc::clone(&said)));
+        tracing::subscriber::with_default(subscriber, || {
+            let transcripts = Transcripts::new(&in_the_way, Redactor::new());
+            for _ in 0..1000 {
+                transcripts.line(RunId(1), "line");
+            }
+            assert_eq!(said.load(Ordering::SeqCst), 1);
+            std::fs::remove_file(&in_the_way).expect("out of the way");
+            transcripts.line(RunId(1), "again");
+            transcripts.line(RunId(1), "and again");
+            assert_eq!(said.load(Ordering::SeqCst), 2);
+        });
     }
 }
