@@ -34,6 +34,7 @@ pub const DEFAULTS: &[Asset] = assets![
     "playbooks/backup-verify.yaml",
     "playbooks/backup.yaml",
     "playbooks/deploy.yaml",
+    "playbooks/restore.yaml",
     "playbooks/rollback.yaml",
     "playbooks/scale.yaml",
 ];

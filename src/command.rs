@@ -81,6 +81,11 @@ pub enum ArgumentKind {
     Switch,
 }
 
+/// What a playbook calls an argument: names in templates have no `-`.
+pub fn input_name(argument: &str) -> String {
+    argument.replace('-', "_")
+}
+
 /// A bound value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -164,7 +164,7 @@ pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanE
                 Value::Switch(on) => Json::from(*on),
                 other => Json::from(other.as_typed()),
             };
-            (name.to_owned(), value)
+            (crate::command::input_name(name), value)
         })
         .collect();
     let mut canonical = bound.canonical.clone();

@@ -28,6 +28,7 @@ pub const BUILTINS: &[&str] = &[
     "retry",
     "resolve",
     "abandon",
+    "backup_list",
     "lock",
     "unlock",
     "freeze",

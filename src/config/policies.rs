@@ -158,6 +158,9 @@ fn satisfiable(
     }
 }
 
+/// Commands that can do nothing where no backups are declared.
+const OF_BACKUPS: &[&str] = &["backup", "backup init", "backup verify", "restore"];
+
 /// What holds where the file says nothing.
 fn defaults(environment: &Environment, access: &Access, commands: &[CommandSpec], found: &mut Diagnostics) {
     let name = &environment.name;
@@ -168,6 +171,7 @@ fn defaults(environment: &Environment, access: &Access, commands: &[CommandSpec]
         .iter()
         .filter(|command| matches!(command.action, Action::Playbook(_)))
         .filter(|command| !environment.approvals.contains_key(&command.name))
+        .filter(|command| environment.backups.is_some() || !OF_BACKUPS.contains(&command.name.as_str()))
         .collect();
     if silent.is_empty() {
         return;

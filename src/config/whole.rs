@@ -9,7 +9,7 @@ use super::environment::{BreakGlassRule, Environment};
 use super::{Access, Rule};
 use crate::assets::BUILT_IN;
 use crate::command::read::SLASH_WORDS;
-use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
+use crate::command::{Action, Argument, ArgumentKind, CommandSpec, input_name};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::EnvName;
 use crate::playbook::check::Uses;
@@ -174,7 +174,7 @@ fn command_and_playbook(command: &CommandSpec, all: &Everything<'_>, found: &mut
     };
     let given: Vec<&Argument> = command.arguments.iter().chain(&command.flags).collect();
     for argument in &given {
-        let Some(input) = playbook.inputs.get(&argument.name) else {
+        let Some(input) = playbook.inputs.get(&input_name(&argument.name)) else {
             let finding = Diagnostic::error(
                 argument.at.clone(),
                 format!("`{}` is not an input of the playbook `{name}`", argument.name),
@@ -207,17 +207,17 @@ fn command_and_playbook(command: &CommandSpec, all: &Everything<'_>, found: &mut
             );
         }
     }
-    for (input_name, input) in &playbook.inputs {
-        if input.required && !given.iter().any(|argument| argument.name == *input_name) {
+    for (needed, input) in &playbook.inputs {
+        if input.required && !given.iter().any(|argument| input_name(&argument.name) == *needed) {
             found.push(
                 Diagnostic::error(
                     command.at.clone(),
                     format!(
-                        "the playbook `{name}` needs `{input_name}`, and `{}` has no such argument",
+                        "the playbook `{name}` needs `{needed}`, and `{}` has no such argument",
                         command.name
                     ),
                 )
-                .hint(format!("add {input_name}: {{type: {}, doc: …}} to `arguments`", input.kind)),
+                .hint(format!("add {needed}: {{type: {}, doc: …}} to `arguments`", input.kind)),
             );
         }
     }

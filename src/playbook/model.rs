@@ -309,6 +309,9 @@ pub struct Preview {
     /// what has happened since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<String, String>,
+    /// It cannot be undone here, although its kind can elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub irreversible: bool,
 }
 
 /// The right to change a whole environment, or one service of it.

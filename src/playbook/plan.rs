@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tokio_util::sync::CancellationToken;
 
 use super::model::{
-    ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, Preview, StepEach,
-    StepTemplate, UndoTemplate,
+    ApprovalPolicy, Basis, Each, LockName, Plan, PlannedStep, PlannedUndo, Playbook, StepEach, StepTemplate,
+    UndoTemplate,
 };
-use super::steps::{Earlier, Kinds, Progress, Repeat, StepContext, StepError, StepKind, UndoMode, World};
+use super::steps::{Kinds, Repeat, StepContext, StepError, StepKind, UndoMode, World};
 use super::template::{self, Scope, TemplateError};
 use crate::clock::Clock;
 use crate::config::environment::{Environment, Service};
-use crate::ids::{EffectToken, MessageId, RunId, ServiceName, StepId};
+use crate::ids::{ServiceName, StepId};
 use crate::secret::Redactor;
 
 /// What is to be planned.
@@ -110,7 +109,7 @@ impl Planner {
                 already.push(format!("{} is at {version}", service.name));
             }
         }
-        let locks = locks(request.environment, &steps);
+        let locks = self.locks(request.environment, &steps);
         let plan = Plan {
             command: request.command,
             command_name: request.command_name,
@@ -149,20 +148,13 @@ impl Planner {
             None => id,
         };
         let service = round.service.map(|service| service.name.clone());
-        let service = service.or_else(|| kind.part(&params).map(ServiceName::from));
-        let context = StepContext {
-            world: Arc::clone(&self.world),
-            environment: request.environment.map(|environment| environment.name.clone()),
-            service: service.clone(),
-            clock: self.clock.clone(),
-            redactor: self.redactor.clone(),
-            cancel: CancellationToken::new(),
-            progress: Arc::new(Silent),
-            token: EffectToken::new(RunId(0), &MessageId::from("plan"), 0),
-            earlier: Earlier::default(),
-            outputs: Arc::default(),
-            planned: Preview::default(),
-        };
+        let context = StepContext::to_look(
+            Arc::clone(&self.world),
+            request.environment.map(|environment| environment.name.clone()),
+            service.clone(),
+            self.clock.clone(),
+            self.redactor.clone(),
+        );
         let mut preview = kind.preview(&context, &params).await?;
         let acts = if kind.declarative() {
             !preview.changes.is_empty()
@@ -179,6 +171,7 @@ impl Planner {
             }
             declared => match (kind.undo_mode(&params), declared) {
                 (UndoMode::NotNeeded, _) => PlannedUndo::NotNeeded,
+                _ if preview.irreversible => PlannedUndo::Impossible,
                 (UndoMode::ByKind, None) => PlannedUndo::ByKind,
                 _ => PlannedUndo::Impossible,
             },
@@ -206,6 +199,33 @@ impl Planner {
             whole,
         };
         Ok((step, acts))
+    }
+
+    /// What the steps say, each service that a step is about; the whole environment when a step is about none.
+    fn locks(&self, environment: Option<&Environment>, steps: &[PlannedStep]) -> Vec<LockName> {
+        let Some(environment) = environment else { return Vec::new() };
+        let mut locks = Vec::new();
+        for step in steps {
+            let said =
+                self.kinds.get(step.kind.as_str()).map(|kind| kind.locks(&environment.name, &step.params));
+            match said.filter(|locks| !locks.is_empty()) {
+                Some(said) => locks.extend(said),
+                None => {
+                    locks.push(LockName {
+                        environment: environment.name.clone(),
+                        service: step.service.clone(),
+                    });
+                }
+            }
+        }
+        locks.sort();
+        locks.dedup();
+        // The whole is locked before and with its parts.
+        let whole: Vec<LockName> = locks.iter().filter(|lock| lock.service.is_none()).cloned().collect();
+        locks.retain(|lock| {
+            lock.service.is_none() || !whole.iter().any(|of| of.environment == lock.environment)
+        });
+        locks
     }
 
     fn kind(&self, name: &str) -> Result<&Arc<dyn StepKind>, PlanError> {
@@ -330,28 +350,4 @@ pub fn in_order(environment: &Environment) -> Vec<&Service> {
         visit(environment, service, &mut Vec::new(), &mut ordered);
     }
     ordered
-}
-
-/// Each service that a step is about; the whole environment when a step is about none.
-fn locks(environment: Option<&Environment>, steps: &[PlannedStep]) -> Vec<LockName> {
-    let Some(environment) = environment else { return Vec::new() };
-    let whole = LockName { environment: environment.name.clone(), service: None };
-    if steps.iter().any(|step| step.service.is_none()) {
-        return vec![whole];
-    }
-    let mut locks: Vec<LockName> = steps
-        .iter()
-        .map(|step| LockName { environment: environment.name.clone(), service: step.service.clone() })
-        .collect();
-    locks.sort();
-    locks.dedup();
-    locks
-}
-
-/// A plan is made without telling anybody.
-struct Silent;
-
-impl Progress for Silent {
-    fn status(&self, _line: &str) {}
-    fn output(&self, _line: &str) {}
 }

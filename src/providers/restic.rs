@@ -5,12 +5,27 @@
 
 mod said;
 
-pub use said::{Said, Shown, Snapshot, Summary};
+pub use said::{Compared, Said, Shown, Snapshot, Summary};
 
 use crate::exec::Command;
 use crate::secret::Secret;
 
-const SCRIPT: &str = include_str!("restic/restic.sh");
+macro_rules! script {
+    ($name:literal) => {
+        concat!(include_str!("restic/lib.sh"), include_str!($name))
+    };
+}
+const RUN: &str = script!("restic/run.sh");
+const LIST: &str = script!("restic/list.sh");
+const SAVE_DUMP: &str = script!("restic/save-dump.sh");
+const COMPARE: &str = script!("restic/compare.sh");
+const COMPARE_DUMP: &str = script!("restic/compare-dump.sh");
+const RESTORE: &str = script!("restic/restore.sh");
+const RESTORE_DUMP: &str = script!("restic/restore-dump.sh");
+
+/// Of a sample that is restored and compared.
+const SAMPLE_FILES: u32 = 20;
+const SAMPLE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// On every snapshot that Houston made.
 const OURS: &str = "houston";
@@ -26,7 +41,6 @@ pub struct Access {
 impl Access {
     /// Lines for a shell.
     fn input(&self) -> String {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
         let mut lines = format!(
             "RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}\n",
             quoted(&self.repository),
@@ -38,33 +52,65 @@ impl Access {
         lines
     }
 
-    fn script(&self, words: Vec<String>) -> Command {
-        let mut args = vec!["-c".to_owned(), SCRIPT.to_owned(), "houston".to_owned()];
+    fn script(&self, script: &str, words: impl IntoIterator<Item = String>) -> Command {
+        let mut args = vec!["-c".to_owned(), script.to_owned(), "houston".to_owned()];
         args.extend(words);
         Command { program: "sh".to_owned(), args, stdin: Some(self.input()), timeout: None }
     }
 
     /// Runs restic with these words.
     pub fn run(&self, words: &[String]) -> Command {
-        let mut all = vec!["run".to_owned()];
-        all.extend_from_slice(words);
-        self.script(all)
+        self.script(RUN, words.iter().cloned())
     }
 
     /// As [`Self::run`], for restic's lists of snapshots.
     pub fn list(&self, words: &[String]) -> Command {
-        let mut all = vec!["list".to_owned()];
-        all.extend_from_slice(words);
-        self.script(all)
+        self.script(LIST, words.iter().cloned())
     }
 
     /// Runs a command and saves what it writes: restic with these words reads it.
-    pub fn dump(&self, command: &[String], words: &[String]) -> Command {
-        let quoted: Vec<String> = command.iter().map(|w| format!("'{}'", w.replace('\'', r"'\''"))).collect();
-        let mut all = vec!["dump".to_owned(), quoted.join(" ")];
-        all.extend_from_slice(words);
-        self.script(all)
+    pub fn save_dump(&self, command: &[String], words: &[String]) -> Command {
+        self.script(SAVE_DUMP, std::iter::once(shell(command)).chain(words.iter().cloned()))
     }
+
+    /// Restores a sample of the newest snapshot's files, another one each `turn`, and compares it with what is there.
+    pub fn compare(&self, of: &Of<'_>, turn: u64) -> Command {
+        let numbers = [turn.to_string(), SAMPLE_FILES.to_string(), SAMPLE_BYTES.to_string()];
+        self.script(COMPARE, std::iter::once(shell(&of.chosen())).chain(numbers))
+    }
+
+    /// Reads the newest snapshot of a dump back.
+    pub fn compare_dump(&self, of: &Of<'_>) -> Command {
+        self.script(COMPARE_DUMP, [shell(&of.chosen()), of.source.to_owned()])
+    }
+
+    /// Puts files of a snapshot in the place of others, or (not `forth`) puts those back. `word` is the same on each
+    /// attempt. The pairs are paths in the snapshot and where they go.
+    pub fn restore(&self, forth: bool, snapshot: &str, word: &str, pairs: &[(&String, &String)]) -> Command {
+        let act = if forth { "do" } else { "undo" };
+        let paths = pairs.iter().flat_map(|(from, to)| [(*from).clone(), (*to).clone()]);
+        self.script(RESTORE, words([act, snapshot, word]).into_iter().chain(paths))
+    }
+
+    /// Feeds a dump to the command that takes it back.
+    pub fn restore_dump(&self, snapshot: &str, name: &str, command: &[String]) -> Command {
+        self.script(RESTORE_DUMP, [snapshot.to_owned(), name.to_owned(), shell(command)])
+    }
+}
+
+/// Where [`Access::restore`] leaves what was there before.
+pub fn before(path: &str, word: &str) -> String {
+    format!("{path}.before-{word}")
+}
+
+/// Words as a shell reads them back.
+fn shell(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    quoted.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Whose snapshot it is: what is saved of one source of one environment belongs together, wherever it was saved.

@@ -35,7 +35,7 @@ fn the_defaults_and_the_sample_load_without_a_word() {
     assert_eq!(lines(&found), Vec::<String>::new());
     let config = config.expect("a configuration");
     assert_eq!(config.environments.len(), 2);
-    assert_eq!(config.playbooks.len(), 6);
+    assert_eq!(config.playbooks.len(), 7);
     let names: Vec<&str> = config.commands.iter().map(|command| command.name.as_str()).collect();
     assert_eq!(
         names,
@@ -45,6 +45,7 @@ fn the_defaults_and_the_sample_load_without_a_word() {
             "audit",
             "backup",
             "backup init",
+            "backup list",
             "backup verify",
             "can",
             "cancel",
@@ -60,6 +61,7 @@ fn the_defaults_and_the_sample_load_without_a_word() {
             "ping",
             "reload",
             "resolve",
+            "restore",
             "retry",
             "review",
             "rollback",
@@ -82,7 +84,7 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let report = check(&dir, &kinds());
     assert_eq!(lines(&report.diagnostics), Vec::<String>::new());
-    assert_eq!(report.summary(), "2 environments, 5 services, 31 commands and 6 playbooks: no problems");
+    assert_eq!(report.summary(), "2 environments, 5 services, 33 commands and 7 playbooks: no problems");
     let (embedded, _) = Config::sample(&kinds());
     assert_eq!(report.config.expect("a configuration").revision, embedded.expect("one").revision);
 }

@@ -64,7 +64,7 @@ async fn every_step_and_every_undo_of_every_playbook_twice_is_as_once() {
         redactor: Redactor::new(),
     };
     // What restic does is looked at in `backup`, with a real one.
-    for (_, name) in BUILT_IN.iter().filter(|(_, name)| !name.starts_with("backup")) {
+    for (_, name) in BUILT_IN.iter().filter(|(_, name)| !name.starts_with("backup") && *name != "restore") {
         let playbook = &config.playbooks[*name];
         let inputs: BTreeMap<String, Json> = playbook
             .inputs

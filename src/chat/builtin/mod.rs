@@ -3,6 +3,7 @@
 //!
 //! Must not: be reached without an authorization.
 
+mod backups;
 mod freezes;
 mod locks;
 mod look;
@@ -80,6 +81,7 @@ pub async fn run(
         "logs" => look::logs(&call).await,
         "audit" => Some(look::audit(&call).await),
         "locks" => Some(look::locks(&call).await),
+        "backup_list" => Some(backups::list(&call).await),
         "approve" => runs::vote(&call, crate::approvals::Choice::Approve).await,
         "deny" => runs::vote(&call, crate::approvals::Choice::Deny).await,
         "withdraw" => Some(runs::withdraw(&call).await),

@@ -7,7 +7,7 @@ mod ask;
 mod http_check;
 mod notify;
 mod params;
-mod restic;
+pub mod restic;
 mod ssh;
 mod swarm_change;
 mod swarm_service;
@@ -214,6 +214,36 @@ pub struct StepContext {
     pub planned: Preview,
 }
 
+impl StepContext {
+    /// For whoever only looks, outside of any run.
+    pub fn to_look(
+        world: Arc<dyn World>,
+        environment: Option<EnvName>,
+        service: Option<ServiceName>,
+        clock: Clock,
+        redactor: Redactor,
+    ) -> Self {
+        struct Silent;
+        impl Progress for Silent {
+            fn status(&self, _line: &str) {}
+            fn output(&self, _line: &str) {}
+        }
+        Self {
+            world,
+            environment,
+            service,
+            clock,
+            redactor,
+            cancel: CancellationToken::new(),
+            progress: Arc::new(Silent),
+            token: EffectToken::new(crate::ids::RunId(0), &crate::ids::MessageId::from("plan"), 0),
+            earlier: Earlier::default(),
+            outputs: Arc::default(),
+            planned: Preview::default(),
+        }
+    }
+}
+
 /// What is known of attempts before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
@@ -277,9 +307,9 @@ pub trait StepKind: Send + Sync {
     fn declarative(&self) -> bool {
         false
     }
-    /// What of the environment the step has to itself, where it is about no service: it is locked as one.
-    fn part(&self, _params: &Json) -> Option<&'static str> {
-        None
+    /// What it needs the right to change, where that is not the service of its turn, or all of the environment.
+    fn locks(&self, _environment: &EnvName, _params: &Json) -> Vec<crate::playbook::model::LockName> {
+        Vec::new()
     }
     /// For people, in the plan: `update web to 1.8`.
     fn title(&self, params: &Json) -> String;

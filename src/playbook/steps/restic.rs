@@ -4,24 +4,29 @@
 //! Must not: put a secret into a plan, an argument or an error.
 
 mod explain;
+mod list;
+mod restore;
+
+pub use list::list;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, UndoMode, params,
+    ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, params,
 };
 use crate::config::environment::{Backups, Source, What};
 use crate::exec::{Command, Detached, ExecError, Exit, Follow, Host, Standing};
 use crate::ids::EnvName;
-use crate::playbook::model::Preview;
+use crate::playbook::model::{LockName, Preview};
 use crate::providers::restic::{self, Access, Of, Said, Shown};
 use crate::text::{self, code, defuse};
 
-const ACTIONS: &[&str] = &["backup", "forget", "prune", "check", "init"];
+const ACTIONS: &[&str] = &["backup", "forget", "prune", "check", "compare", "restore", "init"];
 
 const PARAMS: &[ParamSpec] = &[
     ParamSpec {
@@ -29,19 +34,41 @@ const PARAMS: &[ParamSpec] = &[
         kind: ParamKind::Enum(ACTIONS),
         required: true,
         doc: "`backup` saves a source; `forget` forgets the snapshots of a source that are not to be kept, and \
-              `prune` removes their data; `check` checks the repository and reads a part of its data; `init` makes \
-              the repository.",
+              `prune` removes their data; `check` checks the repository and reads a part of its data; `compare` \
+              restores a sample of a source, or reads its dump back, and compares it; `restore` puts a snapshot in the \
+              place of what is there; `init` makes the repository.",
     },
     ParamSpec {
         name: "source",
         kind: ParamKind::Text,
         required: false,
-        doc: "Of the environment's `backups`; for `backup` and `forget`.",
+        doc: "Of the environment's `backups`; for `backup`, `forget`, `compare` and `restore`.",
+    },
+    ParamSpec {
+        name: "snapshot",
+        kind: ParamKind::Text,
+        required: false,
+        doc: "For `restore`: the beginning of its id. Default: the newest.",
+    },
+    ParamSpec {
+        name: "to",
+        kind: ParamKind::Text,
+        required: false,
+        doc: "For `restore`: the environment that it goes to; or",
+    },
+    ParamSpec {
+        name: "in_place",
+        kind: ParamKind::Text,
+        required: false,
+        doc: "`true`: it replaces what the environment has now.",
     },
 ];
 
 /// The name under which steps about backups exclude each other in an environment.
 const PART: &str = "backups";
+
+/// Listing a repository may take so long.
+const SNAPSHOTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Of what restic says last, in an error.
 const SHOWN_LINES: usize = 15;
@@ -54,6 +81,8 @@ enum Action {
     Forget,
     Prune,
     Check,
+    Compare,
+    Restore,
     Init,
 }
 
@@ -64,12 +93,14 @@ impl Action {
             "forget" => Self::Forget,
             "prune" => Self::Prune,
             "check" => Self::Check,
+            "compare" => Self::Compare,
+            "restore" => Self::Restore,
             "init" => Self::Init,
             other => return Err(StepError::new(format!("`restic` has no action {}", code(other)))),
         })
     }
     fn of_source(self) -> bool {
-        matches!(self, Self::Backup | Self::Forget)
+        matches!(self, Self::Backup | Self::Forget | Self::Compare | Self::Restore)
     }
 }
 
@@ -115,7 +146,7 @@ impl<'a> Job<'a> {
             (Action::Forget, _) => (restic::forget(&self.of(), self.backups.keep, false), None),
             (Action::Prune, _) => (restic::prune(), None),
             (Action::Init, _) => (restic::init(), None),
-            (Action::Check | Action::Backup, _) => {
+            _ => {
                 let (part, of) = self.part(context);
                 (restic::check(part, of), None)
             }
@@ -125,16 +156,33 @@ impl<'a> Job<'a> {
     /// Which part of the data is read today: after so many days all was.
     fn part(&self, context: &StepContext) -> (u32, u32) {
         let of = self.backups.read_all_in_days.max(1);
-        let day = context.clock.now().as_second().div_euclid(86_400);
-        (u32::try_from(day.rem_euclid(i64::from(of))).unwrap_or(0) + 1, of)
+        (u32::try_from(self.turn(context) % u64::from(of)).unwrap_or(0) + 1, of)
     }
 
-    async fn command(&self, context: &StepContext) -> Result<Command, StepError> {
+    /// The command, and the host that it runs on.
+    async fn command(
+        &self,
+        context: &StepContext,
+        given: &Json,
+    ) -> Result<(Arc<dyn Host>, Command), StepError> {
+        if self.action == Action::Restore {
+            return self.restore(context, given).await;
+        }
         let access = self.access(context).await?;
-        Ok(match self.words(context) {
-            (words, Some(dump)) => access.dump(dump, &words),
-            (words, None) => access.run(&words),
-        })
+        let command = match (self.action, self.source.as_ref().map(|source| &source.what)) {
+            (Action::Compare, Some(What::Dump { .. })) => access.compare_dump(&self.of()),
+            (Action::Compare, _) => access.compare(&self.of(), self.turn(context)),
+            _ => match self.words(context) {
+                (words, Some(dump)) => access.save_dump(dump, &words),
+                (words, None) => access.run(&words),
+            },
+        };
+        Ok((Arc::clone(&self.host), command))
+    }
+
+    /// Another number each day.
+    fn turn(&self, context: &StepContext) -> u64 {
+        u64::try_from(context.clock.now().as_second().div_euclid(86_400)).unwrap_or(0)
     }
 
     async fn access(&self, context: &StepContext) -> Result<Access, StepError> {
@@ -147,9 +195,17 @@ impl<'a> Job<'a> {
     }
 
     /// How it went, as the step's output.
-    fn output(&self, context: &StepContext, exit: &Exit, said: &Said) -> Result<Json, StepError> {
+    fn output(
+        &self,
+        context: &StepContext,
+        given: &Json,
+        exit: &Exit,
+        said: &Said,
+    ) -> Result<Json, StepError> {
         if exit.code != Some(0) {
-            return Err(self.explain(exit, said));
+            let error = self.explain(exit, said);
+            // What it left half done beside the live files is cleared away by the undo.
+            return Err(if self.action == Action::Restore { error.with_effects() } else { error });
         }
         let source = self.source.as_ref().map(|source| &source.name);
         Ok(match self.action {
@@ -180,8 +236,41 @@ impl<'a> Job<'a> {
                 let (part, of) = self.part(context);
                 json!({ "part": part, "of": of })
             }
+            Action::Compare => return self.compared(context, said),
+            Action::Restore => return self.restored(context, given),
             Action::Prune | Action::Init => json!({}),
         })
+    }
+}
+
+impl Job<'_> {
+    /// What was restored is what was saved.
+    fn compared(&self, context: &StepContext, said: &Said) -> Result<Json, StepError> {
+        let name = self.source.as_ref().map_or("", |source| &source.name);
+        if let Some(sum) = &said.read_back {
+            let of_this = |output: &&Json| output.get("source").and_then(Json::as_str) == Some(name);
+            let saved =
+                context.outputs.values().filter(of_this).find_map(|output| output.get("sha256")?.as_str());
+            if saved.is_some_and(|saved| saved != sum) {
+                return Err(StepError::new(format!(
+                    "what was read back of {} is not what was saved",
+                    code(name)
+                ))
+                .hint("do not rely on this backup; look at the repository and at the host's memory and disks")
+                .unfit());
+            }
+            return Ok(json!({ "source": name, "read_back": true, "compared": saved.is_some() }));
+        }
+        let Some(compared) = said.compared else {
+            return Err(StepError::new(format!("nothing is known of what was restored of {}", code(name))));
+        };
+        Ok(json!({
+            "source": name,
+            "files": compared.files,
+            "compared": compared.compared,
+            "changed": compared.changed,
+            "bytes": compared.bytes,
+        }))
     }
 }
 
@@ -215,12 +304,17 @@ impl StepKind for Restic {
         // Found again by its name on the host.
         Repeat::Keyed
     }
-    fn undo_mode(&self, _: &Json) -> UndoMode {
+    fn undo_mode(&self, given: &Json) -> UndoMode {
         // A snapshot more harms nobody, and what was forgotten was to be.
-        UndoMode::NotNeeded
+        if restores(given) { UndoMode::ByKind } else { UndoMode::NotNeeded }
     }
-    fn part(&self, _: &Json) -> Option<&'static str> {
-        Some(PART)
+    fn locks(&self, environment: &EnvName, given: &Json) -> Vec<LockName> {
+        let backups = LockName { environment: environment.clone(), service: Some(PART.into()) };
+        if !restores(given) {
+            return vec![backups];
+        }
+        let to = params::text(given, "to").map_or_else(|| environment.clone(), EnvName::from);
+        vec![backups, LockName { environment: to, service: None }]
     }
     fn title(&self, given: &Json) -> String {
         let source = code(params::text(given, "source").unwrap_or("a source"));
@@ -229,6 +323,11 @@ impl StepKind for Restic {
             "forget" => format!("forget the backups of {source} that are not to be kept"),
             "prune" => "remove data that no backup needs".to_owned(),
             "check" => "check the repository, and read a part of its data".to_owned(),
+            "compare" => format!("restore a sample of {source}, and compare it"),
+            "restore" => match params::text(given, "to") {
+                Some(to) => format!("restore {source} to {}", code(to)),
+                None => format!("restore {source} in place"),
+            },
             _ => "make the repository".to_owned(),
         }
     }
@@ -240,7 +339,7 @@ impl StepKind for Restic {
                 vec!["`restic` needs `source` for this action".to_owned()]
             }
             Some(action) if !action.of_source() && source => {
-                vec!["`source` goes with `backup` and `forget`".to_owned()]
+                vec!["`source` goes with `backup`, `forget`, `compare` and `restore`".to_owned()]
             }
             _ => Vec::new(),
         }
@@ -254,6 +353,10 @@ impl StepKind for Restic {
         Box::pin(async move {
             // Only what is declared: a plan must not hang on a host that is down.
             let job = Job::new(context, given)?;
+            if job.action == Action::Restore {
+                // Which snapshot it is, only the repository knows.
+                return job.preview_restore(context, given).await;
+            }
             let keep = job.backups.keep;
             let note = match (job.action, job.source.as_ref().map(|source| &source.what)) {
                 (Action::Backup, Some(What::Paths { paths, .. })) => {
@@ -280,15 +383,18 @@ impl StepKind for Restic {
     ) -> BoxFuture<'a, Result<Json, StepError>> {
         Box::pin(async move {
             let job = Job::new(context, given)?;
-            let command = job.command(context).await?;
+            let (host, command) = job.command(context, given).await?;
             let name = job_name(context);
             // Its whole output is read also when part of it was before: the result may stand there.
             let detached =
                 Detached { name: &name, command: &command, seen: 0, resumed: context.earlier.open };
             let heard = Heard::new(context);
-            let exit = job.host.follow(&detached, &heard, &context.cancel).await;
-            let exit = exit.map_err(|error| lost(&error))?;
-            job.output(context, &exit, &heard.said())
+            let exit = host.follow(&detached, &heard, &context.cancel).await;
+            let exit = exit.map_err(|error| match lost(&error) {
+                error if job.action == Action::Restore => error.with_effects(),
+                error => error,
+            })?;
+            job.output(context, given, &exit, &heard.said())
         })
     }
 
@@ -299,9 +405,10 @@ impl StepKind for Restic {
     ) -> BoxFuture<'a, Result<Probed, StepError>> {
         Box::pin(async move {
             let job = Job::new(context, given)?;
-            let standing = job.host.standing(&job_name(context)).await;
+            let host = job.runs_on(context, given)?;
+            let standing = host.standing(&job_name(context)).await;
             let standing = standing.map_err(|error| lost(&error).transient())?;
-            let on = code(&job.host.name());
+            let on = code(&host.name());
             Ok(match standing {
                 Standing::Running => Probed::UnderWay(format!("restic, that I started, still runs on {on}")),
                 Standing::Ended => Probed::UnderWay(format!("restic has ended on {on} meanwhile")),
@@ -332,7 +439,23 @@ impl StepKind for Restic {
             None => job.host.typed(&typed(&words)),
         };
         let before = "# with RESTIC_PASSWORD and the credentials in the environment".to_owned();
-        ByHand { look: vec![before.clone(), job.host.typed(&look)], act: vec![before, act], undo: Vec::new() }
+        let undo = if restores(given) { job.put_back_by_hand(context, given) } else { Vec::new() };
+        let act = if restores(given) { Vec::new() } else { vec![before.clone(), act] };
+        ByHand { look: vec![before, job.host.typed(&look)], act, undo }
+    }
+
+    fn undo<'a>(
+        &'a self,
+        context: &'a StepContext,
+        given: &'a Json,
+        _: Option<&'a Json>,
+    ) -> BoxFuture<'a, Result<Undid, StepError>> {
+        Box::pin(async move {
+            if !restores(given) {
+                return Ok(Undid::Nothing);
+            }
+            Job::new(context, given)?.put_back(context, given).await
+        })
     }
 
     fn outlives(&self, _: &Json) -> bool {
@@ -341,14 +464,21 @@ impl StepKind for Restic {
 
     fn forget<'a>(&'a self, context: &'a StepContext, given: &'a Json) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if let Ok(job) = Job::new(context, given) {
-                job.host.clear(&job_name(context)).await;
+            if let Ok(host) = Job::new(context, given).and_then(|job| job.runs_on(context, given)) {
+                host.clear(&job_name(context)).await;
             }
         })
     }
 }
 
 impl Job<'_> {
+    fn runs_on(&self, context: &StepContext, given: &Json) -> Result<Arc<dyn Host>, StepError> {
+        match self.action {
+            Action::Restore => restore::Target::of(context, self, given).map(|target| target.host()),
+            _ => Ok(Arc::clone(&self.host)),
+        }
+    }
+
     /// The snapshot that an attempt of this step has made of which the host knows nothing any more.
     async fn saved(&self, context: &StepContext) -> Result<Option<Json>, StepError> {
         if self.action != Action::Backup || context.earlier.followed == 0 {
@@ -366,6 +496,10 @@ impl Job<'_> {
         let source = self.source.as_ref().map(|source| &source.name);
         Ok(said.snapshots.last().map(|found| json!({ "source": source, "snapshot": found.short_id })))
     }
+}
+
+fn restores(given: &Json) -> bool {
+    params::text(given, "action") == Some("restore")
 }
 
 /// An attempt whose end was seen is not taken up again: the next one has a name of its own.

@@ -41,6 +41,19 @@ impl Snapshot {
     }
 }
 
+/// How a sample of a snapshot compares with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Compared {
+    /// In the snapshot.
+    pub files: u64,
+    /// Of them restored, and the same.
+    pub compared: u64,
+    /// Restored, and written to since.
+    pub changed: u64,
+    /// Restored.
+    pub bytes: u64,
+}
+
 /// Everything that was said, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Said {
@@ -56,6 +69,12 @@ pub struct Said {
     /// Locks of processes that are gone, which were removed.
     pub unlocked: u64,
     pub absent: bool,
+    /// What came of a comparison.
+    pub compared: Option<Compared>,
+    /// Of a dump that was read back.
+    pub read_back: Option<String>,
+    /// The exit status of a command that did not take a dump back.
+    pub restore_failed: Option<i64>,
     /// Files that could not be read.
     pub unread: Vec<String>,
     /// What `forget` keeps and removes.
@@ -101,6 +120,9 @@ impl Said {
                     "a lock whose process is gone was removed from the repository".to_owned(),
                 );
             }
+            "houston_compared" => self.compared = serde_json::from_value(said.clone()).ok(),
+            "houston_read_back" => self.read_back = Some(text("sha256")),
+            "houston_restore_failed" => self.restore_failed = said.get("code").and_then(Json::as_i64),
             "houston_dumped" => self.sha256 = Some(text("sha256")),
             "houston_dump_failed" => self.dump_failed = said.get("code").and_then(Json::as_i64),
             "error" => {

@@ -31,6 +31,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("playbooks/backup-verify.yaml", "backup-verify"),
     ("playbooks/backup.yaml", "backup"),
     ("playbooks/deploy.yaml", "deploy"),
+    ("playbooks/restore.yaml", "restore"),
     ("playbooks/rollback.yaml", "rollback"),
     ("playbooks/scale.yaml", "scale"),
 ];
@@ -47,7 +48,8 @@ pub fn value_of(input: &str) -> Json {
         "environment" => json!("prod"),
         "service" => json!("web"),
         // All of them.
-        "source" => Json::Null,
+        "source" | "snapshot" | "to" => Json::Null,
+        "in_place" => json!(true),
         "version" => json!("1.8"),
         "replicas" => json!(4),
         "path" => json!("/shop"),

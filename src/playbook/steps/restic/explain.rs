@@ -18,9 +18,16 @@ impl Job<'_> {
                 .hint("install it there: `apt-get install restic`")
         } else if let Some(status) = said.dump_failed {
             self.dump_failed(status)
+        } else if let Some(status) = said.restore_failed {
+            self.not_taken_back(status)
         } else {
             match exit.code {
                 Some(3) => self.unread(said),
+                Some(65) if self.action == Action::Compare => self.not_the_same(said),
+                Some(66 | 67) if self.action == Action::Restore => {
+                    let why = said.text.last().map_or("", String::as_str);
+                    StepError::new(format!("it cannot be restored there: {why}"))
+                }
                 Some(10) => self.no_repository(),
                 Some(11) => Self::locked(said),
                 Some(12) => self.wrong_password(),
@@ -66,6 +73,22 @@ impl Job<'_> {
             "the dump of {} on {on} ended with status {status}; nothing of it was saved",
             code(source)
         ))
+    }
+
+    fn not_taken_back(&self, status: i64) -> StepError {
+        let source = self.source.as_ref().map_or("", |source| &source.name);
+        StepError::new(format!("the command that takes {} back ended with status {status}", code(source)))
+            .hint("what it has done until then stands: look at it, and restore it again")
+            .with_effects()
+    }
+
+    fn not_the_same(&self, said: &Said) -> StepError {
+        let source = self.source.as_ref().map_or("", |source| &source.name);
+        let which =
+            said.text.first().map(|line| format!(": {}", text::ellipsis(line, 200))).unwrap_or_default();
+        StepError::new(format!("what was restored of {} is not what was saved{which}", code(source)))
+            .hint("do not rely on this backup; look at the repository and at the host's memory and disks")
+            .unfit()
     }
 
     fn unread(&self, said: &Said) -> StepError {

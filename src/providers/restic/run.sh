@@ -1,0 +1,2 @@
+# Runs restic with the words that it is given. Must not: do anything else.
+run "$@"
