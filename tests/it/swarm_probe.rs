@@ -114,3 +114,51 @@ async fn what_somebody_changed_after_this_run_had_is_told_from_what_this_run_nev
     drop(bench);
     engine.stop().await;
 }
+
+/// As `docker service update --env-add` does: every label stays as it is.
+async fn add_a_variable(dir: &tempfile::TempDir, bench: &Bench) {
+    let socket = dir.path().join("docker.sock");
+    let service = ask_engine(&socket, "GET", &format!("/services/{}", bench.name()), None).await;
+    let mut spec: Value = service["Spec"].clone();
+    spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!(["COLOUR=red"]);
+    let path = format!("/services/{}/update?version={}", bench.name(), index(bench).await);
+    ask_engine(&socket, "POST", &path, Some(&spec)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_added_to_this_runs_update_is_not_taken_for_this_runs() {
+    let (dir, engine, bench) = stage().await;
+    let (before, params) = (kind("swarm_service"), update("v2"));
+    let context = bench.plan(&*before, &params).await.unwrap();
+    before.run(&context, &params).await.expect("v2 runs");
+    add_a_variable(&dir, &bench).await;
+    let Probed::Unknown(why) = kind("swarm_service").probe(&context, &params).await.unwrap() else {
+        panic!("a person has to look")
+    };
+    let what = "it is set to `app:v2` and otherwise in environment variable COLOUR now";
+    assert!(why.contains(&format!("this run changed `web`, and somebody else has since: {what}")), "{why}");
+    // Nor is it put back with what is ours.
+    let error = before.undo(&context, &params, None).await.expect_err("it is somebody's");
+    assert!(error.message.contains("COLOUR now, which this run did not do: it was left alone"), "{error:?}");
+    // Whoever plans now sees it, and changes it again.
+    bench.deploy("v4").await.expect("v4 runs");
+    drop(bench);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_somebody_changes_while_it_is_waited_for_is_not_called_done() {
+    let (dir, engine, bench) = stage().await;
+    let (deployed, ()) = tokio::join!(bench.deploy("v2"), async {
+        while bench.world().await.0 != "app:v2" {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        add_a_variable(&dir, &bench).await;
+    });
+    let error = deployed.expect_err("it is not what was asked for");
+    let message = "`web` was changed by somebody else meanwhile; it is set to `app:v2` and otherwise in environment \
+                   variable COLOUR now, and was left so";
+    assert_eq!(error.message, message);
+    drop(bench);
+    engine.stop().await;
+}

@@ -216,7 +216,7 @@ impl Target<'_> {
             if self.context.cancel.is_cancelled() {
                 return Err(self.cancelled_before(current.as_ref()));
             }
-            spec::mark(&mut wanted, current.as_ref().map(|s| &s.spec), self.token());
+            spec::mark(&mut wanted, current.as_ref(), self.token());
             let sent = match &current {
                 Some(service) => self.swarm.update_service(service, &wanted).await,
                 None => self.swarm.create_service(&wanted).await,
@@ -406,8 +406,8 @@ impl Target<'_> {
             .with_effects()
             .unfit(),
             Verdict::Overtaken => {
-                let image = outcome.service.as_ref().map(|s| spec::short_image(s.image()).to_owned()).unwrap_or_default();
-                StepError::new(format!("{name} was changed by somebody else meanwhile; it is set to {} now", code(&image)))
+                let now = outcome.service.as_ref().map(set_to).unwrap_or_default();
+                StepError::new(format!("{name} was changed by somebody else meanwhile; it {now}, and was left so"))
             }
             Verdict::Removed => StepError::new(format!("{name} was removed by somebody else meanwhile")),
             Verdict::Stuck(reason) => return self.stuck(posted, outcome, reason, why).await,
@@ -491,9 +491,9 @@ impl Target<'_> {
             }
             if !self.is_of_this_run(&service) {
                 return Err(StepError::new(format!(
-                    "{} is set to {} now, which this run did not do: it was left alone",
+                    "{} {}, which this run did not do: it was left alone",
                     self.code(),
-                    code(spec::short_image(service.image()))
+                    set_to(&service)
                 ))
                 .hint("deploy the version that it should have"));
             }
@@ -545,7 +545,7 @@ impl Target<'_> {
             spec::set_label(&mut wanted, spec::LABEL_VERSION, spec::version(image));
         }
         // Still this run's, but no longer this step's: a probe must not take it for done.
-        spec::set_label(&mut wanted, spec::LABEL_RUN, &format!("{}-undo", run_of(self.token())));
+        spec::sent(&mut wanted, Some(service), &format!("{}-undo", run_of(self.token())));
         if let Some(replicas) = before.replicas {
             spec::set_replicas(&mut wanted, replicas);
         }
@@ -688,9 +688,9 @@ impl Target<'_> {
                 Ok(Probed::DidNotHappen)
             }
             Some(_) if first && previous_is_ours => Ok(Probed::Unknown(format!(
-                "this run changed {}, and somebody else has since: it is set to {} now",
+                "this run changed {}, and somebody else has since: it {}",
                 self.code(),
-                code(spec::short_image(service.image()))
+                set_to(&service)
             ))),
             Some(_) => Ok(Probed::Unknown(format!(
                 "{} is set to {} now, and this run did not do that",
@@ -723,6 +723,18 @@ impl Posted {
 fn watched_by_us(before: Option<&Service>, after: &Json) -> bool {
     let Some(before) = before else { return true };
     spec::replicas(after) > before.replicas() && before.spec.get("TaskTemplate") == after.get("TaskTemplate")
+}
+
+/// `is set to `web:1.8` now`, and what of ours is otherwise.
+fn set_to(service: &Service) -> String {
+    let changes = service.overwritten().map(|ours| spec::changes(Some(ours), &service.spec, &[]));
+    let mut what: Vec<String> = changes.unwrap_or_default().into_iter().map(|c| c.what).collect();
+    what.retain(|what| what != "image");
+    let otherwise = match what.as_slice() {
+        [] => String::new(),
+        some => format!(" and otherwise in {}", text::plain_and_list(some)),
+    };
+    format!("is set to {}{otherwise} now", code(spec::short_image(service.image())))
 }
 
 /// When the last update of the service began; the same as long as no other one does.

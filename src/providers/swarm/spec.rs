@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::Service;
 use crate::change::Change;
 use crate::config::environment::{
     self as env, EndpointMode, FailureAction, PortMode, UpdateOrder, UpdatePolicy,
@@ -15,6 +16,9 @@ use crate::digest::Digest;
 
 /// Label: the effect token of the step that wrote this spec.
 pub const LABEL_RUN: &str = "houston.run";
+/// Label: the `Version.Index` of the service that this spec was written over. With the token it names one sending:
+/// two specs that bear the same are not both Houston's, since `docker service update` leaves all labels as they are.
+pub const LABEL_OVER: &str = "houston.over";
 /// Label: the version as people call it.
 pub const LABEL_VERSION: &str = "houston.version";
 /// Label: names of the environment variables that came from an environment file, so that one that is
@@ -63,13 +67,25 @@ pub fn task_token(task_spec: &Json) -> Option<&str> {
 /// Marks the spec, and its containers where they are replaced anyway, as written under `token`. The label
 /// of the service alone lies after an automatic rollback, which brings the old labels back; its tasks then
 /// still tell.
-pub fn mark(spec: &mut Json, before: Option<&Json>, token: &str) {
-    set_label(spec, LABEL_RUN, token);
+pub fn mark(spec: &mut Json, before: Option<&Service>, token: &str) {
+    sent(spec, before, token);
     let version = version(image(spec)).to_owned();
     set_label(spec, LABEL_VERSION, &version);
-    if before.and_then(|b| b.get("TaskTemplate")) != spec.get("TaskTemplate") {
+    if before.and_then(|b| b.spec.get("TaskTemplate")) != spec.get("TaskTemplate") {
         object(spec, &["TaskTemplate", "ContainerSpec", "Labels"]).insert(LABEL_RUN.into(), token.into());
     }
+}
+
+/// Labels the spec as written under `token` over what is there.
+pub fn sent(spec: &mut Json, before: Option<&Service>, token: &str) {
+    set_label(spec, LABEL_RUN, token);
+    set_label(spec, LABEL_OVER, &before.map_or(0, |before| before.index).to_string());
+}
+
+/// Whether two specs say that one sending wrote both.
+pub fn same_sending(one: &Json, other: &Json) -> bool {
+    label(one, LABEL_RUN).is_some()
+        && [LABEL_RUN, LABEL_OVER].iter().all(|name| label(one, name) == label(other, name))
 }
 
 /// How long the spec has a new task watched; Swarm's own default is 5 s.
@@ -573,18 +589,39 @@ mod tests {
         }
     }
 
+    /// As the engine has it.
+    fn service(spec: &Json, before: Option<&Json>) -> Service {
+        let service = json!({"ID": "s", "Version": {"Index": 7}, "Spec": spec, "PreviousSpec": before});
+        Service::read(&service).expect("a service")
+    }
+
     #[test]
     fn containers_are_marked_only_where_they_are_replaced_anyway() {
-        let before = running();
-        let mut scaled = before.clone();
+        let before = service(&running(), None);
+        let mut scaled = before.spec.clone();
         set_replicas(&mut scaled, 9);
         mark(&mut scaled, Some(&before), "houston-R-1-0");
-        assert_eq!(scaled.get("TaskTemplate"), before.get("TaskTemplate"));
+        assert_eq!(scaled.get("TaskTemplate"), before.spec.get("TaskTemplate"));
         assert_eq!(label(&scaled, LABEL_RUN), Some("houston-R-1-0"));
-        let mut updated = before.clone();
+        let mut updated = before.spec.clone();
         set_image(&mut updated, "web:2");
         mark(&mut updated, Some(&before), "houston-R-1-0");
         assert_eq!(task_token(&updated["TaskTemplate"]), Some("houston-R-1-0"));
+    }
+
+    #[test]
+    fn what_bears_the_labels_of_one_sending_and_differs_is_not_all_of_it_ours() {
+        let mut ours = running();
+        mark(&mut ours, Some(&service(&running(), None)), "houston-R-1-0");
+        assert_eq!(service(&ours, Some(&running())).token(), Some("houston-R-1-0"));
+        let mut theirs = ours.clone();
+        object(&mut theirs, &["TaskTemplate", "ContainerSpec"]).insert("Env".into(), json!(["COLOUR=red"]));
+        assert_eq!(service(&theirs, Some(&ours)).token(), None);
+        // Sent once more, as when an update that was paused is to go on; and sent anew by a later attempt.
+        assert_eq!(service(&ours, Some(&ours)).token(), Some("houston-R-1-0"));
+        let mut again = theirs.clone();
+        sent(&mut again, Some(&Service { index: 9, ..service(&ours, None) }), "houston-R-1-0");
+        assert_eq!(service(&again, Some(&ours)).token(), Some("houston-R-1-0"));
     }
 
     #[test]

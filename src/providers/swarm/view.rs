@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
+use super::spec;
+
 /// A service as the Swarm has it now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -37,21 +39,29 @@ impl Service {
     }
     /// `web:1.7`, with a digest where one was resolved.
     pub fn image(&self) -> &str {
-        super::spec::image(&self.spec)
+        spec::image(&self.spec)
     }
     /// Absent for a global service.
     pub fn replicas(&self) -> Option<u64> {
-        super::spec::replicas(&self.spec)
+        spec::replicas(&self.spec)
     }
     pub fn label(&self, name: &str) -> Option<&str> {
-        super::spec::label(&self.spec, name)
+        spec::label(&self.spec, name)
     }
-    /// Under which token its spec was written, if nobody else has changed its image since: `docker service update`
-    /// leaves all labels as they are.
+    /// Under which token its spec was written, if nobody else has changed it since: `docker service update` leaves
+    /// all labels as they are.
     pub fn token(&self) -> Option<&str> {
-        let run = self.label(super::spec::LABEL_RUN)?;
-        let version = self.label(super::spec::LABEL_VERSION);
-        version.is_none_or(|version| version == super::spec::version(self.image())).then_some(run)
+        let run = self.label(spec::LABEL_RUN)?;
+        let version = self.label(spec::LABEL_VERSION);
+        let same_version = version.is_none_or(|version| version == spec::version(self.image()));
+        (same_version && self.overwritten().is_none()).then_some(run)
+    }
+    /// What Houston sent, where somebody else has changed that and kept its labels.
+    pub fn overwritten(&self) -> Option<&Json> {
+        let before = self.previous_spec.as_ref()?;
+        let changed =
+            spec::same_sending(before, &self.spec) && spec::digest(before) != spec::digest(&self.spec);
+        changed.then_some(before)
     }
 }
 
