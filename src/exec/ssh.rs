@@ -35,6 +35,9 @@ const LONGEST_BASE: usize = 52;
 /// Sessions at once on one connection. sshd's `MaxSessions` is 10: two are left to stop commands with.
 const CHANNELS: usize = 8;
 
+/// For the process of ours that holds a connection to say whether it does.
+const LOCAL_ANSWER: Duration = Duration::from_secs(2);
+
 /// What holds for every host of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct SshOptions {
@@ -199,6 +202,13 @@ impl SshHost {
         self.session().await.map(drop)
     }
 
+    /// Whether there is a connection, as far as is known here.
+    pub async fn is_connected(&self) -> bool {
+        let session = self.0.live.lock().await.session.clone();
+        let Some(session) = session else { return false };
+        matches!(tokio::time::timeout(LOCAL_ANSWER, session.check()).await, Ok(Ok(())))
+    }
+
     /// Makes a Unix socket of the host reachable here, for its owner only. Call it before each use: when
     /// the connection is alive that costs a look at a local socket, and after it was lost the forwarding
     /// is set up again under the same path.
@@ -256,7 +266,7 @@ impl SshHost {
     async fn ensure(&self, live: &mut Live, asked: Instant) -> Result<Arc<Session>, ExecError> {
         if let Some(session) = &live.session {
             let session = session.clone();
-            if matches!(tokio::time::timeout(Duration::from_secs(2), session.check()).await, Ok(Ok(()))) {
+            if matches!(tokio::time::timeout(LOCAL_ANSWER, session.check()).await, Ok(Ok(()))) {
                 return Ok(session);
             }
             forget(live).await;

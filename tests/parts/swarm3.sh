@@ -6,6 +6,8 @@
 #                       prints its folder: N/docker.sock is the engine of manager N (1 to 3)
 #   swarm3.sh kill N    ends manager N and its tasks as a loss of power does
 #   swarm3.sh revive N  starts it again on what is left on its disk
+#   swarm3.sh cut N     takes manager N off the network: it goes on, and nobody reaches it but over its socket
+#   swarm3.sh mend N    connects it again
 #   swarm3.sh stop      stops what `start` started, and nothing else
 #
 # HOUSTON_PARTS_DIR (default /var/tmp/houston-parts) holds everything, below `swarm3`.
@@ -19,37 +21,9 @@ tag=h$(printf %s "$base" | cksum | cut -d' ' -f1)
 socket() { echo "$base/$1/docker.sock"; }
 client() { local n=$1; shift; docker -H "unix://$(socket "$n")" "$@"; }
 space() { echo "$tag-$1"; }
-
-# What a killed engine leaves: its containerd, the shims of its tasks, and the tasks. Known by the folder in their
-# command lines, or by their control group.
-sweep() {
-  local n=$1 file pid
-  for file in /proc/[0-9]*/cmdline; do
-    pid=${file#/proc/}; pid=${pid%/cmdline}
-    if { tr '\0' ' ' <"$file"; } 2>/dev/null | grep -qF -- "$base/$n/"; then
-      [ "$pid" = $$ ] || kill -KILL "$pid" 2>/dev/null || true
-    fi
-  done
-  for file in /sys/fs/cgroup/"$tag-$n"/*/cgroup.procs /sys/fs/cgroup/*/"$tag-$n"/*/cgroup.procs; do
-    [ -e "$file" ] || continue
-    while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done <"$file"
-  done
-}
-
-# `nsenter`, not `ip netns exec`: that mounts /sys anew, and hides the control groups.
-up() {
-  local n=$1
-  mkdir -p "$base/$n"
-  # No default route: Swarm has every task try a pull, which fails at once so.
-  setsid nohup nsenter --net="/run/netns/$(space "$n")" dockerd --data-root "$base/$n/data" \
-    --exec-root "$base/$n/run" --pidfile "$base/$n/pid" -H "unix://$(socket "$n")" \
-    --cgroup-parent "/$tag-$n" --userland-proxy=false >>"$base/$n/log" 2>&1 </dev/null &
-  for _ in $(seq 150); do client "$n" info >/dev/null 2>&1 && return 0; sleep .2; done
-  tail -n 10 "$base/$n/log" >&2
-  return 1
-}
-
-runs() { [ -s "$base/$1/pid" ] && [ "$(cat "/proc/$(cat "$base/$1/pid")/comm" 2>/dev/null)" = dockerd ]; }
+. "$here/lib/engine.sh"
+runs() { engine_runs "$base/$1"; }
+up() { engine_up "$base/$1" "$(space "$1")" "$tag-$1"; }
 
 case ${1:-} in
 install)
@@ -94,20 +68,20 @@ start)
   ;;
 kill)
   n=${2:?usage: swarm3.sh kill N}
-  kill -KILL "$(cat "$base/$n/pid")"
-  rm -f "$base/$n/pid"
-  sweep "$n"
+  engine_kill "$base/$n" "$tag-$n"
   ;;
 revive)
   n=${2:?usage: swarm3.sh revive N}
   if ! runs "$n"; then up "$n"; fi
   ;;
+cut) ip -n "$tag" link set "v${2:?usage: swarm3.sh cut N}" down ;;
+mend) ip -n "$tag" link set "v${2:?usage: swarm3.sh mend N}" up ;;
 stop)
   [ -s "$base/started" ] || exit 0
   tag=$(cat "$base/started")
   for n in 1 2 3; do
     if runs $n; then kill -KILL "$(cat "$base/$n/pid")"; fi
-    sweep $n
+    engine_sweep "$base/$n" "$tag-$n"
   done
   sleep 1
   awk -v base="$base/" 'index($2, base) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount -l

@@ -12,6 +12,7 @@ mod ssh;
 mod swarm_change;
 mod swarm_service;
 mod swarm_stack;
+mod swarm_wait;
 #[cfg(test)]
 mod testing;
 mod wait;

@@ -9,18 +9,12 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ByHand, Effects, Probed, StepContext, StepError, Undid};
+use super::{ByHand, Effects, Probed, StepContext, StepError, Undid, swarm_wait};
 use crate::playbook::model::Preview;
 use crate::providers::swarm::{
-    Outcome, Patience, Service, Swarm, SwarmError, UpdateState, Verdict, Watch, advice, spec,
+    Lost, Outcome, Patience, Service, Swarm, SwarmError, UpdateState, Verdict, Watch, advice, spec,
 };
 use crate::text::{self, code, defuse};
-
-/// How long managers may be without a leader before nothing is begun: a lost one is replaced in 14 to 22 s.
-const BETWEEN_LEADERS: Duration = Duration::from_secs(45);
-
-/// Between two looks meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Stands in `observed` for a service that does not exist.
 const ABSENT: &str = "none";
@@ -98,6 +92,12 @@ impl From<SwarmError> for StepError {
     }
 }
 
+impl From<Lost> for StepError {
+    fn from(lost: Lost) -> Self {
+        Self::from(lost.error)
+    }
+}
+
 impl Target<'_> {
     fn fact(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
@@ -152,8 +152,10 @@ impl Target<'_> {
         };
         let changed = posted.changed;
         let token = changed.then(|| self.token());
-        let outcome = self.wait(token, &posted.known, settle, &self.context.cancel).await;
-        let outcome = outcome.map_err(|e| StepError::from(e).with_effects())?;
+        // What was sent is on the Swarm, whoever answers here: it is waited for as long as the step has.
+        let patience = Patience { settle, unreachable: Duration::MAX, ..Patience::default() };
+        let outcome = self.wait(token, &posted.known, patience, &self.context.cancel).await;
+        let outcome = outcome.map_err(|lost| self.lost_sight(lost, changed))?;
         match outcome.verdict.clone() {
             Verdict::Done => {
                 let service = outcome.service.as_ref().expect("what is done is there");
@@ -178,10 +180,12 @@ impl Target<'_> {
         // Whether something was sent that nobody answered.
         let mut unsure = false;
         loop {
-            let (current, known) = self.look(&self.context.cancel).await.map_err(|error| {
-                let error = StepError::from(error);
-                if unsure { error.with_effects() } else { error }
-            })?;
+            // What may be there is looked for as long as the step has.
+            let patience = if unsure { Duration::MAX } else { swarm_wait::NOBODY_THERE };
+            let (current, known) = self
+                .look(&self.context.cancel, patience)
+                .await
+                .map_err(|error| if unsure { self.unsure(error) } else { StepError::from(error) })?;
             let planned = self.planned();
             // A person has asked for another attempt: sending the same spec again makes Swarm go on.
             let paused = current
@@ -230,55 +234,49 @@ impl Target<'_> {
                 Err(SwarmError::Stale { .. }) if attempts < 10 => {}
                 Err(SwarmError::Conflict { .. }) if attempts < 3 && current.is_none() => {}
                 // It was sent under its index: sent again, it is one change.
-                Err(error) if error.is_between_leaders() && attempts < 10 => unsure = true,
-                Err(error @ SwarmError::NoManager { .. }) => {
-                    return Err(StepError::from(error).with_effects());
-                }
+                Err(error) if error.is_nobody_there() && attempts < 10 => unsure = true,
+                // Some manager took it, and did not say what became of it.
+                Err(error) if error.is_transient() => return Err(self.unsure(error)),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// The service and the tasks that it has. Waits while the managers have no leader.
+    /// The change was sent, and nobody answered.
+    fn unsure(&self, error: SwarmError) -> StepError {
+        let error = StepError::from(error);
+        let name = self.code();
+        let message = format!(
+            "{}; the change of {name} was sent, and whether it was taken is not known",
+            error.message
+        );
+        StepError { message, ..error }.with_effects()
+    }
+
+    /// The service and the tasks that it has. Waits for so long while no manager answers.
     async fn look(
         &self,
         cancel: &CancellationToken,
+        patience: Duration,
     ) -> Result<(Option<Service>, HashSet<String>), SwarmError> {
-        let begun = Instant::now();
-        let mut said = false;
-        loop {
-            let read = async {
-                let Some(service) = self.swarm.service(self.swarm_name).await? else {
-                    return Ok::<_, SwarmError>((None, HashSet::new()));
-                };
-                let tasks = self.swarm.tasks(self.swarm_name).await?;
-                Ok((Some(service), tasks.into_iter().map(|task| task.id).collect()))
+        swarm_wait::look(self.context, cancel, patience, || async {
+            let Some(service) = self.swarm.service(self.swarm_name).await? else {
+                return Ok((None, HashSet::new()));
             };
-            match read.await {
-                Err(error) if error.is_between_leaders() && begun.elapsed() < BETWEEN_LEADERS => {
-                    if !said {
-                        said = true;
-                        self.context.progress.status("the Swarm has no leader now; waiting for one");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(LOOK_AGAIN) => {}
-                        () = cancel.cancelled() => return Err(error),
-                    }
-                }
-                read => return read,
-            }
-        }
+            let tasks = self.swarm.tasks(self.swarm_name).await?;
+            Ok((Some(service), tasks.into_iter().map(|task| task.id).collect()))
+        })
+        .await
     }
 
     async fn wait(
         &self,
         token: Option<&str>,
         known: &HashSet<String>,
-        settle: Duration,
+        patience: Patience,
         cancel: &CancellationToken,
-    ) -> Result<Outcome, SwarmError> {
+    ) -> Result<Outcome, Lost> {
         let say = |line: &str| self.context.progress.status(&format!("{}: {}", self.code(), defuse(line)));
-        let patience = Patience { settle, ..Patience::default() };
         let watch = Watch { name: self.swarm_name, token, known, patience, cancel, say: &say };
         self.swarm.watch(&watch).await
     }
@@ -326,6 +324,22 @@ impl Target<'_> {
 
     fn code(&self) -> String {
         code(self.name)
+    }
+
+    /// The change was sent, or was there, and no manager tells what became of it.
+    fn lost_sight(&self, lost: Lost, changed: bool) -> StepError {
+        let last = lost.last.map(|last| format!("; when a manager last answered, {}", defuse(&last)));
+        let error = StepError::from(lost.error);
+        if !changed {
+            return error;
+        }
+        let message = format!(
+            "{}; {} was changed before that, and nobody tells how far that is{}",
+            error.message,
+            self.code(),
+            last.unwrap_or_default()
+        );
+        StepError { message, ..error }.with_effects()
     }
 
     /// For people: what the service has come back to.
@@ -453,8 +467,14 @@ impl Target<'_> {
         self.explain(error, outcome, Some(reason))
     }
 
-    /// Adds the failed tasks' last lines, and what to do about a known cause.
+    /// Adds the nodes that are missing, the failed tasks' last lines, and what to do about a known cause.
     fn explain(&self, mut error: StepError, outcome: &Outcome, reason: Option<&str>) -> StepError {
+        for down in &outcome.down {
+            error.message.push_str(&format!("; {}", defuse(&down.words())));
+        }
+        if let Some(down) = outcome.down.first() {
+            error.hint = Some(down.hint());
+        }
         let redact = |t: &str| self.context.redactor.redact(&defuse(t)).into_owned();
         let causes = || outcome.failures.iter().map(|f| f.error.as_str()).chain(reason);
         if error.hint.is_none() {
@@ -477,7 +497,7 @@ impl Target<'_> {
         let mut attempts = 0;
         loop {
             // Not cancellable, as below.
-            let (current, _) = self.look(&CancellationToken::new()).await?;
+            let (current, _) = self.look(&CancellationToken::new(), swarm_wait::NOBODY_THERE).await?;
             let Some(service) = current else {
                 if before.exists() {
                     return Err(StepError::new(format!("{} is gone and cannot be put back", self.code()))
@@ -509,13 +529,14 @@ impl Target<'_> {
             attempts += 1;
             match sent {
                 Ok(()) | Err(SwarmError::Stale { .. }) if attempts < 10 => {}
-                Err(error) if error.is_between_leaders() && attempts < 10 => {}
+                Err(error) if error.is_nobody_there() && attempts < 10 => {}
                 Ok(()) => return Err(StepError::new(format!("{} does not stay as it was put", self.code()))),
                 Err(error) => return Err(error.into()),
             }
         }
         // Not cancellable: to stop half-way here would leave what nobody asked for.
-        let outcome = self.wait(None, &HashSet::new(), Duration::ZERO, &CancellationToken::new()).await?;
+        let outcome =
+            self.wait(None, &HashSet::new(), Patience::default(), &CancellationToken::new()).await?;
         match outcome.verdict {
             Verdict::Done | Verdict::RolledBack if outcome.running >= outcome.wanted => {
                 Ok(if attempts > 0 { Undid::Something } else { Undid::Nothing })
@@ -651,7 +672,7 @@ impl Target<'_> {
             let known = HashSet::new();
             let cancel = CancellationToken::new();
             cancel.cancel();
-            let outcome = self.wait(Some(self.token()), &known, Duration::ZERO, &cancel).await?;
+            let outcome = self.wait(Some(self.token()), &known, Patience::default(), &cancel).await?;
             return Ok(match outcome.verdict {
                 Verdict::Done => {
                     let before = self.planned().unwrap_or_else(|| before_of_previous(&service));

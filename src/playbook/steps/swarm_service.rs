@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use super::swarm_change::{Done, Target};
 use super::{
     ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, params,
+    swarm_wait,
 };
 use crate::change::Change;
 use crate::config::environment::Service as Declared;
@@ -327,6 +328,12 @@ impl StepKind for SwarmService {
         Box::pin(async move {
             let action = Action::read(given)?;
             let subject = Subject::of(context, given)?;
+            if !subject.declared.networks.is_empty() {
+                swarm_wait::look(context, &context.cancel, swarm_wait::NOBODY_THERE, || {
+                    subject.swarm.networks()
+                })
+                .await?;
+            }
             let networks = networks(&subject.swarm, &subject.declared).await?;
             let desired = |current: Option<&Service>| action.desired(&subject.declared, current, &networks);
             let attach = self.was_under_way(&context.token);

@@ -11,6 +11,7 @@ use super::swarm_change::{Done, Target};
 use super::swarm_service::environment;
 use super::{
     ByHand, ParamKind, ParamSpec, Probed, Repeat, StepContext, StepError, StepKind, Undid, UndoMode, params,
+    swarm_wait,
 };
 use crate::config::environment::Service as Declared;
 use crate::ids::{EffectToken, ServiceName};
@@ -185,6 +186,8 @@ impl StepKind for SwarmStack {
         Box::pin(async move {
             let subject = Subject::of(context, given)?;
             let attach = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&context.token);
+            swarm_wait::look(context, &context.cancel, swarm_wait::NOBODY_THERE, || subject.swarm.networks())
+                .await?;
             for network in subject.missing_networks().await? {
                 context.progress.status(&format!("creating network {}", code(&network)));
                 subject.swarm.create_network(&network, &json!({ NAMESPACE: subject.name })).await?;

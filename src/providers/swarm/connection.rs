@@ -177,11 +177,21 @@ impl Manager {
                 // The connection is good, only the engine behind it is of no use.
                 Some(problem) => return Err((problem, None)),
             },
-            Ok(Err(error)) => Problem::Unreachable(crate::text::root_cause(&error)),
+            Ok(Err(error)) => self.unanswered(crate::text::root_cause(&error)).await,
             Err(_) => Problem::TimedOut,
         };
         *self.client.lock().await = None;
         Err((problem, None))
+    }
+
+    /// Who is missing where a request got no answer.
+    async fn unanswered(&self, reason: String) -> Problem {
+        match &self.way {
+            Way::Ssh { host, .. } if !host.is_connected().await => {
+                Problem::Unreachable(format!("the connection was lost ({reason})"))
+            }
+            _ => Problem::NoDaemon(reason),
+        }
     }
 }
 
@@ -360,7 +370,7 @@ mod tests {
         let Err(SwarmError::NoManager { tried }) = swarm.services().await else { panic!("none is of use") };
         let problems: Vec<_> = tried.iter().map(|t| t.problem.clone()).collect();
         assert_eq!(problems[..3], [Problem::NotManager, Problem::NoQuorum, Problem::NoQuorum]);
-        assert!(matches!(&problems[3], Problem::Unreachable(why) if why.contains("No such file")));
+        assert!(matches!(&problems[3], Problem::NoDaemon(why) if why.contains("No such file")));
     }
 
     #[tokio::test]

@@ -15,8 +15,12 @@ pub struct Tried {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// The host, or the way there.
     #[error("{0}")]
     Unreachable(String),
+    /// The host can be reached.
+    #[error("its Docker daemon does not answer ({0})")]
+    NoDaemon(String),
     #[error("it is not a manager of a Swarm")]
     NotManager,
     #[error("its Swarm has no leader, too few managers are online")]
@@ -60,10 +64,25 @@ impl SwarmError {
         }
     }
 
-    /// Whether managers are there, and have no leader: as a rule they have one again soon.
-    pub fn is_between_leaders(&self) -> bool {
-        let leaderless = |tried: &Tried| matches!(tried.problem, Problem::NoQuorum | Problem::TimedOut);
-        matches!(self, Self::NoManager { tried } if tried.iter().any(leaderless))
+    /// Whether looking again may tell more.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Refused { status: 500.., .. })
+    }
+
+    /// Whether no manager answers, or none that has a leader: as a rule one does again soon, after an election or when
+    /// a daemon was restarted.
+    pub fn is_nobody_there(&self) -> bool {
+        matches!(self, Self::NoManager { .. }) && self.is_transient()
+    }
+
+    /// In a few words, for the line that says what is waited for.
+    pub fn waited_for(&self) -> &'static str {
+        let Self::NoManager { tried } = self else { return "the Swarm does not tell what is so" };
+        if tried.iter().any(|t| t.problem == Problem::NoQuorum) {
+            "the Swarm has no leader now"
+        } else {
+            "no manager of the Swarm answers now"
+        }
     }
 
     /// What to do next.
@@ -80,6 +99,9 @@ impl SwarmError {
                         .to_owned()
                 } else if let Some(hint) = tried.iter().find_map(|t| t.hint.clone()) {
                     hint
+                } else if any(|p| matches!(p, Problem::NoDaemon(_))) {
+                    "start the Docker daemon there (`systemctl start docker`), and see that the Docker socket may be opened"
+                        .to_owned()
                 } else {
                     "check that the hosts are up and that the Docker socket may be opened".to_owned()
                 })

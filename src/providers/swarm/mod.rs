@@ -4,6 +4,7 @@
 //! Must not: know what a run, a playbook or a room is; drop a field of a spec that it does not know.
 
 mod connection;
+mod down;
 mod error;
 mod images;
 mod lease;
@@ -18,10 +19,11 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 pub use connection::{Manager, Swarm};
+pub use down::Down;
 pub use error::{Problem, SwarmError, Tried};
 pub use lease::SwarmLease;
 pub(crate) use rollout::advice;
-pub use rollout::{Failure, Outcome, Patience, Verdict, Watch};
+pub use rollout::{Failure, Lost, Outcome, Patience, Verdict, Watch};
 pub use status::{EnvironmentStatus, NodeStatus, ServiceStatus, status};
 pub use view::{Engine, Node, Service, Task, UpdateState, UpdateStatus};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, Swarm, SwarmError, Task, UpdateState, spec};
+use super::{Down, Service, Swarm, SwarmError, Task, UpdateState, spec};
 use crate::text;
 
 /// Failed tasks whose log is read; the others fail for the same reason.
@@ -29,7 +29,7 @@ pub struct Patience {
     pub pending: Duration,
     /// How long after Swarm called the update finished its tasks may still be missing.
     pub after_end: Duration,
-    /// How long no manager may answer. A lost leader is replaced in 14 to 22 s.
+    /// How long no manager may tell what is so. A lost leader is replaced in 14 to 22 s.
     pub unreachable: Duration,
 }
 
@@ -77,6 +77,16 @@ pub struct Outcome {
     pub running: u64,
     pub wanted: u64,
     pub failures: Vec<Failure>,
+    /// Nodes without which it had to do.
+    pub down: Vec<Down>,
+}
+
+/// Nobody tells what became of a change.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    pub error: SwarmError,
+    /// How it stood when somebody last did.
+    pub last: Option<String>,
 }
 
 /// A task of the change that failed.
@@ -144,30 +154,38 @@ pub struct Watch<'a> {
 
 impl Swarm {
     /// Waits for the end of a change. An error only when no manager has answered for too long.
-    pub async fn watch(&self, watch: &Watch<'_>) -> Result<Outcome, SwarmError> {
+    pub async fn watch(&self, watch: &Watch<'_>) -> Result<Outcome, Lost> {
         let mut memory = Memory::new(Instant::now());
         let mut failures: Vec<(String, Failure)> = Vec::new();
         let mut interval = watch.patience.fastest;
         let mut said = String::new();
+        let mut last: Option<String> = None;
+        let mut down: Vec<Down> = Vec::new();
         loop {
             let read = async {
                 Ok::<_, SwarmError>((self.service(watch.name).await?, self.tasks(watch.name).await))
             };
             let (service, tasks) = match read.await {
                 Ok((None, _)) => {
-                    return Ok(end(Verdict::Removed, None, &Picture::default(), failures));
+                    return Ok(end(Verdict::Removed, None, &Picture::default(), failures, down));
                 }
                 Ok((Some(service), Ok(tasks))) => (service, tasks),
                 // Removed between the two reads, or unreachable: the next look will tell.
                 Ok((Some(_), Err(error))) | Err(error) => {
                     if memory.unreachable_for(Instant::now()) > watch.patience.unreachable
-                        || !error.is_transient()
+                        || !error.may_pass()
                     {
-                        return Err(error);
+                        return Err(Lost { error, last });
+                    }
+                    let line =
+                        format!("{}; what was sent stands, and is looked at again", error.waited_for());
+                    if line != said {
+                        (watch.say)(&line);
+                        said = line;
                     }
                     tokio::select! {
                         () = tokio::time::sleep(watch.patience.slowest) => {}
-                        () = watch.cancel.cancelled() => return Err(error),
+                        () = watch.cancel.cancelled() => return Err(Lost { error, last }),
                     }
                     continue;
                 }
@@ -184,10 +202,26 @@ impl Swarm {
                 failures.push((task.id.clone(), self.autopsy(task, true).await));
             }
             let picture = Picture::of(&service, &tasks);
-            if let Some(verdict) = memory.decide(watch, &service, &picture, failures.len(), now) {
-                return Ok(end(verdict, Some(service), &picture, failures));
+            if picture.is_whole() {
+                down.clear();
+            } else if memory.stands(&picture) {
+                down = self.down(&tasks).await;
             }
-            let line = picture.line(&service);
+            if down.iter().any(|down| down.counted_on) {
+                // What a lost node had is made anew, which takes a while; the version is not to blame.
+                memory.ended_since = None;
+            }
+            if let Some(verdict) = memory.decide(watch, &service, &picture, failures.len(), now) {
+                return Ok(end(verdict, Some(service), &picture, failures, down));
+            }
+            let mut line = picture.line(&service);
+            for down in &down {
+                line.push_str(&format!("; {}", down.words()));
+            }
+            if !down.is_empty() {
+                line.push_str("; start it again, or take it out of the Swarm");
+            }
+            last = Some(line.clone());
             if line == said {
                 interval = (interval * 3 / 2).min(watch.patience.slowest);
             } else {
@@ -198,7 +232,7 @@ impl Swarm {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
                 () = watch.cancel.cancelled() => {
-                    return Ok(end(Verdict::Cancelled, Some(service), &picture, failures));
+                    return Ok(end(Verdict::Cancelled, Some(service), &picture, failures, down));
                 }
             }
         }
@@ -234,6 +268,7 @@ fn end(
     service: Option<Service>,
     picture: &Picture,
     failures: Vec<(String, Failure)>,
+    down: Vec<Down>,
 ) -> Outcome {
     Outcome {
         verdict,
@@ -241,6 +276,7 @@ fn end(
         running: picture.current,
         wanted: picture.wanted,
         failures: failures.into_iter().map(|(_, f)| f).collect(),
+        down,
     }
 }
 
@@ -330,6 +366,7 @@ impl Picture {
 /// What one look does not show: since when things are as they are.
 struct Memory {
     reached: Instant,
+    picture: Picture,
     whole_since: Option<Instant>,
     pending_since: Option<Instant>,
     ended_since: Option<Instant>,
@@ -337,10 +374,20 @@ struct Memory {
 
 impl Memory {
     fn new(now: Instant) -> Self {
-        Self { reached: now, whole_since: None, pending_since: None, ended_since: None }
+        Self {
+            reached: now,
+            picture: Picture::default(),
+            whole_since: None,
+            pending_since: None,
+            ended_since: None,
+        }
     }
     fn reached(&mut self, now: Instant) {
         self.reached = now;
+    }
+    /// Whether it looks as it did the last time.
+    fn stands(&mut self, picture: &Picture) -> bool {
+        std::mem::replace(&mut self.picture, picture.clone()) == *picture
     }
     fn unreachable_for(&self, now: Instant) -> Duration {
         now.duration_since(self.reached)

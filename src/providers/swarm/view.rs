@@ -192,6 +192,13 @@ impl Task {
         matches!(self.state.as_str(), "failed" | "rejected" | "orphaned")
             || (self.state == "complete" && self.error.is_some())
     }
+    /// Whether its node has not said yet that it is over.
+    pub fn is_open(&self) -> bool {
+        !matches!(
+            self.state.as_str(),
+            "complete" | "shutdown" | "failed" | "rejected" | "remove" | "orphaned"
+        )
+    }
     /// Whether it was made from this service spec (and not from one before it).
     pub fn is_of(&self, service_spec: &Json) -> bool {
         let same =
@@ -221,6 +228,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// `node2 (10.0.0.2)`
+    pub fn title(&self) -> String {
+        format!("{} ({})", self.hostname, self.address)
+    }
+
     pub(super) fn read(v: &Json) -> Option<Self> {
         Some(Self {
             id: text(v, "/ID")?,
@@ -231,9 +243,16 @@ impl Node {
             availability: text(v, "/Spec/Availability").unwrap_or_default(),
             reachability: text(v, "/ManagerStatus/Reachability"),
             engine: text(v, "/Description/Engine/EngineVersion").unwrap_or_default(),
-            address: text(v, "/Status/Addr").unwrap_or_default(),
+            address: address(v),
         })
     }
+}
+
+/// The leader has none but as a manager.
+fn address(v: &Json) -> String {
+    let own = text(v, "/Status/Addr").filter(|address| !address.is_empty() && address != "0.0.0.0");
+    let manager = || Some(text(v, "/ManagerStatus/Addr")?.rsplit_once(':')?.0.to_owned());
+    own.or_else(manager).unwrap_or_default()
 }
 
 /// An engine, whether it is in a Swarm or not.
