@@ -29,6 +29,7 @@ mod freezes;
 mod fuzz;
 mod gateway;
 mod health;
+mod host_chaos;
 mod hostile;
 mod image;
 #[cfg(debug_assertions)] // A release build cannot be killed so.

@@ -151,7 +151,7 @@ impl Job<'_> {
                 Err(ExecError::NotStarted { reason, hint, transient, .. }) if !sent => {
                     return Err(ExecError::NotStarted { what: self.what.clone(), reason, hint, transient });
                 }
-                Err(error) => error.to_string(),
+                Err(error) => why(error),
                 Ok(session) => match ask(&session, START, &arguments, Some(input)).await {
                     Ok(Said { code: Some(0), out, .. }) if out.starts_with(&mark) => {
                         let told = out[mark.len()..].trim();
@@ -182,7 +182,10 @@ impl Job<'_> {
             if self.cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(ExecError::Lost { what: self.what.clone(), reason });
             }
-            self.follow.status(&format!("{}: {reason}; trying again", self.host.0.settings));
+            self.follow.status(&format!(
+                "{} is out of reach ({reason}); it may have begun there, and is looked for as soon as it answers",
+                self.host.0.settings
+            ));
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
                 () = self.cancel.cancelled() => {}
@@ -201,7 +204,7 @@ impl Job<'_> {
     ) -> Heard {
         let session = match self.host.session().await {
             Ok(session) => session,
-            Err(error) => return Heard::Lost(error.to_string()),
+            Err(error) => return Heard::Lost(why(error)),
         };
         let mark = mark();
         let from = seen.to_string();
@@ -221,6 +224,17 @@ impl Job<'_> {
         let told = std::sync::Mutex::new(None);
         let note = |line: &str| {
             if let Some(state) = line.strip_prefix(&mark) {
+                let host = &self.host.0.settings;
+                if let Some(room) = state.trim().strip_prefix("full ") {
+                    self.follow.status(&format!(
+                        "there is no room on {host} for what it writes: {room}; make room there, its end is told once there is"
+                    ));
+                    return;
+                }
+                if state.trim() == "roomy" {
+                    self.follow.status(&format!("there is room on {host} again"));
+                    return;
+                }
                 *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(state.trim().to_owned());
             }
@@ -318,6 +332,14 @@ pub(super) async fn clear(host: &SshHost, name: &str) {
     const CLEAR: &str = r#"rm -rf -- "${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs/$1""#;
     if let Ok(session) = host.session().await {
         let _ = ask(&session, CLEAR, &[name], None).await;
+    }
+}
+
+/// Without what it was about, which the sentence around it says.
+fn why(error: ExecError) -> String {
+    match error {
+        ExecError::NotStarted { reason, .. } | ExecError::Lost { reason, .. } => reason,
+        other => other.to_string(),
     }
 }
 

@@ -19,6 +19,11 @@ pub fn swarm3() -> Option<PathBuf> {
     needed("HOUSTON_TEST_SWARM3", "three managers of a Swarm")
 }
 
+/// As `tests/parts/host.sh start` prints it: the folder of a machine of its own, which may be broken.
+pub fn host() -> Option<PathBuf> {
+    needed("HOUSTON_TEST_HOST", "a machine of its own")
+}
+
 /// As `tests/parts/image.sh start` prints it: the name of the image.
 pub fn image() -> Option<PathBuf> {
     needed("HOUSTON_TEST_IMAGE", "the image")

@@ -7,7 +7,15 @@ if [ ! -d "$job/claim" ]; then
   say absent
   exit 0
 fi
-rounds=0
+rounds=0 full=
+# Says when there is no room left for what it writes, and when there is some again.
+look_for_room() {
+  left=$(room)
+  case ${left%% *} in
+  0 | 1 | 2 | 3) [ -n "$full" ] || say full "$left"; full=full ;;
+  *) [ -z "$full" ] || say roomy; full= ;;
+  esac
+}
 # Asking for every process of the host takes a while, so most rounds ask for ours alone.
 alive() { kill -0 "-$pid" 2>/dev/null && [ $((rounds % 25)) -ne 0 ] || there; }
 # How it stands, as one word.
@@ -50,5 +58,6 @@ while :; do
   # Writing is how it is noticed that nobody listens any more.
   rounds=$((rounds + 1))
   [ $((rounds % 25)) -eq 0 ] && say listening
+  [ $((rounds % 10)) -eq 5 ] && look_for_room
   sleep 0.2 2>/dev/null || sleep 1
 done

@@ -1,5 +1,11 @@
 # What is known of a job on its host, for the scripts that come after this text. Must not: do anything by itself.
 jobs=${XDG_STATE_HOME:-$HOME/.local/state}/houston/jobs
+# How much room there is for jobs: kilobytes, and where.
+room() {
+  at=$jobs
+  [ -d "$at" ] || at=${XDG_STATE_HOME:-$HOME}
+  df -Pk "$at" 2>/dev/null | { read -r _; read -r _ _ _ free _ on; echo "${free:-?} KiB are free on ${on:-$at}"; }
+}
 # Reads the number of the process group. `whose` says what has that number now, as far as can be told: `ours`; `rebooted`,
 # when the host was started since; `other`, when somebody else's process has got it since.
 read_group() {

@@ -10,15 +10,19 @@ if [ "$known" = known ] && [ ! -d "$job/claim" ]; then
   echo "$mark absent"
   exit 0
 fi
-mkdir -p "$job" || exit 1
+cannot() {
+  echo "nothing can be written in $job, so it does not begin: $(room); make room there, or let this account write there" >&2
+  exit 1
+}
+mkdir -p "$job" || cannot
 # What nobody came back for.
 find "$jobs" -mindepth 2 -maxdepth 2 -name status -mtime +30 2>/dev/null | while read -r old; do
   rm -rf "${old%/status}"
 done
 if [ ! -d "$job/claim" ]; then
-  cat >"$job/in.$$" && mv "$job/in.$$" "$job/in" || exit 1
-  printf '%s\n' "$4" >"$job/command.$$" && mv "$job/command.$$" "$job/command" || exit 1
-  printf '%s\n' "$3" >"$job/wrap.$$" && mv "$job/wrap.$$" "$job/wrap" || exit 1
+  cat >"$job/in.$$" && mv "$job/in.$$" "$job/in" || cannot
+  printf '%s\n' "$4" >"$job/command.$$" && mv "$job/command.$$" "$job/command" || cannot
+  printf '%s\n' "$3" >"$job/wrap.$$" && mv "$job/wrap.$$" "$job/wrap" || cannot
   if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-run >/dev/null 2>&1; then
     # A unit of its own: it survives the end of the login session, and nothing of it is left behind.
     systemd-run --quiet --collect --unit="$name" --working-directory="$PWD" \
