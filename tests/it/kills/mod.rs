@@ -1,12 +1,15 @@
 //! Runs that nothing can kill, shown with the real binary: `houston serve` is killed before and after every sync of
 //! the store while people deploy, and everything is as if it had not been.
 //!
+//! In `real` it is killed at any time, on a real Swarm and a real sshd.
+//!
 //! A trial that failed is named as a variable: `HOUSTON_TEST_KILLS='crash before:4 after:3'` plays it again, in
 //! `a_trial_by_its_name`. `HOUSTON_TEST_SEED=N` draws the same lots.
 
 mod door;
 mod ending;
 mod lives;
+mod real;
 mod stage;
 mod stories;
 
@@ -44,7 +47,10 @@ fn story(name: &str) -> &'static Story {
 
 /// A story without a kill: how it ends, and how often the store is synced.
 async fn undisturbed(story: &Story) -> (Ending, u64) {
-    let mut stage = Stage::set(&story.scene, Vec::new()).await;
+    undisturbed_on(story, Stage::set(&story.scene, Vec::new()).await).await
+}
+
+async fn undisturbed_on(story: &Story, mut stage: Stage) -> (Ending, u64) {
     (story.play)(&stage).await;
     stage.settled().await;
     let (syncs, before) = (stage.syncs().await, said(&stage));
@@ -57,7 +63,12 @@ async fn undisturbed(story: &Story) -> (Ending, u64) {
 
 /// The story, with a Houston that is killed; whether it was. Panics with all that differs.
 async fn killed(story: &Story, undisturbed: &Ending, kills: Vec<Kill>) -> bool {
-    let mut stage = Stage::set(&story.scene, kills).await;
+    let stage = Stage::set(&story.scene, kills).await;
+    played(story, undisturbed, stage).await > 0
+}
+
+/// The story on a stage; how often Houston was killed there. Panics with all that differs.
+async fn played(story: &Story, undisturbed: &Ending, mut stage: Stage) -> usize {
     (story.play)(&stage).await;
     stage.settled().await;
     let deadline = Instant::now() + LAST_EDITS;
@@ -68,7 +79,7 @@ async fn killed(story: &Story, undisturbed: &Ending, kills: Vec<Kill>) -> bool {
     let differences = Ending::of(&stage).await.differences(undisturbed);
     assert!(differences.is_empty(), "{}\n{}", differences.join("\n"), stage.told());
     stage.strike().await;
-    deaths > 0
+    deaths
 }
 
 /// A trial's name, which plays it again.

@@ -3,9 +3,11 @@
 //! Must not: know what a story is about.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use houston::providers::swarm::Swarm;
 use houston::sandbox::engine::{self, Behaviour};
 use houston::sandbox::{self, Sandbox};
 use serde_json::{Value as Json, json};
@@ -49,6 +51,8 @@ pub struct Stage {
     engine: Option<engine::Engine>,
     /// Where to look at the engine, past the door.
     docker: PathBuf,
+    /// On a real engine: this stage's part of it.
+    share: Option<Share>,
     services: &'static [Service],
     keeper: Option<Keeper>,
 }
@@ -56,16 +60,34 @@ pub struct Stage {
 impl Stage {
     /// With a Houston that is ready, or has been killed on the way there and is ready now.
     pub async fn set(scene: &Scene, kills: Vec<Kill>) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().expect("a folder");
-        let sandbox = sandbox::start(sandbox::Options { rate_limits: false, ..Default::default() }).await;
-        let sandbox = sandbox.expect("the sandbox starts");
         let engine = fake(dir.path(), scene.services).await;
         let docker = engine.socket().to_owned();
+        Self::build(scene, kills, dir, docker, Some(engine), None).await
+    }
+
+    /// The same on a real engine, whose services have names of their own.
+    pub async fn on(docker: &Path, scene: &Scene, kills: Vec<Kill>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let share = Share::of(docker, scene.services).await;
+        Self::build(scene, kills, dir, docker.to_owned(), None, Some(share)).await
+    }
+
+    async fn build(
+        scene: &Scene,
+        kills: Vec<Kill>,
+        dir: tempfile::TempDir,
+        docker: PathBuf,
+        engine: Option<engine::Engine>,
+        share: Option<Share>,
+    ) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let sandbox = sandbox::start(sandbox::Options { rate_limits: false, ..Default::default() }).await;
+        let sandbox = sandbox.expect("the sandbox starts");
         let door = Door::open(dir.path().join("door.sock"), &docker);
         std::fs::create_dir(dir.path().join("marks")).expect("a folder");
-        let mut stage =
-            Self { sandbox, door, dir, engine: Some(engine), docker, services: scene.services, keeper: None };
+        let services = scene.services;
+        let mut stage = Self { sandbox, door, dir, engine, docker, share, services, keeper: None };
         stage.write_config(scene);
         stage.settled().await;
         let keeper = Keeper::start(stage.dir.path(), kills);
@@ -207,7 +229,7 @@ impl Stage {
 
     /// How many tasks serve, by image.
     async fn running(&self, service: &str) -> Vec<String> {
-        let filters = json!({"service": [service], "desired-state": ["running"]});
+        let filters = json!({"service": [self.swarm_name(service)], "desired-state": ["running"]});
         let filters: String = url::form_urlencoded::byte_serialize(filters.to_string().as_bytes()).collect();
         let tasks = ask(&self.docker, "GET", &format!("/tasks?filters={filters}"), None).await;
         let tasks = tasks.map(|tasks| tasks.as_array().cloned().unwrap_or_default()).unwrap_or_default();
@@ -231,8 +253,12 @@ impl Stage {
         }
     }
 
+    fn swarm_name(&self, name: &str) -> String {
+        self.share.as_ref().map_or_else(|| name.to_owned(), |share| share.swarm_name(name))
+    }
+
     async fn service(&self, name: &str) -> Json {
-        let path = format!("/services/{name}");
+        let path = format!("/services/{}", self.swarm_name(name));
         ask(&self.docker, "GET", &path, None).await.unwrap_or(Json::Null)
     }
 
@@ -280,16 +306,22 @@ impl Stage {
                 Some(front) => more.replace("FRONT", &front.to_string()),
                 None => (*more).to_owned(),
             };
+            let image = match &self.share {
+                None => format!("demo/{name}\n    version: \"1.8\""),
+                Some(_) => format!("app\n    version: v2\n    swarm_name: {}", self.swarm_name(name)),
+            };
             prod.push_str(&format!(
-                "  {name}:\n    image: demo/{name}\n    version: \"1.8\"\n    \
+                "  {name}:\n    image: {image}\n    \
                  replicas: {{count: {tasks}, min: 1, max: 4}}\n    endpoint_mode: dnsrr\n    \
                  ports: [{{target: 8080, mode: host}}]\n    update: {{order: start-first, monitor: 100ms}}\n{more}"
             ));
         }
+        // All stages share the one real Swarm, and the bots' account has the same id in all of them.
+        let lease = if self.share.is_some() { "lease: {enabled: false}\n" } else { "" };
         let (user_id, token) = self.sandbox.personal_token("houston").expect("the bot's account");
         let houston = format!(
             "rocketchat: {{url: {}, user_id: {user_id}, token: {{file: token}}}}\n\
-             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n",
+             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n{lease}",
             self.sandbox.url()
         );
         self.write("houston.yaml", &houston);
@@ -313,6 +345,45 @@ impl Stage {
             Some((base, port)) => filled.replace("SSHD", &base.display().to_string()).replace("PORT", &port),
             None => filled,
         }
+    }
+}
+
+/// What a stage has of a real engine; removed with it.
+struct Share {
+    swarm: Arc<Swarm>,
+    prefix: String,
+    services: &'static [Service],
+}
+
+impl Share {
+    /// The services at v1.
+    async fn of(docker: &Path, services: &'static [Service]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let prefix = format!("houston-kills-{}", rand::random::<u32>());
+        let share = Self { swarm: Arc::new(Swarm::local(docker)), prefix, services };
+        for Service { name, tasks, .. } in services {
+            let spec = engine::service_spec(&share.swarm_name(name), "app:v1", u64::from(*tasks));
+            share.swarm.create_service(&spec).await.expect("created");
+        }
+        share
+    }
+
+    fn swarm_name(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let names: Vec<String> = self.services.iter().map(|service| self.swarm_name(service.name)).collect();
+        let swarm = self.swarm.clone();
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async move {
+                for name in names {
+                    let _ = swarm.remove_service(&name).await;
+                }
+            });
+        });
     }
 }
 

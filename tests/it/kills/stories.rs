@@ -107,7 +107,7 @@ pub const STORIES: &[Story] = &[
     },
 ];
 
-const TOUR: &str = "
+pub const TOUR: &str = "
 tour:
   summary: Does one of everything.
   playbook: tour
@@ -153,7 +153,7 @@ async fn card(stage: &Stage, run: &str) -> Json {
 }
 
 /// Alice asks, and Bob shows his thumb.
-async fn asked_and_approved(stage: &Stage, command: &str) {
+pub async fn asked_and_approved(stage: &Stage, command: &str) {
     stage.say("alice", command).await;
     let card = card(stage, "R-1").await;
     stage.react("bob", &card, ":+1:").await;
