@@ -238,7 +238,8 @@ async fn readyz(State((chat, lease)): State<(Chat, Lease)>) -> impl IntoResponse
     let health = chat.health();
     let why = match (health.online, health.caught_up, lease.may_act()) {
         (true, true, Ok(())) => return (StatusCode::OK, "ready\n".to_owned()),
-        (_, _, Err(why)) => format!("nothing is begun: {why}\n"),
+        // What only reads is answered then.
+        (true, true, Err(why)) => format!("nothing is begun: {why}\n"),
         (true, false, _) => "catching up\n".to_owned(),
         (false, _, _) => "not connected to Rocket.Chat\n".to_owned(),
     };

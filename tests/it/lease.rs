@@ -16,6 +16,9 @@ const LONG: &str = "lease: {duration: 10m}\n";
 /// As long as a test may take.
 const SHORT: &str = "lease: {duration: 3s}\n";
 
+/// Soon tried again, and held for longer than a busy machine stalls.
+const STEADY: &str = "lease: {duration: 15s}\n";
+
 /// The value of `houston_acts`.
 async fn acts(bot: &Bot) -> Option<String> {
     let (_, exposed) = bot.ask("/metrics").await?;
@@ -29,10 +32,12 @@ async fn record(it: &Pair) -> Value {
     serde_json::from_str(labels["houston.lease"].as_str().unwrap_or("null")).unwrap()
 }
 
-/// Until the lease tells of a run, so that whoever takes over knows of it.
+/// Until the lease tells of a run that has begun, so that whoever takes over knows of it.
 async fn told_of(it: &Pair, run: &str) {
     for _ in 0..2000 {
-        if record(it).await["at_work"].to_string().contains(run) {
+        let record = record(it).await;
+        let mut at_work = record["at_work"].as_array().into_iter().flatten();
+        if at_work.any(|one| one["command"] == run && one["begun"] == true) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -217,7 +222,7 @@ async fn where_nobody_answers_at_the_start_it_reads_and_begins_nothing_until_it_
     let it = Pair::new(&[("web", 1)]).await;
     let line = Line::new(it.path("one.sock"), &it.socket());
     line.cut();
-    it.configure("one", line.path(), SHORT);
+    it.configure("one", line.path(), STEADY);
     let mut first = it.serve("one", "state-one");
     first.is(503, "nothing is begun: I cannot tell whether another Houston holds the lease").await;
     it.say("alice", "!ping one").await;
@@ -234,7 +239,7 @@ async fn where_nobody_answers_at_the_start_it_reads_and_begins_nothing_until_it_
     first.signal(Signal::SIGTERM);
     first.ended().await;
     // And in the ordinary way, when somebody answers.
-    it.configure("one", line.path(), SHORT);
+    it.configure("one", line.path(), STEADY);
     let first = it.serve("one", "state-one");
     first.is(503, "nothing is begun").await;
     line.mend();

@@ -18,6 +18,11 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Where the account is at home that commands run as.
+fn part_home() -> std::path::PathBuf {
+    parts::sshd().expect("the part is there").join("home")
+}
+
 /// A pool of its own, and the sshd as a host. `None`: there is no sshd.
 pub struct Part {
     pub pool: SshPool,
@@ -319,6 +324,21 @@ async fn more_commands_than_channels_wait_for_their_turn() {
     }
 }
 
+/// sshd has them run before each command.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_login_scripts_say_is_no_output_of_the_command() {
+    let Some(part) = part() else { return };
+    let ssh = part.ssh();
+    // The account's shell is bash, which reads this file also for a command that sshd starts.
+    let script = part_home().join(".bashrc");
+    std::fs::write(&script, "echo 'a login script complains' >&2\n").expect("writes");
+    let heard = tail(&ssh, "echo out; echo err >&2").await;
+    std::fs::remove_file(&script).expect("removes");
+    let mut lines: Vec<&str> = heard.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["err", "out"]);
+}
+
 /// sshd often tells that a command has ended before it has sent what the command wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn output_that_comes_after_the_end_is_not_lost() {
@@ -328,11 +348,8 @@ async fn output_that_comes_after_the_end_is_not_lost() {
     let commands: Vec<_> = (0..64).map(|_| sh(&format!("head -c {size} /dev/zero | tr '\\0' x"))).collect();
     let bytes = std::sync::atomic::AtomicUsize::new(0);
     for commands in commands.chunks(8) {
-        let count = |stream: Stream, line: &str| {
-            // What an account's own login scripts complain of is not what the command wrote.
-            if stream == Stream::Out {
-                bytes.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
-            }
+        let count = |_: Stream, line: &str| {
+            bytes.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
         };
         let cancel = CancellationToken::new();
         for result in

@@ -23,7 +23,8 @@ install)
 start)
   [ -n "$sshd" ] && command -v ssh >/dev/null || { echo "sshd.sh: sshd is not installed; run \`sshd.sh install\`" >&2; exit 77; }
   if running; then echo "$base"; exit 0; fi
-  mkdir -p "$base"; chmod 700 "$base"
+  # A home of its own: what the account's login scripts do is slow, and what they say would be taken for output.
+  mkdir -p "$base/home"; chmod 700 "$base"
   [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
   [ -s "$base/host" ] || ssh-keygen -q -t ed25519 -N '' -f "$base/host"
   [ -s "$base/id" ] || ssh-keygen -q -t ed25519 -N '' -f "$base/id"
@@ -36,7 +37,7 @@ start)
     "$sshd" -f /dev/null -h "$base/host" -E "$base/log" -o "ListenAddress=127.0.0.1:$port" \
       -o "PidFile=$base/pid" -o "AuthorizedKeysFile=$base/authorized_keys" -o PasswordAuthentication=no \
       -o KbdInteractiveAuthentication=no -o PermitRootLogin=prohibit-password -o UsePAM=no \
-      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 -o "SetEnv=XDG_STATE_HOME=$base/state" || continue
+      -o StrictModes=no -o AllowStreamLocalForwarding=yes -o MaxStartups=100 -o "SetEnv=XDG_STATE_HOME=$base/state HOME=$base/home" || continue
     for _ in $(seq 50); do running && break; sleep .1; done
     if running; then
       echo "$port" >"$base/port"

@@ -1,7 +1,8 @@
 //! One command over a connection: started so that its process group is known, streamed, and stopped.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -24,6 +25,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// At most, between such looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Lines of login scripts that are kept until the command has begun.
+const EARLY_LINES: usize = 100;
 
 pub(super) struct Job<'a> {
     pub(super) session: &'a Session,
@@ -61,14 +65,24 @@ impl Job<'_> {
         let sink = Sink::new(self.redactor, on_line);
         let (mut out_lines, mut err_lines) = (sink.lines(), sink.lines());
         let to_out = |line: &str| sink.line(Stream::Out, line);
-        let to_err = |line: &str| match line.strip_prefix(&mark) {
-            Some(id) if group.get().is_none() => {
-                // A number that is none leaves the group unknown; then nothing is promised about a stop.
-                if let Some(id) = id.trim().parse().ok().filter(|id| *id > 1) {
-                    let _ = group.set(id);
-                }
+        // Before the mark the account's login scripts speak, not the command. Where it never comes they say why.
+        let (marked, early) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let to_err = |line: &str| {
+            if marked.load(Ordering::Relaxed) {
+                return sink.line(Stream::Err, line);
             }
-            _ => sink.line(Stream::Err, line),
+            let Some(id) = line.strip_prefix(&mark) else {
+                let mut early = early.lock().unwrap_or_else(PoisonError::into_inner);
+                if early.len() < EARLY_LINES {
+                    early.push(line.to_owned());
+                }
+                return;
+            };
+            marked.store(true, Ordering::Relaxed);
+            // A number that is none leaves the group unknown; then nothing is promised about a stop.
+            if let Some(id) = id.trim().parse().ok().filter(|id| *id > 1) {
+                let _ = group.set(id);
+            }
         };
         let ended = {
             let feed = async {
@@ -132,6 +146,11 @@ impl Job<'_> {
         };
         out_lines.finish(&mut |line| to_out(line));
         err_lines.finish(&mut |line| to_err(line));
+        if !marked.load(Ordering::Relaxed) {
+            for line in early.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                sink.line(Stream::Err, &line);
+            }
+        }
         match ended {
             Ended::Waited(Ok(status)) => Ok(Exit { code: status.code(), tail: sink.into_tail() }),
             // The protocol has one answer for "killed by a signal" and "the connection is gone".
