@@ -48,7 +48,9 @@ export const actions = openThread => ({
     document.querySelector(".picker")?.remove();
     const signs = new Set(PICKER_FIRST.map(emoji)); // several names may mean one sign
     const rest = Object.keys(EMOJI).filter(name => !signs.has(emoji(name)) && signs.add(emoji(name)));
-    const close = () => { picker.remove(); anchor.isConnected && anchor.focus({ preventScroll: true }); };
+    const list = anchor.closest(".messages").id; // an edit may have made the row again meanwhile
+    const back = () => (anchor.isConnected ? anchor : document.querySelector(`#${list} [data-id="${CSS.escape(message._id)}"]`));
+    const close = () => { picker.remove(); back()?.focus({ preventScroll: true }); };
     const button = name => el("button", { type: "button", title: `:${name}:`, "aria-label": name, onclick: () => { close(); this.react(message, `:${name}:`); } }, emoji(name));
     const all = el("div", {}, ...rest.map(button));
     const search = el("input", { type: "search", placeholder: "Find an emoji", "aria-label": "Find an emoji", oninput: () => all.replaceChildren(...rest.filter(name => name.includes(search.value.toLowerCase())).map(button)) });

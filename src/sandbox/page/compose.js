@@ -3,6 +3,7 @@
 import { $, el, toast } from "./dom.js";
 import { emoji, suggest as shortcodes } from "./emoji.js";
 import * as files from "./files.js";
+import { focusLast } from "./list.js";
 import { millis } from "./session.js";
 import { session, view } from "./view.js";
 
@@ -138,7 +139,7 @@ export function wire({ box, form, list, tmid, closeThread }) {
       if (open) list.hidden = true;
       else if (view.editing && !tmid()) stopEditing();
       else if (tmid()) closeThread();
-      else { const last = [...$("messages").querySelectorAll(".message")].at(-1); (last ?? $("messages")).focus(); }
+      else focusLast();
     }
   });
 }

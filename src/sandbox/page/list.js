@@ -12,6 +12,8 @@ const PAGE = 100;
 const MOST = 300;
 let most = PAGE;
 let loading = null;
+/** Somebody wants the focus on the last message of a list that has none: it goes there when one is. */
+let focusOwed = null;
 
 const sorted = () => [...(session().messages.get(view.rid)?.values() ?? [])].sort((a, b) => millis(a.ts) - millis(b.ts));
 const inRoom = message => !message.tmid || message.tshow || (message.private && message.tmid !== view.thread);
@@ -23,9 +25,20 @@ export function toEnd() {
 }
 
 export function reset() {
+  const list = $("messages");
+  const reader = list.contains(document.activeElement);
   most = PAGE;
   loading = null;
-  $("messages").replaceChildren();
+  list.replaceChildren();
+  if (reader) focusLast();
+}
+
+/** To the last message; also where they are still on their way. */
+export function focusLast() {
+  const list = $("messages");
+  const last = [...list.querySelectorAll(".message")].at(-1);
+  focusOwed = last ? null : list;
+  (last ?? list).focus();
 }
 
 export function drawMessages(act, suggest) {
@@ -80,8 +93,9 @@ const start = whole => el("p", { class: "start" }, whole ? "This is where the ro
 /** Only what differs is moved: a moved node would lose the focus and what is selected. */
 function place(list, nodes) {
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
-  const id = focused?.closest("[data-id]")?.dataset.id;
+  const row = focused?.closest("[data-id]");
   const label = focused?.getAttribute("aria-label");
+  const had = [...list.querySelectorAll(".message")];
   const wanted = new Set(nodes);
   for (const node of [...list.children]) if (!wanted.has(node)) node.remove();
   let next = list.firstChild;
@@ -89,10 +103,26 @@ function place(list, nodes) {
     if (node === next) next = next.nextSibling;
     else list.insertBefore(node, next);
   }
-  if (!focused || focused.isConnected || !id) return;
-  const row = list.querySelector(`[data-id="${CSS.escape(id)}"]`);
-  const same = label && row?.querySelector(`[aria-label="${CSS.escape(label)}"]`);
-  (same || row)?.focus({ preventScroll: true });
+  if (focusOwed === list) focused === list ? payFocus(list) : (focusOwed = null);
+  else if (row && !focused.isConnected) refocus(list, row, label, had);
+}
+
+function payFocus(list) {
+  const last = [...list.querySelectorAll(".message")].at(-1);
+  if (!last) return;
+  focusOwed = null;
+  last.focus({ preventScroll: true }); // whoever enters a room reads on where the new messages begin
+}
+
+/** The row that had the focus was made again, or is gone: then its neighbour has it. */
+function refocus(list, row, label, had) {
+  const again = list.querySelector(`[data-id="${CSS.escape(row.dataset.id)}"]`);
+  const same = label && again?.querySelector(`[aria-label="${CSS.escape(label)}"]`);
+  const at = had.indexOf(row);
+  const beside = () => [...had.slice(at + 1), ...had.slice(0, Math.max(at, 0)).reverse()].find(node => node.isConnected);
+  const heir = same || again || beside();
+  if (!heir) focusOwed = list;
+  (heir ?? list).focus({ preventScroll: true });
 }
 
 /** Earlier messages, with what one reads staying where it is. */
