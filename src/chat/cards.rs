@@ -15,10 +15,10 @@ use crate::approvals::{self, GroupTally};
 use crate::change::Change;
 use crate::gateway::events::{Actor, RoomKind};
 use crate::playbook::model::MOST_SHOWN;
-use crate::runs::LiveStatus;
 use crate::runs::ballot::Ballot;
 use crate::runs::event::Outcome;
 use crate::runs::state::{Decision, Phase, RunState};
+use crate::runs::{LiveStatus, SameAsked};
 use crate::text::{self, code, defuse, typed};
 
 /// `14:32 UTC`
@@ -42,7 +42,7 @@ pub enum Place {
 }
 
 /// The approval message, at any time of its life.
-pub fn card(run: &RunState, now: Timestamp, place: Place) -> String {
+pub fn card(run: &RunState, same: &[SameAsked], now: Timestamp, place: Place) -> String {
     let mut out =
         format!(":clipboard: *{}* {} asked by {}\n", run.id, decided_about(&run.plan), name(&run.by));
     if let Some(reason) = &run.plan.reason {
@@ -51,6 +51,9 @@ pub fn card(run: &RunState, now: Timestamp, place: Place) -> String {
     let _ = writeln!(out, "{}", plan_lines(&run.plan, &[], Rest::InThread));
     match &run.consent.decision {
         None => {
+            for other in same.iter().filter(|_| run.asking().is_some()) {
+                let _ = writeln!(out, ":eyes: *{}* by {} asks for the same.", other.run, name(&other.by));
+            }
             out.push_str(&undecided(run, &run.consent, now, place));
             let _ = write!(out, "\n_plan {}_", run.consent.digest.short());
         }
@@ -287,9 +290,27 @@ pub fn expired(run: &RunState) -> String {
     )
 }
 
+/// To whoever asked for a run that somebody else denied: an edited card notifies nobody.
+pub fn denied(run: &RunState) -> String {
+    let Some(Decision::Denied { by, reason, .. }) = &run.consent.decision else { return String::new() };
+    let why = match reason {
+        Some(reason) => format!(": {}", text::said(reason)),
+        None => ", who is asked why".to_owned(),
+    };
+    // The one mention that is meant.
+    format!(
+        "@{} *{}* {} was denied by {}{why}\nNothing was changed.",
+        run.by.username,
+        run.id,
+        typed(&run.plan.command),
+        name(by)
+    )
+}
+
 /// A line each.
 pub(super) fn differences(of: &[Change]) -> String {
-    let mut out: String = of.iter().take(MOST_SHOWN).map(|one| format!("• {}\n", change(one))).collect();
+    let mut out: String =
+        of.iter().take(MOST_SHOWN).map(|one| format!("• {}\n", change(&one.in_words()))).collect();
     if of.len() > MOST_SHOWN {
         let _ = writeln!(out, "… and {} more", text::count(of.len() - MOST_SHOWN, "difference"));
     }
@@ -308,10 +329,10 @@ pub(super) fn title(run: &RunState, step: usize) -> String {
 }
 
 /// The answer to `show`.
-pub fn show(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
+pub fn show(run: &RunState, same: &[SameAsked], live: &LiveStatus, now: Timestamp) -> String {
     let mut out = String::new();
     if run.plan.approval.is_some() {
-        let _ = writeln!(out, "{}{}", card(run, now, Place::Elsewhere), and_whole(&run.plan));
+        let _ = writeln!(out, "{}{}", card(run, same, now, Place::Elsewhere), and_whole(&run.plan));
     }
     if run.started_at.is_some() || run.plan.approval.is_none() {
         let _ = writeln!(out, "{}", progress(run, live, now));

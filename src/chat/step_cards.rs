@@ -106,7 +106,7 @@ fn decided(run: &RunState, asked: &StepAsk, decision: &Decision) -> String {
                 clock_time(*at)
             );
             for difference in differences {
-                let _ = writeln!(out, "• {}", change(difference));
+                let _ = writeln!(out, "• {}", change(&difference.in_words()));
             }
             out.trim_end().to_owned()
         }

@@ -1,5 +1,7 @@
 //! `houston runs`: over the admin socket when a daemon runs, else on the closed store.
 
+mod story;
+
 use std::io::Read as _;
 
 use clap::{Args, Subcommand};
@@ -15,7 +17,7 @@ use crate::runs::journal::{Header, headers};
 pub struct Runs {
     #[command(flatten)]
     state: StateArg,
-    /// JSON instead of a table
+    /// JSON instead of text: everything that is known
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -30,7 +32,7 @@ enum Act {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// A run's whole log
+    /// What happened to a run, from its request to its end
     Show { run: RunId },
     /// What a run's steps wrote
     Logs { run: RunId },
@@ -82,27 +84,10 @@ impl Runs {
                     return Ok(());
                 }
                 if let Some(header) = &log.header {
-                    let said = format!("{} ({} by {})", header.command, header.state, header.by);
+                    let said = format!("{} ({}, asked for by {})", header.command, header.state, header.by);
                     out::line(format!("{} {}", header.run, out::foreign(&said)));
                 }
-                for record in &log.events {
-                    let event = serde_json::to_value(&record.event).unwrap_or_default();
-                    let name = event.get("type").and_then(|t| t.as_str()).unwrap_or("event").to_owned();
-                    let rest = match event {
-                        serde_json::Value::Object(mut map) => {
-                            map.shift_remove("type");
-                            map.shift_remove("plan");
-                            serde_json::Value::Object(map).to_string()
-                        }
-                        other => other.to_string(),
-                    };
-                    out::line(format!(
-                        "{:>3}  {}  {name}  {}",
-                        record.seq,
-                        record.at.strftime("%F %H:%M:%S%.3fZ"),
-                        out::foreign(&rest)
-                    ));
-                }
+                story::lines(&log.events).iter().for_each(|line| out::line(out::foreign(line)));
             }
             Act::Logs { run } => match admin(state, &format!("/runs/{run}/logs")).await? {
                 Some(body) => out::output(body.trim_end()),

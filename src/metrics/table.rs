@@ -109,7 +109,7 @@ pub const RUNS_FINISHED: Described = counter(
 pub const RUNS_OPEN: Described = gauge(
     "houston_runs_open",
     &["state"],
-    "Runs that are not done: `deciding`, `ready`, `queued`, `frozen`, `running`, `asking`, `waiting`, `paused`, `unknown`, `undoing`, `stuck`, `footing`; `paused`, `unknown`, `stuck` and `footing` ones need a person",
+    "Runs that are not done: `deciding`, `ready`, `queued`, `frozen`, `maintenance` (they wait for one), `running`, `asking`, `waiting`, `paused`, `unknown`, `undoing`, `stuck`, `footing`; `paused`, `unknown`, `stuck` and `footing` ones need a person",
 );
 pub const STEPS: Described = counter(
     "houston_steps_total",

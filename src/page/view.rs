@@ -308,7 +308,7 @@ fn consent(run: &RunState, of: String, ballot: &Ballot) -> Option<Consent> {
         how: open.then(|| format!("React to its card, or say !approve {id} or !deny {id} why", id = run.id)),
         votes: votes.chain(lost).collect(),
         result,
-        lines: differences.iter().map(|one| clean(&one.to_string())).collect(),
+        lines: differences.iter().map(|one| clean(&one.in_words().to_string())).collect(),
         tone,
     })
 }

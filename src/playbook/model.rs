@@ -236,6 +236,12 @@ impl Plan {
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a plan is plain data"))
     }
+    /// Whether both would do the same, for whatever reasons and whatever the world looked like when they were made.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        let steps =
+            |plan: &Self| plan.steps.iter().map(|s| (s.kind.clone(), s.params.clone())).collect::<Vec<_>>();
+        self.command_name == other.command_name && self.locks == other.locks && steps(self) == steps(other)
+    }
     /// Whether carrying it out would change nothing.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

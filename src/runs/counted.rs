@@ -64,9 +64,20 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 
 /// Every state of a run that is not done, and how many are in it.
 pub fn open(runs: &[RunState]) -> Vec<(&'static str, usize)> {
-    const STATES: [&str; 12] = [
-        "deciding", "ready", "queued", "frozen", "running", "asking", "waiting", "paused", "unknown",
-        "undoing", "stuck", "footing",
+    const STATES: [&str; 13] = [
+        "deciding",
+        "ready",
+        "queued",
+        "frozen",
+        "maintenance",
+        "running",
+        "asking",
+        "waiting",
+        "paused",
+        "unknown",
+        "undoing",
+        "stuck",
+        "footing",
     ];
     STATES.map(|state| (state, runs.iter().filter(|run| state_word(run) == state).count())).to_vec()
 }
@@ -79,6 +90,7 @@ fn state_word(run: &RunState) -> &'static str {
         Phase::Deciding { .. } => "deciding",
         Phase::Ready => "ready",
         Phase::Queued { .. } => "queued",
+        Phase::Frozen { for_maintenance: true, .. } => "maintenance",
         Phase::Frozen { .. } => "frozen",
         Phase::Running => "running",
         Phase::Asking { .. } => "asking",

@@ -103,6 +103,9 @@ pub enum Event {
     Frozen {
         until: Timestamp,
         why: String,
+        /// It is not the end of a freeze that it waits for: its command begins only in maintenance.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        for_maintenance: bool,
     },
     /// From here the run holds its locks.
     Started,

@@ -26,5 +26,5 @@ mod zoned;
 
 pub use engine::{
     About, ActError, Asked, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,
-    RunMessage, Voted,
+    RunMessage, SameAsked, Voted,
 };

@@ -58,6 +58,8 @@ pub enum Notice {
     Void { run: RunId, id: MessageId },
     /// To whoever asked for it: nobody decided in time.
     Expired { run: RunId, id: MessageId },
+    /// To whoever asked for it: somebody denied it.
+    Denied { run: RunId, id: MessageId },
     /// A run begins without consent: to the room, outside of threads.
     BreakGlass { run: RunId, id: MessageId },
     /// The same to one person, in a direct message.
@@ -94,6 +96,9 @@ impl Notice {
     }
     pub fn expired(run: RunId) -> Self {
         Self::Expired { run, id: derived_id(&format!("{run}/expired")).into() }
+    }
+    pub fn denied(run: RunId) -> Self {
+        Self::Denied { run, id: derived_id(&format!("{run}/denied")).into() }
     }
     pub fn break_glass(run: RunId) -> Self {
         Self::BreakGlass { run, id: derived_id(&format!("{run}/break-glass")).into() }

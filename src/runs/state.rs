@@ -55,6 +55,7 @@ pub enum Phase {
     Frozen {
         until: Timestamp,
         why: String,
+        for_maintenance: bool,
     },
     /// Moves; holds its locks. So do the ones below.
     Running,

@@ -58,6 +58,11 @@ impl Transcripts {
         transcript.line(line)
     }
 
+    /// A line of Houston's own, which is worded for chat: here it is plain text, in which marks would stand as they are.
+    pub fn remark(&self, run: RunId, line: &str) {
+        self.line(run, &line.replace('`', ""));
+    }
+
     /// The run has ended: its file is closed.
     pub fn close(&self, run: RunId) {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);

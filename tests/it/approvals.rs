@@ -102,6 +102,12 @@ async fn who_denies_by_reaction_is_asked_why_and_the_card_says_it() {
     let card = asked(&t).await;
     t.react("bob", &card, ":-1:").await;
     t.until(&card, &["*denied* by bob"]).await;
+    let told = t.denied("R-1", "bob").await;
+    assert_eq!(told.thread.as_ref(), Some(&card.id));
+    assert_eq!(
+        told.text,
+        "@alice *R-1* `deploy prod web 1.8` was denied by bob, who is asked why\nNothing was changed."
+    );
     let question = t.expect("ops", &["@bob why?"]).await;
     let thread = question.thread.expect("it stands under the card");
     t.reply("carol", "ops", &thread, "because I say so").await;
@@ -142,6 +148,7 @@ async fn a_denial_is_explained_also_in_the_thread_of_a_run_that_is_under_way() {
     t.reply("alice", "ops", &progress.id, "!deploy prod api 1.8").await;
     let card = t.card().await;
     t.react("bob", &card, ":-1:").await;
+    t.denied("R-2", "bob").await;
     let question = t.expect("ops", &["@bob why?"]).await;
     let thread = question.thread.expect("in the thread where it was asked for");
     t.reply("bob", "ops", &thread, "one after the other").await;
@@ -157,6 +164,7 @@ async fn a_denial_by_command_brings_its_reason() {
     let card = asked(&t).await;
     t.say("carol", "ops", "!deny R-1 the database is being moved").await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.denied("R-1", "carol").await;
     t.until(&card, &["*denied* by carol", "the database is being moved"]).await;
     let told = || t.audited().into_iter().find(|entry| entry.event.action == "denied");
     let last = t.wait("the audit entry", told).await.event;
@@ -421,6 +429,7 @@ async fn late_votes_are_answered_and_change_nothing() {
     let card = asked(&t).await;
     t.say("bob", "ops", "!deny R-1 no").await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.denied("R-1", "bob").await;
     t.say("carol", "ops", "!approve R-1").await;
     t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
     t.react("carol", &card, ":+1:").await;
@@ -437,6 +446,9 @@ async fn drift_between_approval_and_start_voids_it() {
     t.change_image("web", "demo/web:1.6").await;
     t.react("bob", &card, ":+1:").await;
     t.until(&card, &["*void*", "image", "demo/web:1.7", "demo/web:1.6", "Nothing was changed"]).await;
+    let digest = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let words = |said: &Said| said.text.split(|c: char| !c.is_alphanumeric()).any(digest);
+    assert!(!t.said("ops").iter().any(words), "nobody compares digests by eye: {:#?}", t.said("ops"));
     // An edit notifies nobody: whoever asked and whoever approved are told, once, beside the card.
     let told = t.expect("ops", &["@alice @bob *R-1*", "was not started: it is not what was approved"]).await;
     assert_eq!(told.thread.as_deref(), Some(card.id.as_str()));

@@ -179,7 +179,7 @@ async fn long_output_is_cut_in_the_room_and_attached_whole() {
     t.say("alice", "ops", "!deploy staging web 1.9").await;
     t.ended("R-1", &["*failed*"]).await;
     t.say("alice", "ops", "!logs R-1").await;
-    let whole = t.expect("ops", &["*R-1*", "update `web` to `1.9`"]).await;
+    let whole = t.expect("ops", &["*R-1*", "update web to 1.9"]).await;
     assert!(!whole.text.contains("attached"), "{}", whole.text);
     let transcript = t.state().join("transcripts").join("R-1.log");
     let mut text = std::fs::read_to_string(&transcript).expect("it is there");
@@ -202,6 +202,7 @@ async fn a_reason_that_comes_after_the_denial_is_still_taken() {
     let card = t.card().await;
     t.say("bob", "ops", "!deny R-1").await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.denied("R-1", "bob").await;
     t.expect("ops", &["@bob why?"]).await;
     t.say("carol", "ops", "!deny R-1 mine does not count").await;
     t.expect("ops", &["There is nothing to decide any more about R-1 (denied)."]).await;
@@ -309,6 +310,7 @@ async fn a_card_that_the_approvers_cannot_see_says_how_they_approve() {
     t.expect("ops", &["*R-1*", "`demo/web:1.7` → `demo/web:1.8`"]).await;
     t.say("bob", "ops", "!deny R-1 not now").await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.expect(&direct, &["@alice *R-1*", "was denied by bob: not now"]).await;
     t.until(&card, &["*denied* by bob", "not now"]).await;
     t.end().await;
 }
@@ -339,6 +341,7 @@ async fn what_somebody_typed_is_repeated_at_its_beginning_only() {
     assert!(card.text.contains(&format!("_reason: {}_", quoted(&long))), "{}", card.text);
     t.say("bob", "ops", &format!("!deny R-1 {long}")).await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.denied("R-1", "bob").await;
     let card = t.until(&card, &["*denied* by bob"]).await;
     assert!(
         card.text.contains(&format!(": {}", quoted(&long))) && !card.text.contains(&long),

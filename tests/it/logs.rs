@@ -161,6 +161,7 @@ async fn every_line_of_a_deployment_a_failure_and_a_request_has_its_ids() {
     t.card().await;
     let words = t.say("carol", "ops", &format!("!deny R-3 it is fine, \"quoted\"\n{MARKER}")).await;
     t.expect("ops", &["R-3 is denied."]).await;
+    t.denied("R-3", "carol").await;
     let edited = t.say("alice", "ops", "!ping one").await;
     t.expect("ops", &["pong one"]).await;
     t.rewrite("houston.yaml", "lead: {users: [carol]}", "lead: {users: [carol, bob]}");

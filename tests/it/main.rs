@@ -16,6 +16,7 @@ mod clock_jumps;
 mod commands;
 mod config;
 mod config_support;
+mod courtesies;
 mod delivery;
 mod demo;
 mod deploy;

@@ -34,6 +34,14 @@ async fn until(t: &House, name: &str, labels: &[(&str, &str)], wanted: impl Fn(f
     panic!("waited in vain for {name} {labels:?}");
 }
 
+/// Of `houston_runs_open`, in one state.
+pub async fn open_runs(t: &House, state: &str) -> u32 {
+    let found = scrape(t).await.value("houston_runs_open", &[("state", state)]);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+    let found = found.round() as u32;
+    found
+}
+
 #[track_caller]
 fn is(found: f64, wanted: u32) {
     assert!((found - f64::from(wanted)).abs() < 1e-9, "{found} and not {wanted}");
@@ -62,6 +70,7 @@ async fn a_conversation_moves_the_numbers() {
         let card = t.card().await;
         t.say("bob", "ops", "!deny R-2 not now").await;
         t.until(&card, &["*denied* by bob"]).await;
+        t.denied("R-2", "bob").await;
         t.newcomer("mallory").await;
         t.say("mallory", "ops", "!deploy prod web 1.9").await;
         t.expect("ops", &["You may not `deploy` here"]).await;

@@ -151,7 +151,7 @@ async fn the_output_of_a_run_that_is_over_is_packed_and_reads_as_before() {
     let packed = folder.join("R-1.log.gz");
     t.wait("the transcript to be packed", || (packed.exists() && !plain.exists()).then_some(())).await;
     t.say("alice", "ops", "!logs R-1").await;
-    t.expect("ops", &["*R-1*", "update `web` to `1.8`", "── succeeded"]).await;
+    t.expect("ops", &["*R-1*", "update web to 1.8", "── succeeded"]).await;
     let state = t.state().display().to_string();
     let logs =
         || tokio::task::block_in_place(|| crate::cli::run(&["runs", "--state", &state, "logs", "R-1"]));

@@ -186,7 +186,7 @@ async fn who_looks_sees_steps_and_output_as_they_come_to_the_end() {
     let events = events.expect("it ends").expect("a text");
     for part in [
         "event: output",
-        "update `web` to `1.8-slow`",
+        "update web to 1.8-slow",
         "event: now",
         "R-1 running",
         "R-1 succeeded",
@@ -221,6 +221,7 @@ async fn a_page_that_is_open_ends_with_houston_and_goes_on_with_the_next() {
     page(&t, &path).await;
     t.say("bob", "ops", "!deny R-1 not today").await;
     t.expect("ops", &["R-1 is denied."]).await;
+    t.denied("R-1", "bob").await;
     t.until(&card, &["*denied* by bob"]).await;
     assert!(page(&t, &path).await.contains("denied by bob at "));
     t.end().await;

@@ -178,7 +178,7 @@ async fn an_approval_is_void_when_what_its_plan_rests_on_changes_and_says_what()
     );
     reload(&t, &["version of web in prod: 1.8 → 1.6"]).await;
     t.react("bob", &card, ":+1:").await;
-    t.until(&card, &["*void*", "configuration of service web", "1.8 (", "1.6 ("]).await;
+    t.until(&card, &["*void*", "configuration of service web: `1.8` → `1.6`"]).await;
     t.expect("ops", &["@alice @bob *R-1*", "configuration of service web"]).await;
     assert_eq!(t.image("web").await, "demo/web:1.7");
     t.silence_but("ops", &["R-1"]).await;

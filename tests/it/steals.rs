@@ -102,6 +102,7 @@ async fn what_is_stolen_is_what_was_consented_to() {
     t.hears("carol", &["alice asks to steal your lock of `prod` (*R-2*)"]).await;
     t.say("carol", "ops", "!deny R-2 I am at it").await;
     t.expect("ops", &["R-2 is denied."]).await;
+    t.denied("R-2", "carol").await;
     t.until(&card, &["*denied* by carol", "I am at it"]).await;
     t.say("carol", "ops", "!unlock prod").await;
     t.expect("ops", &[":unlock: `prod` is free."]).await;

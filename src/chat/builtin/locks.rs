@@ -4,14 +4,14 @@
 
 use super::Call;
 use crate::chat::operate::parse_lock;
-use crate::chat::{plan_text, steal};
+use crate::chat::{cards, plan_text, steal};
 use crate::playbook::model::LockName;
 use crate::runs::NewRun;
 use crate::runs::event::Origin;
 use crate::runs::locks::{Held, Holder, ManualLock};
 use crate::runs::steal::{From, Steal};
 use crate::store::Batch;
-use crate::text::code;
+use crate::text::{self, code};
 
 pub(super) async fn lock(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
@@ -21,8 +21,13 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
             Err(text) => return text,
         };
     let reason = call.bound.values.text("reason").unwrap_or_default().to_owned();
-    for held in parts.engine.manual_locks().await {
-        if held.name == name && held.by.id != call.cause.by.id {
+    let mut at = parts.clock.now();
+    let mut before = None;
+    if let Some(held) = parts.engine.manual_locks().await.into_iter().find(|held| held.name == name) {
+        if held.by.id == call.cause.by.id {
+            at = held.at;
+            before = Some(held);
+        } else {
             let holder = Holder::Person(held);
             return format!(
                 "{}. {}",
@@ -31,9 +36,22 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
             );
         }
     }
-    let lock = ManualLock { name: name.clone(), by: call.cause.by.clone(), reason, at: parts.clock.now() };
+    if let Some(held) = before.as_ref().filter(|held| held.reason == reason) {
+        let held = Holder::Person(held.clone()).describe(parts.clock.now());
+        return format!(":lock: {held}. That is your lock, and it stays.");
+    }
+    let lock = ManualLock { name: name.clone(), by: call.cause.by.clone(), reason, at };
     if let Err(error) = parts.engine.lock(lock, call.asked()).await {
         return error.to_string();
+    }
+    if let Some(before) = before {
+        return format!(
+            ":lock: {} stays locked, as it is since {} ({}). Your reason replaces the earlier one: _{}_",
+            code(&name.to_string()),
+            cards::clock_time(before.at),
+            text::ago(before.at, parts.clock.now()),
+            text::said(&before.reason)
+        );
     }
     let moving: Vec<String> = parts
         .engine
@@ -46,7 +64,7 @@ pub(super) async fn lock(call: &Call<'_>) -> String {
     let moving = if moving.is_empty() {
         String::new()
     } else {
-        format!(" {} started before and goes on.", crate::text::plain_and_list(&moving))
+        format!(" {} started before and goes on.", text::plain_and_list(&moving))
     };
     format!(":lock: {} is locked: nobody changes it until `!unlock {name}`.{moving}", code(&name.to_string()))
 }

@@ -268,7 +268,8 @@ pub(super) async fn show(call: &Call<'_>) -> String {
     match parts.engine.state(run).await {
         Ok(state) if !may_see(call, &state).await => not_here(run),
         Ok(state) => {
-            let shown = cards::show(&state, &parts.engine.live(run).await, parts.clock.now());
+            let same = parts.engine.same_asked(&state).await;
+            let shown = cards::show(&state, &same, &parts.engine.live(run).await, parts.clock.now());
             progress::with_link(shown, link(call, &state))
         }
         Err(error) => error.to_string(),
@@ -379,64 +380,6 @@ async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
         };
         let _ = call.dispatcher.parts.chat.post(post, Priority::Normal).await;
     }
-}
-
-pub(super) async fn audit(call: &Call<'_>) -> String {
-    let parts = &call.dispatcher.parts;
-    let person = call.dispatcher.people.person(&call.cause.by).await;
-    if call.dispatcher.people.roles(&person).is_empty() {
-        return "The audit log is for operators and leads; `!whoami` shows your roles.".to_owned();
-    }
-    let limit = usize::try_from(call.bound.values.integer("limit").unwrap_or(10)).unwrap_or(10);
-    let user = call.bound.values.text("user").map(|name| name.trim_start_matches('@').to_owned());
-    let environment = call.bound.values.text("environment").map(str::to_owned);
-    let run = call.bound.values.run("run");
-    let path = parts.audit.path().to_owned();
-    let filtered = user.is_some() || environment.is_some() || run.is_some();
-    let read =
-        tokio::task::spawn_blocking(move || crate::audit::tail(&path, if filtered { 5000 } else { limit }))
-            .await;
-    let entries = match read {
-        Ok(Ok(entries)) => entries,
-        Ok(Err(error)) => return format!("The audit log cannot be read: {error}"),
-        Err(_) => return "The audit log cannot be read.".to_owned(),
-    };
-    let mut shown: Vec<_> = entries
-        .iter()
-        .filter(|entry| user.as_ref().is_none_or(|name| entry.event.who.name.eq_ignore_ascii_case(name)))
-        .filter(|entry| {
-            environment.as_ref().is_none_or(|name| {
-                entry.event.target.as_ref().is_some_and(|t| t == name || t.starts_with(&format!("{name}/")))
-            })
-        })
-        .filter(|entry| run.is_none_or(|run| entry.event.run == Some(run)))
-        .rev()
-        .take(limit)
-        .collect();
-    shown.reverse();
-    if shown.is_empty() {
-        return "Nothing in the audit log.".to_owned();
-    }
-    let mut out = String::new();
-    for entry in shown {
-        let event = &entry.event;
-        // An entry is one line, whatever stands in it.
-        let _ = write!(
-            out,
-            "{} {:<5} {:<9} {} ({})",
-            entry.time.strftime("%m-%d %H:%M:%SZ"),
-            event.run.map(|run| run.to_string()).unwrap_or_default(),
-            event.action,
-            text::line(&text::ellipsis(&event.command, text::QUOTED)),
-            text::line(&event.who.name),
-        );
-        if let Some(result) = event.result.as_ref().filter(|result| **result != event.action) {
-            let result = result.strip_prefix(&format!("{}: ", event.action)).unwrap_or(result);
-            let _ = write!(out, ": {}", text::line(&text::ellipsis(result, text::QUOTED)));
-        }
-        out.push('\n');
-    }
-    text::fence(&out)
 }
 
 pub(super) async fn locks(call: &Call<'_>) -> String {

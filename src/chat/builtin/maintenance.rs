@@ -4,15 +4,18 @@
 
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Call;
 use crate::chat::dispatch::audit_entry;
 use crate::chat::herald;
-use crate::config::window::{Day, Moment, begin_at, how_long, in_a_while, weekday, words};
-use crate::ids::EnvName;
+use crate::config::window::{Day, Moment, begin_at, end_at, how_long, in_a_while, weekday, words};
+use crate::gateway::events::{Post, SendError};
+use crate::ids::{EnvName, derived_id};
 use crate::runs::maintenance::{Announcement, CalledOff, Changed, Maintenance, What};
+use crate::runs::outbox::Notice;
 use crate::text::{self, code, plain_and_list, said};
 
 /// Whatever begins later than this is a mistake.
@@ -49,29 +52,82 @@ pub(super) async fn declare(call: &Call<'_>) -> String {
     if let Some(other) = all.iter().find(|other| other.is_same(&one) && other.called_off.is_none()) {
         return format!("There is {} already: {}.", other.describe(), other.why());
     }
-    let was = all.into_iter().find(|other| other.is_same(&one));
+    let was = all.iter().find(|other| other.is_same(&one)).cloned();
     if let Some(was) = &was {
         one = Maintenance { again: was.again, ..one }.anew(now);
     }
-    match parts.engine.put_maintenance(Changed { was, is: one.clone() }, Vec::new()).await {
+    let answer = declared(call, &one, &all, now);
+    let mut is = one.clone();
+    let notices = match told_at_once(call, &mut is, &answer, now).await {
+        Ok(notices) => notices,
+        Err(error) => return format!("Not declared: the rooms to be told cannot be looked up ({error})."),
+    };
+    match parts.engine.put_maintenance(Changed { was, is }, notices).await {
         Ok(true) => {}
         Ok(false) => return "Somebody was quicker: look at `!status`, and try again.".to_owned(),
         Err(error) => return error.to_string(),
     }
     let told = format!("from {} to {}: {}", one.from, one.to, one.reason);
     audit(call, "maintenance declared", &environment, told).await;
+    answer
+}
+
+fn declared(call: &Call<'_>, one: &Maintenance, all: &[Maintenance], now: Timestamp) -> String {
+    let what = if one.holds(now) { "There is from now on" } else { "There will be" };
     format!(
-        ":construction: There will be {}: {}. {} `{}` calls it off.",
+        ":construction: {what} {}: {}. {} `{}` calls it off.",
         one.describe(),
         said(&one.reason),
-        how_announced(call, &one, now),
-        way_back(&one)
+        how_announced(call, one, now),
+        way_back(one, all)
     )
 }
 
-/// `!maintenance cancel prod 2026-11-24 22:00`
-fn way_back(one: &Maintenance) -> String {
-    format!("!maintenance cancel {} {}", one.environment, one.from.strftime("%Y-%m-%d %H:%M"))
+/// What is to be announced already is announced with the answer: who reads that needs no second message of the same.
+async fn told_at_once(
+    call: &Call<'_>,
+    one: &mut Maintenance,
+    answer: &str,
+    now: Timestamp,
+) -> Result<Vec<Notice>, SendError> {
+    let Some((stage, announcement)) = one.due(call.config.maintenance_announced(&one.environment), now)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut notices = herald::to_rooms(call.dispatcher, call.config, &announcement).await?;
+    one.told = Some(stage);
+    if !without_this_room(call, &mut notices) {
+        return Ok(notices);
+    }
+    // The answer itself, under its own id: whatever is killed between, the room is told, and once.
+    let id = derived_id(&format!("reply/{}", call.cause.id)).into();
+    let post = Post { id, room: call.cause.room.id.clone(), thread: None, text: answer.to_owned() };
+    notices.push(Notice::Say { post });
+    Ok(notices)
+}
+
+/// Takes out what would be said where the answer stands; whether there was any.
+fn without_this_room(call: &Call<'_>, notices: &mut Vec<Notice>) -> bool {
+    let before = notices.len();
+    let here = &call.cause.room.id;
+    // In a thread few read the answer.
+    notices.retain(|notice| {
+        call.cause.thread.is_some() || !matches!(notice, Notice::Maintenance { room, .. } if room == here)
+    });
+    notices.len() < before
+}
+
+/// `!maintenance cancel prod 2026-11-24 22:00`, with its end where another one begins then.
+fn way_back(one: &Maintenance, all: &[Maintenance]) -> String {
+    let begins = one.from.strftime("%Y-%m-%d %H:%M");
+    let also =
+        |other: &&Maintenance| other.from == one.from && other.called_off.is_none() && !other.is_same(one);
+    let ends = match all.iter().find(also) {
+        None => String::new(),
+        Some(_) if one.from.date() == one.to.date() => one.to.strftime(" to %H:%M").to_string(),
+        Some(_) => one.to.strftime(" to %Y-%m-%d %H:%M").to_string(),
+    };
+    format!("!maintenance cancel {} {begins}{ends}", one.environment)
 }
 
 fn how_announced(call: &Call<'_>, one: &Maintenance, now: Timestamp) -> String {
@@ -86,7 +142,10 @@ fn how_announced(call: &Call<'_>, one: &Maintenance, now: Timestamp) -> String {
     let ahead = call.config.maintenance_announced(environment).iter();
     let ahead = ahead.filter(|before| one.from.timestamp().checked_sub(**before).is_ok_and(|at| at > now));
     let mut when: Vec<String> = ahead.map(|before| format!("{} before", text::duration(*before))).collect();
-    when.extend(["when it begins".to_owned(), "when it is over".to_owned()]);
+    if one.from.timestamp() > now {
+        when.push("when it begins".to_owned());
+    }
+    when.push("when it is over".to_owned());
     format!("It is announced in {rooms} {}.", plain_and_list(&when))
 }
 
@@ -94,13 +153,13 @@ pub(super) async fn call_off(call: &Call<'_>) -> String {
     let parts = &call.dispatcher.parts;
     let Some(environment) = environment(call) else { return "Which environment?".to_owned() };
     let now = parts.clock.now();
-    let (begins, reason) = match which(call.bound.values.text("which").unwrap_or_default()) {
+    let (which, reason) = match which(call.bound.values.text("which").unwrap_or_default()) {
         Ok(found) => found,
         Err(typed) => return unclear(call, &environment, &typed).await,
     };
     let reason = reason.map(|reason| parts.redactor.redact(&reason).into_owned());
     for _ in 0..MOST_TRIES {
-        let one = match meant(call, &environment, begins).await {
+        let one = match meant(call, &environment, which).await {
             Ok(one) => one,
             Err(text) => return text,
         };
@@ -119,6 +178,7 @@ pub(super) async fn call_off(call: &Call<'_>) -> String {
                 }
             }
         }
+        let here = without_this_room(call, &mut told);
         let rooms = told.len();
         match parts.engine.put_maintenance(Changed { was: Some(one), is: off.clone() }, told).await {
             Ok(true) => {}
@@ -128,13 +188,14 @@ pub(super) async fn call_off(call: &Call<'_>) -> String {
         }
         let was = format!("from {} to {}: {}", off.from, off.to, off.reason);
         audit(call, "maintenance called off", &environment, was).await;
-        return called_off(call, &off, rooms, now);
+        return called_off(call, &off, here, rooms, now);
     }
     "It changes too fast to be called off: try again.".to_owned()
 }
 
-fn called_off(call: &Call<'_>, one: &Maintenance, rooms: usize, now: Timestamp) -> String {
+fn called_off(call: &Call<'_>, one: &Maintenance, here: bool, rooms: usize, now: Timestamp) -> String {
     let rooms = match rooms {
+        0 if here => "No other room was told of it.".to_owned(),
         0 => "No room was told of it yet.".to_owned(),
         n => {
             format!("{} that knew of it {} told.", text::count(n, "room"), if n == 1 { "is" } else { "are" })
@@ -145,19 +206,17 @@ fn called_off(call: &Call<'_>, one: &Maintenance, rooms: usize, now: Timestamp) 
         Some(by) if by.id != call.cause.by.id => format!(" @{}, it was yours.", by.username),
         _ => String::new(),
     };
-    format!(":no_entry_sign: The {} {what}. {rooms}{whose}", one.describe())
+    let why = one.called_off.as_ref().and_then(|off| off.reason.as_ref());
+    let why = why.map(|why| format!(": {}", said(why))).unwrap_or_default();
+    format!(":no_entry_sign: The {} {what}{why}. {rooms}{whose}", one.describe())
 }
 
 /// The one to be called off, or what is to be said instead.
-async fn meant(
-    call: &Call<'_>,
-    environment: &EnvName,
-    begins: Option<Moment>,
-) -> Result<Maintenance, String> {
+async fn meant(call: &Call<'_>, environment: &EnvName, which: Option<Which>) -> Result<Maintenance, String> {
     let mut standing = call.dispatcher.parts.engine.maintenance_of(environment).await;
     standing.retain(|one| one.called_off.is_none());
-    let meant: Vec<&Maintenance> = match begins {
-        Some(moment) => standing.iter().filter(|one| begins_at(one, moment)).collect(),
+    let meant: Vec<&Maintenance> = match which {
+        Some(which) => standing.iter().filter(|one| which.is(one)).collect(),
         // Of what comes again and again the next one is meant.
         None => standing
             .iter()
@@ -172,17 +231,14 @@ async fn meant(
         [] if standing.is_empty() => {
             Err(format!("No maintenance of {} is planned.", code(environment.as_str())))
         }
-        [] => Err(format!("None begins then; the next is {}.", standing[0].span())),
+        [] => Err(format!("There is none then; the next is {}.", standing[0].span())),
         [one] => Ok((*one).clone()),
-        _ if begins.is_some() => {
-            Err("Several begin then: take one out of the environment's file.".to_owned())
-        }
-        several => Err(format!("Which one? Say {}.", ways_back(several))),
+        several => Err(format!("Which one? Say {}.", ways_back(several, &standing))),
     }
 }
 
-fn ways_back(of: &[&Maintenance]) -> String {
-    let each: Vec<String> = of.iter().take(MOST_SHOWN).map(|one| code(&way_back(one))).collect();
+fn ways_back(of: &[&Maintenance], all: &[Maintenance]) -> String {
+    let each: Vec<String> = of.iter().take(MOST_SHOWN).map(|one| code(&way_back(one, all))).collect();
     text::plain_or_list(&each)
 }
 
@@ -193,7 +249,7 @@ async fn unclear(call: &Call<'_>, environment: &EnvName, typed: &str) -> String 
     if standing.is_empty() {
         return format!("No maintenance of {} is planned.", code(environment.as_str()));
     }
-    let ways = ways_back(&standing.iter().collect::<Vec<_>>());
+    let ways = ways_back(&standing.iter().collect::<Vec<_>>(), &standing);
     let typed = text::typed(typed);
     format!("I cannot tell which one begins at {typed}. Say {ways}, then why. Nothing was called off.")
 }
@@ -218,18 +274,6 @@ fn zone(call: &Call<'_>, environment: &EnvName) -> TimeZone {
     call.config.environments.get(environment).map_or(TimeZone::UTC, |found| found.time_zone.clone())
 }
 
-/// `2026-11-24 22:00 why`: the one that begins then, and why. An error is what looks like a time and is none.
-fn which(typed: &str) -> Result<(Option<Moment>, Option<String>), String> {
-    let words: Vec<&str> = typed.split_whitespace().collect();
-    let (moment, taken) = match moment(&words) {
-        Some((moment, taken)) => (Some(moment), taken),
-        None if begins_like_a_time(&words) => return Err(words[..words.len().min(2)].join(" ")),
-        None => (None, 0),
-    };
-    let reason = unquoted(&words[taken..].join(" "));
-    Ok((moment, Some(reason).filter(|reason| !reason.is_empty())))
-}
-
 /// `tomorrow`, `friday`, `22.00`, `at 9`: it is no reason, or not surely one.
 fn begins_like_a_time(words: &[&str]) -> bool {
     let first = words.first().copied().unwrap_or_default().to_lowercase();
@@ -237,14 +281,48 @@ fn begins_like_a_time(words: &[&str]) -> bool {
     day || words.iter().take(2).any(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-fn begins_at(one: &Maintenance, moment: Moment) -> bool {
-    let from = one.from.datetime();
+/// One that begins then, and ends then where that was said too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Which {
+    begins: Moment,
+    ends: Option<Moment>,
+}
+
+impl Which {
+    fn is(self, one: &Maintenance) -> bool {
+        is_at(&one.from, self.begins, begin_at) && self.ends.is_none_or(|ends| is_at(&one.to, ends, end_at))
+    }
+}
+
+/// `2026-11-24 22:00 why`, `2026-11-24 22:00 to 23:30 why`: which one, and why. An error is what looks like a time and is
+/// none.
+fn which(typed: &str) -> Result<(Option<Which>, Option<String>), String> {
+    let words: Vec<&str> = typed.split_whitespace().collect();
+    let (which, taken) = match moment(&words) {
+        Some((begins, taken)) => {
+            let rest = &words[taken..];
+            let to = rest.first().is_some_and(|word| word.eq_ignore_ascii_case("to"));
+            match moment(rest.get(1..).unwrap_or_default()).filter(|_| to) {
+                Some((ends, more)) => (Some(Which { begins, ends: Some(ends) }), taken + 1 + more),
+                None => (Some(Which { begins, ends: None }), taken),
+            }
+        }
+        None if begins_like_a_time(&words) => return Err(words[..words.len().min(2)].join(" ")),
+        None => (None, 0),
+    };
+    let reason = unquoted(&words[taken..].join(" "));
+    Ok((which, Some(reason).filter(|reason| !reason.is_empty())))
+}
+
+/// `local`: what a local time means that a changed clock skips or repeats.
+fn is_at(at: &Zoned, moment: Moment, local: fn(&TimeZone, DateTime) -> Option<Zoned>) -> bool {
+    let here = at.datetime();
     match moment.day {
         Day::On(date) => {
-            begin_at(one.from.time_zone(), date.to_datetime(moment.time)).is_some_and(|at| at == one.from)
+            local(at.time_zone(), date.to_datetime(moment.time)).is_some_and(|meant| meant == *at)
         }
-        Day::OfWeek(day) => from.weekday() == day && from.time() == moment.time,
-        Day::Any => from.time() == moment.time,
+        Day::OfWeek(day) => here.weekday() == day && here.time() == moment.time,
+        Day::Any => here.time() == moment.time,
     }
 }
 
@@ -391,9 +469,15 @@ mod tests {
 
     #[test]
     fn one_is_called_off_by_its_beginning_and_why() {
-        let (moment, why) = which("2026-11-24 22:00 \"not ready\"").expect("a time and why");
-        assert!(moment.is_some_and(|moment| matches!(moment.day, Day::On(_))));
+        let (one, why) = which("2026-11-24 22:00 \"not ready\"").expect("a time and why");
+        assert!(one.is_some_and(|one| matches!(one.begins.day, Day::On(_)) && one.ends.is_none()));
         assert_eq!(why.as_deref(), Some("not ready"));
+        let (one, why) = which("fri 22:00 to sat 02:00 not ready").expect("two times and why");
+        assert!(one.and_then(|one| one.ends).is_some_and(|ends| matches!(ends.day, Day::OfWeek(_))));
+        assert_eq!(why.as_deref(), Some("not ready"));
+        let (one, why) = which("22:00 to be done later").expect("a time and why");
+        assert!(one.is_some_and(|one| one.ends.is_none()));
+        assert_eq!(why.as_deref(), Some("to be done later"));
         assert_eq!(which("not ready"), Ok((None, Some("not ready".to_owned()))));
         assert_eq!(which(""), Ok((None, None)));
         assert_eq!(which("at 9 or so"), Err("at 9".to_owned()));

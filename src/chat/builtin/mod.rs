@@ -3,6 +3,7 @@
 //!
 //! Must not: be reached without an authorization.
 
+mod audit;
 mod backups;
 mod freezes;
 mod locks;
@@ -79,7 +80,7 @@ pub async fn run(
         "runs" => Some(look::runs(&call).await),
         "show" => Some(look::show(&call).await),
         "logs" => look::logs(&call).await,
-        "audit" => Some(look::audit(&call).await),
+        "audit" => Some(audit::audit(&call).await),
         "locks" => Some(look::locks(&call).await),
         "backup_list" => Some(backups::list(&call).await),
         "approve" => runs::vote(&call, crate::approvals::Choice::Approve).await,

@@ -188,6 +188,10 @@ impl Engine {
         let mut notices = own_messages(&state);
         match choice {
             Choice::Deny => {
+                // Of a step the run's result or question tells.
+                if state.open_ask().is_none() && !own_denial {
+                    notices.push(Notice::denied(run));
+                }
                 if reason.is_none() && !own_denial {
                     notices.push(Notice::ask_why_denied(run, place_of_ask(&state)));
                 }

@@ -306,10 +306,11 @@ impl Engine {
     async fn wait_until_it_may(&self, state: &RunState, held_up: &HeldUp) -> Turn {
         let (run, until, why) = (state.id, held_up.until(), held_up.describe());
         self.schedule(run, Some(until));
-        if matches!(&state.phase, Phase::Frozen { until: u, why: w } if (*u, w) == (until, &why)) {
+        if matches!(&state.phase, Phase::Frozen { until: u, why: w, .. } if (*u, w) == (until, &why)) {
             return Turn::Rest;
         }
-        let events = vec![Event::Frozen { until, why }];
+        let for_maintenance = matches!(held_up, HeldUp::Outside(_));
+        let events = vec![Event::Frozen { until, why, for_maintenance }];
         let told =
             self.decide_and_audit(state, events, vec![Notice::Progress { run }], Batch::new(), "held up");
         if told.await.is_some() { Turn::Rest } else { Turn::Moved }

@@ -12,6 +12,7 @@ mod footing;
 mod freeze;
 mod maintenance;
 mod perform;
+mod same;
 mod steal;
 mod write;
 
@@ -51,6 +52,7 @@ use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
 pub use act::{About, PLAN};
 pub use by_hand::Asked;
+pub use same::SameAsked;
 
 /// How long a step that took too long may take to say what is so now.
 const GRACE: Duration = Duration::from_secs(60);
@@ -239,7 +241,7 @@ pub enum Retried {
 pub enum ActError {
     #[error("There is no run {0}; `!runs` lists those that there are.")]
     NoSuchRun(RunId),
-    #[error("{run} {why}")]
+    #[error("{run} {why}.")]
     NotNow { run: RunId, why: String },
     /// The journal does not take it: why is a sentence about the run.
     #[error("{run} ({state}): {why}.")]

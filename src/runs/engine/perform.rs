@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::steal::StealLock;
 use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
-use crate::playbook::model::{PlannedUndo, Preview, STEAL_LOCK};
+use crate::playbook::model::{PlannedStep, PlannedUndo, Preview, STEAL_LOCK};
 use crate::playbook::steps::{
     ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind, Undid,
 };
@@ -126,10 +126,7 @@ impl Engine {
             cancel.cancel();
         }
         let context = self.context(state, Work::Step(step), cancel.clone());
-        self.0
-            .parts
-            .transcripts
-            .line(run, &format!("── {} ({}), attempt {attempt}", planned.title, planned.id));
+        self.0.parts.transcripts.remark(run, &heading("", planned, *attempt));
         let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
         let work = self.bounded(kind.run(&context, &planned.params), limit, cancel);
         let result = tokio::select! {
@@ -146,7 +143,7 @@ impl Engine {
             }
             Err(error) => self.redact(error),
         };
-        self.0.parts.transcripts.line(run, &format!("failed: {}", error.message));
+        self.0.parts.transcripts.remark(run, &format!("failed: {}", error.message));
         // What the room is shown stands in the whole output too.
         for line in error.tail.iter().flat_map(|tail| tail.lines()) {
             self.0.parts.transcripts.line(run, &format!("  {line}"));
@@ -291,7 +288,7 @@ impl Engine {
         {
             if let Event::UndoFailed { error, .. } = &event {
                 let line = format!("undo of {} failed: {}", planned.id, error.message);
-                self.0.parts.transcripts.line(run, &line);
+                self.0.parts.transcripts.remark(run, &line);
             }
             self.record(run, event).await;
         }
@@ -352,10 +349,7 @@ impl Engine {
             return None;
         }
         let cancel = CancellationToken::new();
-        self.0
-            .parts
-            .transcripts
-            .line(state.id, &format!("── undo {} ({}), attempt {attempt}", planned.title, planned.id));
+        self.0.parts.transcripts.remark(state.id, &heading("undo ", planned, attempt));
         let limit = planned.timeout.unwrap_or_else(|| self.footing(state.id).step_timeout);
         let result = match &planned.undo {
             PlannedUndo::NotNeeded | PlannedUndo::Impossible => Ok(Undid::Something),
@@ -571,7 +565,7 @@ struct Reporter {
 impl Progress for Reporter {
     fn status(&self, line: &str) {
         let line = self.engine.0.parts.redactor.redact(line).into_owned();
-        self.engine.0.parts.transcripts.line(self.place.run, &line);
+        self.engine.0.parts.transcripts.remark(self.place.run, &line);
         if let Some(live) = self.engine.live_map().get_mut(&self.place.run) {
             live.status = Some(line);
         }
@@ -585,4 +579,9 @@ impl Progress for Reporter {
             tracing::warn!(run.id = %self.place.run, %error, "how far output was followed cannot be kept");
         }
     }
+}
+
+/// Of an attempt, in the transcript.
+fn heading(what: &str, step: &PlannedStep, attempt: u32) -> String {
+    format!("── {what}{} ({}), attempt {attempt}", step.title, step.id)
 }

@@ -160,9 +160,11 @@ impl RunState {
             Event::Expired => self.expired(at),
             Event::Voided { differences } => self.voided(differences, at),
             Event::Queued { behind } => self.kept_waiting(Phase::Queued { behind: behind.clone() }),
-            Event::Frozen { until, why } => {
-                self.kept_waiting(Phase::Frozen { until: *until, why: why.clone() })
-            }
+            Event::Frozen { until, why, for_maintenance } => self.kept_waiting(Phase::Frozen {
+                until: *until,
+                why: why.clone(),
+                for_maintenance: *for_maintenance,
+            }),
             Event::Started => self.started(at),
             Event::TakenUp { away_since } => self.taken_up(*away_since, at),
             Event::Found { step, found } => self.found(*step, found),

@@ -425,6 +425,7 @@ impl Bench {
                 Notice::Undecided { id, .. } => ("undecided", id.clone()),
                 Notice::Void { id, .. } => ("void", id.clone()),
                 Notice::Expired { id, .. } => ("expired", id.clone()),
+                Notice::Denied { id, .. } => ("denied", id.clone()),
                 Notice::Whole { id, .. } => ("whole", id.clone()),
                 Notice::AskWhyDenied { id, .. } => ("why", id.clone()),
                 Notice::BreakGlass { id, .. } | Notice::BreakGlassTo { id, .. } => {

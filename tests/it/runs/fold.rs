@@ -93,7 +93,9 @@ fn any_event() -> impl Strategy<Value = Event> {
             7 => Event::DenialExplained { reason: "so".into() },
             8 => Event::Expired,
             9 => Event::Voided { differences: Vec::new() },
-            10 if flag => Event::Frozen { until: Timestamp::UNIX_EPOCH, why: "so".into() },
+            10 if flag => {
+                Event::Frozen { until: Timestamp::UNIX_EPOCH, why: "so".into(), for_maintenance: false }
+            }
             10 => Event::Queued { behind: vec!["R-0".into()] },
             11 => Event::Started,
             27 if attempt == 1 => Event::TakenUp { away_since: Timestamp::UNIX_EPOCH },

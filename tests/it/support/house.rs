@@ -422,6 +422,11 @@ impl House {
         progress
     }
 
+    /// Until whoever asked for it in `#ops` is told that somebody else denied it.
+    pub async fn denied(&self, run: &str, by: &str) -> Said {
+        self.expect("ops", &["@", &format!("*{run}*"), &format!("was denied by {by}")]).await
+    }
+
     /// Everything that Houston would say in the room by now is said; nothing of it is new.
     pub async fn silence(&self, room: &str) {
         let word = houston::ids::random_id();
