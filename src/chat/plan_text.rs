@@ -138,7 +138,7 @@ pub fn dry_run(plan: &Plan, already: &[String], hindrances: &[String]) -> String
     }
     format!(
         ":mag: *dry run* {}: nothing was changed\n{}\n{approval}{}",
-        decided_about(plan),
+        decided_about(plan).replacen(" --dry-run", "", 1),
         plan_lines(plan, already, Rest::Below),
         and_whole(plan)
     )

@@ -33,9 +33,15 @@ enum Act {
         limit: usize,
     },
     /// What happened to a run, from its request to its end
-    Show { run: RunId },
+    Show {
+        /// Its id, such as R-41
+        run: RunId,
+    },
     /// What a run's steps wrote
-    Logs { run: RunId },
+    Logs {
+        /// Its id, such as R-41
+        run: RunId,
+    },
 }
 
 impl Runs {

@@ -24,11 +24,19 @@ pub const ANNOUNCED: [Duration; 2] = [Duration::from_secs(86_400), Duration::fro
 const ANNOUNCED_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
 
 /// Where, and how long before. What is absent stands elsewhere, or is the default.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Announcing {
     /// Ids or names.
     pub rooms: Option<Vec<String>>,
+    /// Where they stand; no part of what is announced.
+    pub rooms_at: Option<Location>,
     pub before: Option<Vec<Duration>>,
+}
+
+impl PartialEq for Announcing {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.rooms, &self.before) == (&other.rooms, &other.before)
+    }
 }
 
 /// Of one environment.
@@ -91,6 +99,7 @@ pub(super) fn of_environment(node: &Node, zone: &TimeZone, found: &mut Diagnosti
 
 fn announcing(map: &mut Map<'_>, found: &mut Diagnostics) -> Announcing {
     let rooms = map.take("rooms").and_then(|node| node.one_or_more_texts(found));
+    let rooms_at = rooms.as_ref().and_then(|rooms| rooms.first()).map(|(_, at)| at.clone());
     let before = map.take("announce").and_then(|node| {
         let each = node.list(found)?.iter().filter_map(|node| node.duration(ANNOUNCED_RANGE, found));
         let mut before: Vec<Duration> = each.collect();
@@ -99,7 +108,7 @@ fn announcing(map: &mut Map<'_>, found: &mut Diagnostics) -> Announcing {
         Some(before)
     });
     let name = |(name, _): (String, Location)| name.trim_start_matches('#').to_owned();
-    Announcing { rooms: rooms.map(|rooms| rooms.into_iter().map(name).collect()), before }
+    Announcing { rooms: rooms.map(|rooms| rooms.into_iter().map(name).collect()), rooms_at, before }
 }
 
 fn planned(node: &Node, zone: &TimeZone, found: &mut Diagnostics) -> Option<Planned> {

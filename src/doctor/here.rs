@@ -147,7 +147,7 @@ fn space(dir: &Path, least: u64) -> Option<Check> {
     let space = nix::sys::statvfs::statvfs(dir).ok()?;
     let free = space.blocks_available() * space.fragment_size() / 1_000_000;
     let here = format!("{free} MB are free for the state folder");
-    let fix = "free some space there, or move the state folder";
+    let fix = "free some space there, move the state folder, or set `limits.free_megabytes` lower";
     Some(if free < least {
         let message = format!("{here}: with less than {least} MB (`limits.free_megabytes`) no run begins");
         Check::problem(ABOUT, message).fix(fix)

@@ -122,12 +122,11 @@ fn named_rooms(config: &Config) -> BTreeMap<String, Location> {
             named.entry(room.clone()).or_insert_with(|| rule.at.clone());
         }
     }
-    for (name, environment) in &config.environments {
-        if environment.maintenance.windows.is_empty() {
-            continue;
-        }
-        for room in config.maintenance_rooms(name) {
-            named.entry(room.clone()).or_insert_with(|| environment.maintenance.windows[0].at.clone());
+    // Also where no window stands: what people declare is announced there.
+    let announcing = config.environments.values().map(|environment| &environment.maintenance.announcing);
+    for announcing in announcing.chain([&config.maintenance]) {
+        for room in announcing.rooms.iter().flatten() {
+            named.extend(announcing.rooms_at.clone().map(|at| (room.clone(), at)));
         }
     }
     for step in config.playbooks.values().flat_map(|playbook| &playbook.steps) {

@@ -94,7 +94,8 @@ async fn rollback_goes_to_what_ran_before_the_first_release() {
     let t = House::start().await;
     deployed(&t, "1.8", "R-1").await;
     t.say("bob", "ops", "!rollback prod web --dry-run").await;
-    t.expect("ops", &["`rollback prod web 1.7 --dry-run`", "`demo/web:1.8` → `demo/web:1.7`"]).await;
+    t.expect("ops", &["`rollback prod web 1.7`: nothing was changed", "`demo/web:1.8` → `demo/web:1.7`"])
+        .await;
     let card = approved(&t, "!rollback prod web").await;
     assert!(card.text.contains("`rollback prod web 1.7`"), "{}", card.text);
     t.ended("R-2", &["rolled back in"]).await;

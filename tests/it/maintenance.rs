@@ -328,7 +328,7 @@ async fn what_is_no_time_that_can_be_read_calls_nothing_off() {
             ["I cannot tell which", "`!maintenance cancel prod 2026-12-04 22:00`", "Nothing was called off."];
         answered(&t, "bob", &format!("!maintenance cancel prod {typed}"), &parts).await;
     }
-    answered(&t, "bob", "!maintenance cancel prod Tue 22:00", &["None begins then; the next is Fri 4 Dec"])
+    answered(&t, "bob", "!maintenance cancel prod Tue 22:00", &["There is none then; the next is Fri 4 Dec"])
         .await;
     answered(&t, "bob", "!status prod", &["maintenance planned, Fri 4 Dec 2026 22:00"]).await;
     answered(&t, "bob", "!maintenance cancel prod 2026-12-04T22:00 not ready", &["is called off"]).await;
@@ -340,13 +340,14 @@ async fn what_is_no_time_that_can_be_read_calls_nothing_off() {
 async fn what_is_declared_again_after_it_was_called_off_is_announced_again() {
     let t = house(NOON, "", ROOMS).await;
     for (why, called_off) in [("disks", "wrong reason"), ("new disks", "no, really")] {
-        answered(&t, "carol", &format!("!maintenance prod from now for 1h {why}"), &["There will be"]).await;
+        answered(&t, "carol", &format!("!maintenance prod from now for 1h {why}"), &["There is from now on"])
+            .await;
         t.expect("general", &["Maintenance of `prod` begins now", why]).await;
         let off = format!("!maintenance cancel prod {called_off}");
         answered(&t, "carol", &off, &["is over before its time"]).await;
         t.expect("general", &["is over before its time by carol", called_off]).await;
     }
-    answered(&t, "carol", "!maintenance prod from now for 1h cables", &["There will be"]).await;
+    answered(&t, "carol", "!maintenance prod from now for 1h cables", &["There is from now on"]).await;
     t.expect("general", &["Maintenance of `prod` begins now", "cables"]).await;
     t.clock.advance(Duration::from_secs(3600));
     t.expect("general", &["is over", "cables"]).await;

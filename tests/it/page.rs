@@ -12,6 +12,7 @@ use crate::support::parts;
 fn story(name: &str) {
     let Some((browser, playwright)) = parts::browser() else { return };
     let dir = tempfile::tempdir_in("/tmp").unwrap();
+    shop(&dir.path().join("config"));
     let (_demo, url) = demo(dir.path());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/run.mjs");
     let mut node = Command::new("node");
@@ -21,6 +22,29 @@ fn story(name: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     println!("{said}");
+}
+
+/// A command whose run gets stuck: it fails, and cannot be undone.
+fn shop(config: &Path) {
+    let there = |file: &str, text: &str| {
+        let file = config.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    there(
+        "commands/open-shop.yaml",
+        "open-shop:\n  summary: Opens the shop.\n  playbook: open-shop\n  arguments:\n    environment: {type: environment, doc: which}\n",
+    );
+    let nowhere = |what: &str| format!("{{http_check: {{url: 'http://127.0.0.1:1/{what}', within: 1s}}}}");
+    there(
+        "playbooks/open-shop.yaml",
+        &format!(
+            "description: Open the shop\ninputs: {{environment: {{type: environment}}}}\nsteps:\n  - id: grow\n    \
+             swarm_service: {{service: web, action: scale, replicas: 2}}\n    undo: {}\n  - id: answers\n    http_check: \
+             {{url: 'http://127.0.0.1:1/open', within: 1s}}\non_failure: undo\n",
+            nowhere("closed")
+        ),
+    );
 }
 
 #[test]

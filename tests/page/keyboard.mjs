@@ -100,6 +100,7 @@ export default async ({ page, check, messages, said, connected }) => {
   await page.locator("#shortcuts[open]").waitFor({ state: "detached" });
   await page.keyboard.press("t");
   await focused("#thread-composer");
+  check((await page.locator("#thread-composer").boundingBox()).height > 30, "the box for a reply is cut off");
   await page.keyboard.type("seen");
   await page.keyboard.press("Enter");
   await page.locator("#thread .message", { hasText: "seen" }).waitFor();

@@ -94,4 +94,31 @@ export default async ({ page, context, check, messages, said, become, ask, pictu
   await ask("!deny R-4 not today");
   await plain.locator(".consents .bad", { hasText: "denied by alice" }).waitFor({ timeout: 20_000 });
   await plain.close();
+
+  // One that is stuck says what is left to do by hand, and what to say then; when that is said, the page goes on.
+  await ask("!open-shop staging");
+  const stuck = messages.filter({ hasText: "R-5" }).filter({ hasText: "Steps and live output" }).first();
+  await stuck.filter({ hasText: "is stuck" }).waitFor({ timeout: 60_000 });
+  await run.goto(await stuck.getByRole("link", { name: "Steps and live output" }).getAttribute("href"));
+  const needs = run.locator(".needs");
+  for (const part of ["undoing failed for good", "By hand", "curl --include", "!retry R-5", "!resolve R-5 undone", "!abandon R-5 why"]) {
+    check((await needs.textContent()).includes(part), `what it needs does not say ${part}`);
+  }
+  await run.locator(".steps .bad", { hasText: "could not be undone" }).waitFor();
+  for (const colorScheme of ["light", "dark"]) {
+    await run.emulateMedia({ colorScheme });
+    const faint = await run.evaluate(contrast, "p, b, h1, h2, code, pre, .tag, .quiet, time, a, footer");
+    check(faint.length === 0, `a stuck run is too faint in ${colorScheme}: ${faint.join(", ")}`);
+    for (const width of [360, 390, 1280]) {
+      await run.setViewportSize({ width, height: 800 });
+      const wide = await run.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      check(wide <= 0, `at ${width} px the page of a stuck run is ${wide} px too wide`);
+    }
+    await shots(run, `stuck-${colorScheme}`);
+  }
+  await run.evaluate(() => { window.same = true; });
+  await ask("!resolve R-5 undone");
+  await run.locator(".state.bad", { hasText: "R-5 failed" }).waitFor();
+  await needs.waitFor({ state: "detached" });
+  check(await run.evaluate(() => window.same), "the page was loaded again");
 };

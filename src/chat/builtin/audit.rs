@@ -77,7 +77,8 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
     let mut shown: Vec<_> = entries.iter().filter(|entry| about.holds(entry)).rev().take(limit).collect();
     shown.reverse();
     if !shown.is_empty() {
-        return text::fence(&shown.into_iter().map(line).collect::<String>());
+        // In a block, marks of chat would stand as they are.
+        return text::fence(&shown.into_iter().map(line).collect::<String>().replace('`', ""));
     }
     match call.bound.values.text("about") {
         Some(what) => format!(

@@ -129,8 +129,8 @@ function drawTries(room) {
 const act = actions(message => {
   view.thread = message.tmid ?? message._id;
   $("thread-messages").replaceChildren();
-  compose.restoreDraft($("thread-composer"), view.thread);
   drawMessages();
+  compose.restoreDraft($("thread-composer"), view.thread); // its box is seen by now, and has a height
   attempt(session().thread(view.thread));
   $("thread-composer").focus();
 });
@@ -161,6 +161,7 @@ $("retry").onclick = () => session().now();
 $("menu").onclick = () => { document.body.classList.toggle("menu"); $("people").querySelector("[aria-checked=true]")?.focus(); };
 $("scrim").onclick = () => document.body.classList.remove("menu");
 $("messages").addEventListener("scroll", () => { if ($("messages").scrollTop < 300 && view.rid && session().messages.get(view.rid)?.size) list.earlier(drawMessages); }, { passive: true });
+addEventListener("resize", () => ["composer", "thread-composer"].forEach(id => compose.fit($(id))));
 addEventListener("online", () => sessions.forEach(one => one.now()));
 addEventListener("hashchange", readHash);
 document.addEventListener("visibilitychange", () => { markRead(); sessions.forEach(one => document.hidden || one.now()); });

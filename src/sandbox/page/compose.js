@@ -12,7 +12,12 @@ let lastTyping = 0;
 /** Slash words that Rocket.Chat keeps for itself, and that people mean Houston by. */
 const OF_BOTS_TOO = new Set(["help", "status"]);
 
-const fit = box => { box.style.height = "auto"; box.style.height = `${Math.min(box.scrollHeight, 220)}px`; };
+/** As high as what stands in it; one that is not seen has no height to tell. */
+export const fit = box => {
+  if (!box.offsetParent) return;
+  box.style.height = "auto";
+  box.style.height = `${Math.min(box.scrollHeight, 220)}px`;
+};
 const draftKey = tmid => `houston.draft.${view.me}.${view.rid}${tmid ? `.${tmid}` : ""}`;
 
 /** What was begun here, also before a reload. */

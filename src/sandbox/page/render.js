@@ -88,7 +88,7 @@ function body(message, context, act) {
   const lines = text.split("\n");
   const long = (lines.length > MOST_LINES || text.length > MOST_CHARACTERS) && !shownWhole.has(message._id);
   const node = el("div", { class: long ? "body folded" : "body", dir: "auto" }, markdown(text, context));
-  const parts = [node];
+  const parts = text ? [node] : []; // a file may come without a word
   if (long) {
     const more = el("button", { type: "button", class: "more", "aria-expanded": "false", onclick: () => {
       shownWhole.add(message._id);

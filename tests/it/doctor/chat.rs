@@ -285,6 +285,14 @@ async fn rooms_that_the_configuration_names_are_looked_for() {
     );
 }
 
+/// Also where the files have no window: what people declare is announced there.
+#[tokio::test]
+async fn rooms_in_which_maintenance_is_announced_are_looked_for() {
+    let clinic = Clinic::open().await;
+    clinic.more("maintenance: {rooms: [ops, opps]}\n");
+    Clinic::only(&clinic.findings().await, Level::Problem, "room opps", "there is no such", "mend the name");
+}
+
 #[tokio::test]
 async fn a_room_that_houston_cannot_read_or_answer_in_is_told() {
     for (flag, level, message, fix) in [
