@@ -49,10 +49,14 @@ fn the_page_shows_the_step_kind_that_is_tested_here() {
 
 #[tokio::test]
 async fn it_waits_for_the_port_and_says_what_is_wrong() {
+    let at = |address: std::net::SocketAddr| json!({"address": address.to_string(), "attempts": 1});
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let given = json!({"address": listener.local_addr().unwrap().to_string(), "attempts": 1});
+    let given = at(listener.local_addr().unwrap());
     assert_eq!(PortOpen.run(&context(), &given).await.unwrap(), json!({"attempts": 1}));
-    drop(listener);
+    // Held without listening: one that is let go is another test's in a moment.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let given = at(held.local_addr().unwrap());
     let error = PortOpen.run(&context(), &given).await.unwrap_err();
     assert!(error.transient && error.message.starts_with("nothing listens on `127.0.0.1:"), "{error:?}");
 }
