@@ -146,6 +146,7 @@ fn created(command: String, by: &Actor) -> Event {
         on_failure: OnFailure::Stop,
         approval: None,
         reason: None,
+        report: None,
         break_glass: None,
     };
     Event::Created {

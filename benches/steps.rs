@@ -163,6 +163,7 @@ fn plan() -> Plan {
         on_failure: OnFailure::Stop,
         approval: None,
         reason: None,
+        report: None,
         break_glass: None,
     }
 }

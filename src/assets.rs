@@ -18,7 +18,7 @@ macro_rules! assets {
     };
 }
 
-/// Commands and playbooks that every installation has.
+/// Commands, playbooks and templates of reports that every installation has.
 pub const DEFAULTS: &[Asset] = assets![
     "commands/backup.yaml",
     "commands/deploy.yaml",
@@ -37,6 +37,7 @@ pub const DEFAULTS: &[Asset] = assets![
     "playbooks/restore.yaml",
     "playbooks/rollback.yaml",
     "playbooks/scale.yaml",
+    "prompts/reports/backup.j2",
 ];
 
 /// The sample configuration that `houston demo` starts from; paths are relative to the folder.
@@ -84,6 +85,7 @@ mod tests {
         let mut files = Vec::new();
         files_of("commands", &mut files);
         files_of("playbooks", &mut files);
+        files_of("prompts", &mut files);
         assert_eq!(DEFAULTS.iter().map(|asset| asset.path).collect::<Vec<_>>(), files);
         let mut sample = Vec::new();
         files_of("config", &mut sample);

@@ -24,6 +24,7 @@ pub(crate) mod progress;
 mod queue;
 pub mod reload;
 pub mod reply;
+pub mod report;
 pub mod status;
 mod steal;
 pub mod step_cards;

@@ -276,6 +276,7 @@ impl Voice {
         match notice {
             Notice::Say { post } => Some(post.room.clone()),
             Notice::Maintenance { room, .. } => Some(room.clone()),
+            Notice::Report { run, .. } => Some(RoomId::new(format!("report/{run}"))),
             // Its room is only looked up when it is said; nothing else waits for that.
             Notice::BreakGlassTo { to, .. } | Notice::Steal { to, .. } => {
                 Some(RoomId::new(format!("direct/{to}")))

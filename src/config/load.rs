@@ -141,7 +141,12 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
     let mut main = Main::default();
     let mut expectations = Vec::new();
     let mut files: Vec<(&Source, Option<Node>)> = Vec::new();
+    let mut reports = BTreeMap::new();
     for source in sources {
+        if folder(&source.path) == "prompts" {
+            reports.extend(super::reports::read(source, found));
+            continue;
+        }
         let node = yaml::parse(&source.path, &source.bytes, found);
         let own = !source.path.starts_with(BUILT_IN);
         if let (Some(node), true) = (&node, own) {
@@ -208,6 +213,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         commands_complete,
         playbooks: &playbooks,
         playbook_names: &playbook_names,
+        reports: &reports,
         uses: &uses,
     };
     super::whole::check(&everything, found);
@@ -230,6 +236,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         environments,
         commands,
         playbooks,
+        reports,
         expectations,
     })
 }

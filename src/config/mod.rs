@@ -19,6 +19,7 @@ mod limits;
 pub mod load;
 pub mod maintenance;
 mod policies;
+mod reports;
 mod rocketchat;
 mod secrets;
 mod sources;
@@ -69,6 +70,8 @@ pub struct Config {
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::command::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,
+    /// Templates of `prompts/reports/`, by name.
+    pub reports: BTreeMap<String, String>,
     /// Of `policies.yaml`.
     pub expectations: Vec<expectations::Expectation>,
 }

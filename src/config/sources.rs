@@ -13,6 +13,8 @@ use crate::yaml::MAX_BYTES;
 
 /// Folders of YAML files that are read.
 const FOLDERS: &[&str] = &["environments", "commands", "playbooks"];
+/// Templates of reports.
+const REPORTS: &str = "prompts/reports";
 /// More files in one folder than anybody keeps.
 const MOST_FILES: usize = 2000;
 
@@ -31,9 +33,12 @@ pub(super) fn collect(dir: &Path, found: &mut Diagnostics) -> Vec<Source> {
         sources.extend(read_file(dir, policies, found));
     }
     for folder in FOLDERS {
-        for name in yaml_files(dir, folder, found) {
+        for name in files_of(dir, folder, ".yaml", found) {
             sources.extend(read_file(dir, &Path::new(folder).join(name), found));
         }
+    }
+    for name in files_of(dir, REPORTS, ".j2", found) {
+        sources.extend(read_file(dir, &Path::new(REPORTS).join(name), found));
     }
     look_for_strays(dir, found);
     over_defaults(sources)
@@ -76,7 +81,8 @@ pub(super) fn revision(sources: &[Source]) -> Digest {
     Digest::of(&all)
 }
 
-fn yaml_files(dir: &Path, folder: &str, found: &mut Diagnostics) -> Vec<String> {
+/// Those that end so, and what is said of the others.
+fn files_of(dir: &Path, folder: &str, ending: &str, found: &mut Diagnostics) -> Vec<String> {
     let entries = match std::fs::read_dir(dir.join(folder)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
@@ -95,15 +101,15 @@ fn yaml_files(dir: &Path, folder: &str, found: &mut Diagnostics) -> Vec<String> 
         if name.starts_with('.') || name.ends_with('~') {
             continue;
         }
-        if name.ends_with(".yaml") {
+        if name.ends_with(ending) {
             names.push(name);
-        } else if let Some(stem) = name.strip_suffix(".yml") {
+        } else if let Some(stem) = name.strip_suffix(".yml").filter(|_| ending == ".yaml") {
             found.push(
                 Diagnostic::error(at(), "files end in .yaml; this one would not be read")
                     .hint(format!("rename it to {stem}.yaml")),
             );
         } else {
-            found.push(Diagnostic::warning(at(), "not read: it does not end in .yaml"));
+            found.push(Diagnostic::warning(at(), format!("not read: it does not end in {ending}")));
         }
     }
     names.sort();
@@ -149,12 +155,7 @@ fn look_for_strays(dir: &Path, found: &mut Diagnostics) {
     for (name, path) in names {
         let at = Location::new(name.as_str(), 1, 1);
         if path.is_dir() {
-            if name == "prompts" {
-                let used = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some());
-                if used {
-                    found.push(Diagnostic::warning(at, "prompts are not used by this version yet"));
-                }
-            } else if !known.contains(&name.as_str())
+            if !known.contains(&name.as_str())
                 && let Some(meant) = text::did_you_mean(&name, known)
             {
                 found.push(

@@ -27,6 +27,8 @@ pub(super) struct Everything<'a> {
     pub playbooks: &'a BTreeMap<String, Playbook>,
     /// Of every playbook file, readable or not.
     pub playbook_names: &'a [String],
+    /// By name.
+    pub reports: &'a BTreeMap<String, String>,
     /// By playbooks.
     pub uses: &'a Uses,
 }
@@ -38,6 +40,9 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
         default_environment(command, all, found);
     }
     unused_playbooks(all, found);
+    for playbook in all.playbooks.values() {
+        super::reports::check(playbook, all.reports, found);
+    }
     if let (Some(rule), Some(access)) = (all.break_glass, all.access) {
         super::policies::breakers_exist(rule, access, found);
     }

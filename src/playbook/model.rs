@@ -26,6 +26,8 @@ pub struct Playbook {
     pub each: Option<Each>,
     pub steps: Vec<StepTemplate>,
     pub on_failure: OnFailure,
+    /// Where the report of a run of it goes, and what it is made with.
+    pub report: Option<Report>,
     pub at: Location,
     /// Of the file's bytes.
     pub digest: Digest,
@@ -49,6 +51,15 @@ pub enum Each {
 pub enum StepEach {
     /// `source` is bound to each source of the environment's backups, or to the one that the input `source` names.
     Sources,
+}
+
+/// What is posted when a run has ended, however that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// A room's name.
+    pub room: String,
+    /// Of `prompts/reports/`, without its `.j2`.
+    pub template: String,
 }
 
 /// A step as written: its parameters are still templates.
@@ -189,6 +200,8 @@ pub struct Plan {
     pub approval: Option<ApprovalPolicy>,
     /// The requester's reason, where given.
     pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
     /// Present: it starts without the consent that it would need, and is reviewed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,

@@ -12,7 +12,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::digest::Digest;
 use crate::ids::StepId;
 use crate::playbook::model::{
-    AfterRetries, Each, Input, OnFailure, Playbook, Retry, StepEach, StepTemplate, UndoTemplate,
+    AfterRetries, Each, Input, OnFailure, Playbook, Report, Retry, StepEach, StepTemplate, UndoTemplate,
 };
 use crate::text;
 use crate::yaml::{Key, Map, Node, Value};
@@ -51,6 +51,7 @@ pub fn read(
     let steps_node = map.need("steps", "a list of steps", found);
     let outcomes = [("stop", OnFailure::Stop), ("undo", OnFailure::Undo)];
     let on_failure = map.take("on_failure").and_then(|node| node.choice(&outcomes, found));
+    let report = map.take("report").and_then(|node| report(node, found));
     map.finish(found);
     let mut located = Located {
         playbook: Playbook {
@@ -60,6 +61,7 @@ pub fn read(
             each,
             steps: Vec::new(),
             on_failure: on_failure.unwrap_or_default(),
+            report,
             at: root.at.clone(),
             digest: Digest::of(bytes),
         },
@@ -76,6 +78,18 @@ pub fn read(
         step(node, expires, &mut located, &mut ids, found);
     }
     Some(located)
+}
+
+/// `report: {room: backups, template: backup}`
+fn report(node: &Node, found: &mut Diagnostics) -> Option<Report> {
+    let mut map = node.map(found)?;
+    let room = map.need("room", "the room that it is posted in: room: backups", found);
+    let room = room.and_then(|node| node.text(found)).map(str::to_owned);
+    let template =
+        map.need("template", "a file of prompts/reports/ without its .j2: template: backup", found);
+    let template = template.and_then(|node| node.text(found)).map(str::to_owned);
+    map.finish(found);
+    Some(Report { room: room?, template: template? })
 }
 
 fn inputs(node: &Node, found: &mut Diagnostics) -> BTreeMap<String, Input> {

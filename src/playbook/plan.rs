@@ -123,6 +123,7 @@ impl Planner {
             on_failure: request.playbook.on_failure,
             approval: request.approval,
             reason: request.reason,
+            report: request.playbook.report.clone(),
             // The caller knows who may.
             break_glass: None,
         };

@@ -40,6 +40,20 @@ static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
     engine
 });
 
+/// As above, for texts: what a block leaves behind is no line.
+static PROMPTS: LazyLock<Engine<'static>> = LazyLock::new(|| {
+    let mut engine = ENGINE.clone();
+    engine.set_syntax(
+        SyntaxConfig::builder()
+            .keep_trailing_newline(true)
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .expect("the usual delimiters are valid"),
+    );
+    engine
+});
+
 /// One word of a POSIX shell, whatever `text` holds.
 pub fn shquote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -118,6 +132,21 @@ impl From<TemplateError> for StepError {
 /// `text` with its templates filled in.
 pub fn render(text: &str, scope: &Scope) -> Result<String, TemplateError> {
     ENGINE.render_str(text, scope.values()).map_err(|error| explain(&error, text, scope))
+}
+
+/// A template of `prompts/`, which may use the names of `values`.
+pub fn render_report(text: &str, values: &Json) -> Result<String, TemplateError> {
+    let scope = Scope(values.as_object().cloned().unwrap_or_default());
+    PROMPTS.render_str(text, scope.values()).map_err(|error| explain(&error, text, &scope))
+}
+
+/// Whether a text is a template at all.
+pub fn check_prompt(text: &str) -> Result<(), TemplateError> {
+    let compiled = PROMPTS.template_from_str(text).map(drop);
+    compiled.map_err(|error| TemplateError {
+        what: error.detail().unwrap_or("it is not a template").to_owned(),
+        hint: error.line().map(|line| format!("on line {line}")),
+    })
 }
 
 /// A `when:` expression.

@@ -18,6 +18,7 @@ mod owed;
 pub mod queue;
 pub mod releases;
 pub mod restored;
+pub mod saved;
 pub mod state;
 pub mod steal;
 pub mod transcripts;

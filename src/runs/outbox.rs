@@ -39,6 +39,8 @@ pub enum Notice {
     Progress { run: RunId },
     /// The result, to whoever asked, in the thread.
     Result { run: RunId, id: MessageId },
+    /// What it came to, in a room of its own.
+    Report { run: RunId, id: MessageId },
     /// Something only a person can say, in the thread.
     Question { run: RunId, id: MessageId },
     /// To the denier: why?
@@ -77,6 +79,9 @@ pub enum Notice {
 impl Notice {
     pub fn result(run: RunId) -> Self {
         Self::Result { run, id: derived_id(&format!("{run}/result")).into() }
+    }
+    pub fn report(run: RunId) -> Self {
+        Self::Report { run, id: derived_id(&format!("{run}/report")).into() }
     }
     /// `seq` of the event that asks, so that each question is a message of its own.
     pub fn question(run: RunId, seq: u32) -> Self {

@@ -118,6 +118,7 @@ impl Steal {
             on_failure: OnFailure::Stop,
             approval,
             reason: Some(self.why.clone()),
+            report: None,
             break_glass: None,
         }
     }

@@ -75,10 +75,12 @@ pub enum Tree {
     Maintenance = 16,
     /// its reference → an entry that the audit log has not been told yet, of no run
     OwedEntries = 17,
+    /// environment/source ‖ time → what a backup came to
+    Saved = 22,
 }
 
 impl Tree {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -97,6 +99,7 @@ impl Tree {
         Self::Begun,
         Self::Maintenance,
         Self::OwedEntries,
+        Self::Saved,
     ];
 
     fn numbered(number: u8) -> Option<Self> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use houston::clock::Clock;
 
+use crate::secrets::files;
 use crate::step_kinds::hosts;
 use crate::support::house::{House, Setup};
 use crate::support::parts;
@@ -70,11 +71,39 @@ async fn what_an_environment_declares_is_saved_thinned_out_and_checked() {
     t.say("alice", "ops", "!backup prod").await;
     let card = t.ended("R-3", &[":white_check_mark: *R-3*", "save `uploads`", "save `ledger`"]).await;
     assert!(!card.text.contains("correct-horse"));
+    let report = [
+        ":white_check_mark: *Backup of prod*",
+        "`uploads`: 6 bytes in 2 files",
+        "2 of 2 files restored and compared: the same",
+        "`ledger`",
+        "read back whole: the same",
+        "all of its data read",
+        "asked for by alice",
+    ];
+    let red = [
+        ":red_circle: @all *Backup of prod*: failed",
+        ":x: `uploads`",
+        "does not exist; it was never saved before",
+    ];
+    t.expect("backups", &red).await;
+    t.expect("backups", &report).await;
     t.say("alice", "ops", "!backup verify prod").await;
     t.ended("R-4", &[":white_check_mark: *R-4*", "check the repository"]).await;
+    std::fs::write(bench.dir.path().join("uploads/two.txt"), "two and a half").expect("writes");
+    t.say("alice", "ops", "!backup prod uploads").await;
+    t.expect("backups", &["17 bytes in 2 files", "183 % larger than usual", "▃█", "the last 2 backups"])
+        .await;
+    t.ended("R-5", &[":white_check_mark: *R-5*"]).await;
     t.say("alice", "ops", "!backup prod uplaods").await;
     t.expect("ops", &["`prod` has no source `uplaods`", "did you mean `uploads`?"]).await;
     t.restart().await;
+    // No secret is kept.
+    let (key, secret) = (read(&bench.s3, "key"), read(&bench.s3, "secret"));
+    for (file, bytes) in files(&t.state()) {
+        for secret in ["correct-horse", &key, &secret] {
+            assert!(!bytes.windows(secret.len()).any(|at| at == secret.as_bytes()), "{file} holds a secret");
+        }
+    }
     t.end().await;
 }
 
@@ -92,6 +121,7 @@ impl Bench {
         t.ended("R-1", &[":white_check_mark: *R-1*"]).await;
         t.say("alice", "ops", "!backup prod").await;
         t.ended("R-2", &[":white_check_mark: *R-2*"]).await;
+        t.expect("backups", &[":white_check_mark: *Backup of prod*"]).await;
         t
     }
     /// restic, as somebody who has the password.
@@ -170,6 +200,11 @@ async fn a_source_that_fails_is_told_and_keeps_no_other_from_being_saved() {
     t.say("alice", "ops", "!backup prod").await;
     let words = ["*failed*", "the dump of `ledger`", "ended with status 4; nothing of it was saved"];
     t.ended("R-2", &words).await;
+    t.expect(
+        "backups",
+        &[":red_circle: @all", ":white_check_mark: `uploads`", ":x: `ledger`", ":white_check_mark: `late`"],
+    )
+    .await;
     let listed = bench.restic(&["snapshots", "--json"]);
     assert!(listed.contains("source=late") && listed.contains("source=uploads"), "{listed}");
     assert!(!listed.contains("source=ledger"), "half a dump was saved: {listed}");
@@ -189,6 +224,7 @@ async fn a_damaged_repository_is_found_by_the_check() {
     t.ended("R-1", &[":white_check_mark: *R-1*"]).await;
     t.say("alice", "ops", "!backup prod").await;
     t.ended("R-2", &[":white_check_mark: *R-2*"]).await;
+    t.expect("backups", &[":white_check_mark: *Backup of prod*"]).await;
     for folder in std::fs::read_dir(repository.join("data")).expect("reads").flatten() {
         for pack in std::fs::read_dir(folder.path()).expect("reads").flatten() {
             let mut bytes = std::fs::read(pack.path()).expect("reads");

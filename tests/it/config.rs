@@ -516,9 +516,11 @@ fn the_examples_in_the_documentation_load() {
     // The step kinds that there are, not those of the fixtures.
     let real = houston::app::kinds();
     let real: Vec<&dyn houston::playbook::steps::StepKind> = real.values().map(AsRef::as_ref).collect();
-    for (page, least) in
-        [(include_str!("../../docs/playbooks.md"), 3), (include_str!("../../docs/getting-started.md"), 2)]
-    {
+    for (page, least) in [
+        (include_str!("../../docs/playbooks.md"), 3),
+        (include_str!("../../docs/getting-started.md"), 2),
+        (include_str!("../../docs/backups.md"), 1),
+    ] {
         let mut files = files_of_page(page);
         assert!(files.len() >= least, "{files:?}");
         if !files.iter().any(|(path, _)| *path == "houston.yaml") {

@@ -21,7 +21,7 @@ async fn story() -> House {
     t
 }
 
-fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("readable").flatten() {
         let path = entry.path();

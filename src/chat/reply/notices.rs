@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Voice;
 use crate::chat::cards::{self, Place};
-use crate::chat::{glass, maintenance, plan_text, progress, steal, step_cards, trouble};
+use crate::chat::{glass, maintenance, plan_text, progress, report, steal, step_cards, trouble};
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Priority};
 use crate::ids::{MessageId, RunId};
@@ -89,6 +89,7 @@ impl Voice {
             (Notice::Result { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, progress::result(&run)).await
             }
+            (Notice::Report { id, .. }, Some(run)) => self.report(&run, id).await,
             (Notice::Question { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, trouble::question(&run)).await
             }
@@ -270,6 +271,7 @@ impl Voice {
             Notice::Expired { .. } => cards::expired(&run),
             Notice::Denied { .. } => cards::denied(&run),
             Notice::Result { .. }
+            | Notice::Report { .. }
             | Notice::Undecided { .. }
             | Notice::AskWhyDenied { .. }
             | Notice::BreakGlass { .. }
@@ -293,6 +295,29 @@ impl Voice {
     }
 }
 
+impl Voice {
+    /// In the room that the playbook names; where there is none, beside the run, which is told as well.
+    async fn report(&self, run: &RunState, id: &MessageId) -> Result<(), SendError> {
+        let Some(asked) = &run.plan.report else { return Ok(()) };
+        let config = self.config.get();
+        let Some(template) = config.reports.get(&asked.template) else {
+            tracing::error!(run.id = %run.id, "there is no report `{}` any more", asked.template);
+            return Ok(());
+        };
+        let mut text = report::text(run, template, &self.store, self.clock.now());
+        let room = match self.chat.room(&asked.room).await? {
+            Some(room) => room,
+            None => {
+                let room = defuse(&asked.room);
+                text.push_str(&format!("\n_It belongs into #{room}: invite me there, and I report there._"));
+                run.origin.room.id.clone()
+            }
+        };
+        let post = Post { id: id.clone(), room, thread: None, text };
+        self.chat.post(post, Priority::Normal).await
+    }
+}
+
 pub(super) fn buttons_of(ballot: &Ballot) -> MessageId {
     MessageId::new(crate::ids::derived_id(&format!("{}/buttons", ballot.card)))
 }
@@ -303,6 +328,7 @@ pub(super) fn run_of(notice: &Notice) -> Option<RunId> {
         | Notice::StepCard { run, .. }
         | Notice::Progress { run }
         | Notice::Result { run, .. }
+        | Notice::Report { run, .. }
         | Notice::Question { run, .. }
         | Notice::Undecided { run, .. }
         | Notice::Void { run, .. }

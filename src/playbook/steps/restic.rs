@@ -111,6 +111,8 @@ struct Job<'a> {
     backups: Backups,
     source: Option<Source>,
     host: Arc<dyn Host>,
+    /// Another number each day: which part is read, which sample is compared.
+    turn: u64,
 }
 
 impl<'a> Job<'a> {
@@ -125,7 +127,8 @@ impl<'a> Job<'a> {
         };
         let host = source.as_ref().map_or(&backups.host, |source| &source.host);
         let host = context.world.host(environment, host)?;
-        Ok(Self { action, environment, backups, source, host })
+        let turn = u64::try_from(context.clock.now().as_second().div_euclid(86_400)).unwrap_or(0);
+        Ok(Self { action, environment, backups, source, host, turn })
     }
 
     fn of(&self) -> Of<'_> {
@@ -147,16 +150,16 @@ impl<'a> Job<'a> {
             (Action::Prune, _) => (restic::prune(), None),
             (Action::Init, _) => (restic::init(), None),
             _ => {
-                let (part, of) = self.part(context);
+                let (part, of) = self.part();
                 (restic::check(part, of), None)
             }
         }
     }
 
     /// Which part of the data is read today: after so many days all was.
-    fn part(&self, context: &StepContext) -> (u32, u32) {
+    fn part(&self) -> (u32, u32) {
         let of = self.backups.read_all_in_days.max(1);
-        (u32::try_from(self.turn(context) % u64::from(of)).unwrap_or(0) + 1, of)
+        (u32::try_from(self.turn % u64::from(of)).unwrap_or(0) + 1, of)
     }
 
     /// The command, and the host that it runs on.
@@ -171,18 +174,13 @@ impl<'a> Job<'a> {
         let access = self.access(context).await?;
         let command = match (self.action, self.source.as_ref().map(|source| &source.what)) {
             (Action::Compare, Some(What::Dump { .. })) => access.compare_dump(&self.of()),
-            (Action::Compare, _) => access.compare(&self.of(), self.turn(context)),
+            (Action::Compare, _) => access.compare(&self.of(), self.turn),
             _ => match self.words(context) {
                 (words, Some(dump)) => access.save_dump(dump, &words),
                 (words, None) => access.run(&words),
             },
         };
         Ok((Arc::clone(&self.host), command))
-    }
-
-    /// Another number each day.
-    fn turn(&self, context: &StepContext) -> u64 {
-        u64::try_from(context.clock.now().as_second().div_euclid(86_400)).unwrap_or(0)
     }
 
     async fn access(&self, context: &StepContext) -> Result<Access, StepError> {
@@ -233,7 +231,7 @@ impl<'a> Job<'a> {
                 "removed": said.removed.unwrap_or(0),
             }),
             Action::Check => {
-                let (part, of) = self.part(context);
+                let (part, of) = self.part();
                 json!({ "part": part, "of": of })
             }
             Action::Compare => return self.compared(context, said),

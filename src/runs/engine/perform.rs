@@ -25,10 +25,10 @@ use crate::runs::followed::{self, Place};
 use crate::runs::locks::LockProof;
 use crate::runs::next::{AfterCrash, Next, UNDO_ATTEMPTS, after_crash, next, steps_to_undo};
 use crate::runs::outbox::Notice;
-use crate::runs::releases;
 use crate::runs::state::{RunState, StepState};
 use crate::runs::steal::Steal;
 use crate::runs::usual;
+use crate::runs::{releases, saved};
 use crate::store::Batch;
 use crate::trace::{self, Act};
 
@@ -391,6 +391,7 @@ impl Engine {
         let run = state.id;
         let mut batch = Batch::new();
         releases::record(state, self.now(), &mut batch);
+        saved::record(state, &mut batch);
         if let Err(error) = followed::forget(run, &self.0.parts.store, &mut batch) {
             tracing::warn!(run.id = %run, %error, "what was followed of it stays in the store");
         }
@@ -401,6 +402,9 @@ impl Engine {
             && let Some(owner) = Steal::of(&state.plan).and_then(|steal| steal.whom_to_tell())
         {
             notices.push(Notice::steal(run, owner, true));
+        }
+        if state.plan.report.is_some() {
+            notices.push(Notice::report(run));
         }
         let events = vec![Event::Finished { outcome }];
         if self.decide_and_audit(state, events, notices, batch, outcome.word()).await.is_none() {

@@ -420,6 +420,7 @@ impl Bench {
                 }
                 Notice::Card { run } => ("card", state(*run).await.consent.card),
                 Notice::Progress { run } => ("progress", state(*run).await.progress),
+                Notice::Report { id, .. } => ("report", id.clone()),
                 Notice::Result { id, .. } => ("result", id.clone()),
                 Notice::Question { id, .. } => ("question", id.clone()),
                 Notice::Undecided { id, .. } => ("undecided", id.clone()),
@@ -552,6 +553,7 @@ pub fn plan(steps: Vec<PlannedStep>) -> Plan {
         on_failure: OnFailure::Undo,
         approval: None,
         reason: None,
+        report: None,
         break_glass: None,
     }
 }
