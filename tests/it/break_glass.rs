@@ -256,6 +256,33 @@ async fn a_right_that_is_lost_in_the_queue_is_lost() {
     t.end().await;
 }
 
+/// Who freezes to keep it from starting is not told that it waits.
+#[tokio::test]
+async fn one_that_waits_in_the_queue_is_not_said_to_be_held_up_by_a_freeze_that_begins_meanwhile() {
+    let t = House::with(leads_may()).await;
+    t.say("carol", "ops", "!deploy prod web 1.8-slow --break-glass \"the shop is down\"").await;
+    announced(&t, "R-1").await;
+    let first = t.progress("R-1").await;
+    t.until(&first, &["step 1 of"]).await;
+    t.say("carol", "ops", "!deploy prod web 1.6 --break-glass \"again\"").await;
+    announced(&t, "R-2").await;
+    let second = t.progress("R-2").await;
+    t.until(&second, &["is 1st in the queue"]).await;
+    t.say("alice", "ops", "!freeze prod until 3h hands off").await;
+    let parts =
+        ["Under way, not held up by it: R-1.", "R-2 broke the glass and goes through it: `!cancel R-2`"];
+    let said = t.expect("ops", &parts).await;
+    assert!(!said.text.contains("Held up until then"), "{}", said.text);
+    answered(&t, "bob", "!cancel R-2", &["R-2 is cancelled. Nothing was changed."]).await;
+    t.until(&second, &["*cancelled* by bob"]).await;
+    t.until(&first, &["deployed in"]).await;
+    t.expect("ops", &["@carol", "deployed in"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-1*"]).await;
+    t.hears("bob", &["*BREAK-GLASS* *R-2*"]).await;
+    t.forget_what_was_said(&["ops"]);
+    t.end().await;
+}
+
 #[tokio::test]
 async fn it_goes_through_a_freeze_and_says_so() {
     let t = House::with(leads_may()).await;

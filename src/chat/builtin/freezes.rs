@@ -92,12 +92,16 @@ fn zone(call: &Call<'_>, environment: &EnvName) -> TimeZone {
 
 /// Which runs of the environment go on, and which wait.
 async fn others(call: &Call<'_>, environment: &EnvName) -> String {
-    let (mut moving, mut waiting) = (Vec::new(), Vec::new());
+    let (mut moving, mut waiting, mut broken) = (Vec::new(), Vec::new(), Vec::new());
     for run in call.dispatcher.parts.engine.open_runs().await {
         if !run.plan.locks.iter().any(|lock| lock.environment == *environment) {
             continue;
         }
-        if run.holds_locks() { moving.push(run.id.to_string()) } else { waiting.push(run.id.to_string()) }
+        match (run.holds_locks(), run.plan.break_glass.is_some()) {
+            (true, _) => moving.push(run.id.to_string()),
+            (false, false) => waiting.push(run.id.to_string()),
+            (false, true) => broken.push(run.id.to_string()),
+        }
     }
     let mut text = String::new();
     if !moving.is_empty() {
@@ -105,6 +109,11 @@ async fn others(call: &Call<'_>, environment: &EnvName) -> String {
     }
     if !waiting.is_empty() {
         text.push_str(&format!(" Held up until then: {}.", plain_and_list(&waiting)));
+    }
+    for run in broken {
+        text.push_str(&format!(
+            " {run} broke the glass and goes through it: `!cancel {run}` takes it out of the queue."
+        ));
     }
     text
 }
