@@ -11,7 +11,7 @@ use crate::providers::swarm::{EnvironmentStatus, NodeStatus, ServiceStatus, Upda
 use crate::runs::locks::Held;
 use crate::runs::releases::Release;
 use crate::runs::state::RunState;
-use crate::text::{self, defuse, ellipsis};
+use crate::text::{self, ellipsis, inert};
 
 /// Columns never grow beyond this; the rest is cut with `…`.
 const WIDEST: usize = 24;
@@ -48,7 +48,7 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
     };
     let mut out = format!(
         "{sign} *{}* {well} of {} well, {nodes_well} of {} ready\n",
-        defuse(seen.name),
+        inert(seen.name),
         text::count(services.len(), "service"),
         text::count(seen.world.nodes.len(), "node"),
     );
@@ -81,26 +81,26 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
     }
     for service in &services {
         for line in remarks(service) {
-            let _ = writeln!(out, ":warning: *{}* {line}", defuse(&service.name));
+            let _ = writeln!(out, ":warning: *{}* {line}", inert(&service.name));
         }
     }
     for node in seen.world.nodes.iter().filter(|node| !node.is_well()) {
         let _ = writeln!(
             out,
             ":warning: node *{}* is {}, {}",
-            defuse(&node.node.hostname),
-            defuse(&node.node.state),
-            defuse(&node.node.availability)
+            inert(&node.node.hostname),
+            inert(&node.node.state),
+            inert(&node.node.availability)
         );
     }
     for release in seen.releases.iter().filter(|r| services.iter().any(|s| s.name == r.service.as_str())) {
         let _ = writeln!(
             out,
             "_{}: {} {} by {}, {} ({})_",
-            defuse(release.service.as_str()),
-            text::ellipsis(&defuse(&release.version), 40),
+            inert(release.service.as_str()),
+            text::ellipsis(&inert(&release.version), 40),
             if release.healthy { "released" } else { "tried, not kept," },
-            defuse(&release.by.username),
+            inert(&release.by.username),
             text::ago(release.at, now),
             release.run
         );
@@ -111,7 +111,7 @@ pub fn render(seen: &Seen<'_>, now: Timestamp) -> String {
             ":arrow_forward: {} {} by {}: {}",
             run.id,
             text::typed(&run.plan.command),
-            defuse(&run.by.username),
+            inert(&run.by.username),
             run.word()
         );
     }
@@ -146,7 +146,7 @@ fn nodes(nodes: &[NodeStatus]) -> String {
                 (false, true) => " (manager)",
                 (false, false) => "",
             };
-            format!("{}{role} {}", defuse(&node.node.hostname), text::count(node.tasks, "task"))
+            format!("{}{role} {}", inert(&node.node.hostname), text::count(node.tasks, "task"))
         })
         .collect();
     if nodes.len() > MOST_NODES {
@@ -177,7 +177,7 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
         ));
     }
     if !service.differs.is_empty() {
-        lines.push(format!("is not as its file says: {}", defuse(&text::plain_and_list(&service.differs))));
+        lines.push(format!("is not as its file says: {}", inert(&text::plain_and_list(&service.differs))));
     }
     if let Some(update) = &service.update
         && update.state != UpdateState::Completed
@@ -186,12 +186,12 @@ fn remarks(service: &ServiceStatus) -> Vec<String> {
             UpdateState::RollbackCompleted => "failed its last update and was rolled back".to_owned(),
             UpdateState::Updating => "is being updated".to_owned(),
             state => {
-                format!("its last update is {}: {}", defuse(&state.to_string()), text::inert(&update.message))
+                format!("its last update is {}: {}", inert(&state.to_string()), inert(&update.message))
             }
         });
     }
     if let Some(failure) = &service.failure {
-        lines.push(format!("a task failed: {}", text::inert(failure)));
+        lines.push(format!("a task failed: {}", inert(failure)));
     }
     lines
 }

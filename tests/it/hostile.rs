@@ -87,3 +87,67 @@ async fn no_words_make_an_entry_of_the_audit_log_in_a_room_or_on_a_terminal() {
     t.forget_what_was_said(&["ops"]);
     t.end().await;
 }
+
+/// What somebody at a host's address does after the first bytes.
+#[derive(Clone, Copy)]
+enum Then {
+    Again,
+    BreakOff,
+    Nothing,
+}
+
+async fn no_sshd(says: &'static [u8], then: Then) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while stream.write_all(says).await.is_ok() {
+                    match then {
+                        Then::Again => {}
+                        Then::BreakOff => return,
+                        Then::Nothing => std::future::pending().await,
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_host_that_is_silent_or_never_stops_or_breaks_off_is_an_error_in_time_and_of_one_line() {
+    use houston::exec::ExecError;
+    use houston::exec::ssh::{SshOptions, SshPool};
+    let ports = [
+        no_sshd(b"welcome\x1b[2J to\nthis [host](https://evil.example)\r\n", Then::Again).await,
+        no_sshd(&[b'x'; 4096], Then::Again).await,
+        no_sshd(b"SSH-2.0-OpenSSH_9.9\r\n\x00\x00\x7f", Then::BreakOff).await,
+        no_sshd(b"SSH-2.0-\xff\xfe\x1b[2Jno\nreally\r\n", Then::BreakOff).await,
+        no_sshd(b"SSH-2.0-OpenSSH_9.9\r\n", Then::Nothing).await,
+    ];
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("known_hosts"), "").expect("written");
+    let options = SshOptions { connect_timeout: std::time::Duration::from_secs(2), ..SshOptions::default() };
+    let pool = SshPool::new(dir.path(), options, houston::secret::Redactor::new()).expect("a pool");
+    let tries = ports.map(|port| {
+        let host = houston::config::environment::Host {
+            name: format!("node{port}"),
+            address: "127.0.0.1".into(),
+            user: None,
+            port,
+            identity: None,
+            known_hosts: Some(dir.path().join("known_hosts")),
+            jump: vec![],
+            at: houston::diagnostic::Location::new("environments/test.yaml", 1, 1),
+        };
+        let host = pool.host(&houston::ids::EnvName::new("test"), &host);
+        async move {
+            let begun = tokio::time::Instant::now();
+            let Err(ExecError::NotStarted { reason, .. }) = host.connect().await else { panic!("connected") };
+            assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{reason}");
+            assert!(reason.len() < 600 && !reason.contains(char::is_control), "{reason:?}");
+        }
+    });
+    futures_util::future::join_all(tries).await;
+}

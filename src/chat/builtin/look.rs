@@ -159,7 +159,7 @@ pub(super) async fn status(call: &Call<'_>) -> String {
     let mut parts = futures_util::future::join_all(looks).await;
     parts.extend(call.dispatcher.refused_configuration());
     let idle = call.dispatcher.parts.lease.may_act().err();
-    parts.extend(idle.map(|why| format!(":warning: I begin nothing: {}.", defuse(&why.to_string()))));
+    parts.extend(idle.map(|why| format!(":warning: I begin nothing: {}.", text::inert(&why.to_string()))));
     parts.join("\n\n")
 }
 
@@ -371,7 +371,7 @@ async fn attach(call: &Call<'_>, run: RunId, whole: Vec<u8>) {
     if let Err(error) = uploaded {
         tracing::warn!(run.id = %run, "the transcript was not uploaded: {error}");
         let id = crate::ids::derived_id(&format!("upload/{}", cause.id)).into();
-        let text = format!("The file could not be attached: {}", defuse(&error.to_string()));
+        let text = format!("The file could not be attached: {}", text::inert(&error.to_string()));
         let post = crate::gateway::events::Post {
             id,
             room: cause.room.id.clone(),

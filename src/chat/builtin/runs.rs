@@ -10,7 +10,7 @@ use crate::playbook::model::{OnFailure, PlannedStep, PlannedUndo};
 use crate::runs::event::Resolution;
 use crate::runs::state::{RunState, StepRecord, StepState};
 use crate::runs::{About, ActError, Retried, Voted};
-use crate::text::{code, defuse};
+use crate::text::{code, inert};
 
 fn run_of(call: &Call<'_>) -> Result<RunId, String> {
     call.bound.values.run("run").ok_or_else(|| "Which run?".to_owned())
@@ -129,7 +129,7 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
             {
                 return format!(
                     "{run} undoes what was done already, and goes on with that. Still under way: {}. I say here what is so when it has ended.",
-                    defuse(&state.plan.steps[step].title)
+                    inert(&state.plan.steps[step].title)
                 );
             }
             let live = engine.live(run).await;
@@ -139,8 +139,8 @@ pub(super) async fn cancel(call: &Call<'_>) -> String {
             match under_way.and_then(|step| state.plan.steps.get(step)) {
                 Some(step) => format!(
                     "Cancelling {run}. Still under way: {}{}. I say here what is so when it has ended.",
-                    defuse(&step.title),
-                    live.line.map(|line| format!(" ({})", defuse(&line))).unwrap_or_default()
+                    inert(&step.title),
+                    live.line.map(|line| format!(" ({})", inert(&line))).unwrap_or_default()
                 ),
                 None => format!("Cancelling {run}; no step is under way.{}", what_becomes_of_it(&state)),
             }

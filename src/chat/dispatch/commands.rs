@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::gateway::events::{Inbound, Post};
 use crate::ids::derived_id;
 use crate::playbook::model::LockName;
-use crate::text::{defuse, typed};
+use crate::text::{inert, typed};
 use crate::trace;
 
 /// To whoever asks a question.
@@ -253,7 +253,7 @@ impl Dispatcher {
         Some(format!(
             ":no_entry_sign: I did nothing with {}: {}.\nI answer what only reads, such as `!status`. Where it is certain that no other Houston runs, `lease: {{enabled: false}}` in `houston.yaml` and a restart let me act without a lease.",
             typed(&bound.canonical),
-            defuse(&why.to_string())
+            inert(&why.to_string())
         ))
     }
 

@@ -15,7 +15,7 @@ use crate::runs::PLAN;
 use crate::runs::ballot::Ballot;
 use crate::runs::outbox::{Notice, OutboxEntry};
 use crate::runs::state::{Decision, RunState};
-use crate::text::defuse;
+use crate::text::inert;
 
 impl Voice {
     pub(super) async fn say(&mut self, entry: &OutboxEntry) -> Result<(), SendError> {
@@ -220,7 +220,7 @@ impl Voice {
             room: run.origin.room.id.clone(),
             thread: run.origin.thread.clone().or_else(|| step.map(|_| run.progress.clone())),
             text: match step {
-                Some(step) => format!("*{}* {}", run.id, defuse(&step.title)),
+                Some(step) => format!("*{}* {}", run.id, inert(&step.title)),
                 None => format!("*{}* {}", run.id, crate::text::typed(&run.plan.command)),
             },
         };
