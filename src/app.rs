@@ -367,10 +367,12 @@ async fn tell_the_lease(engine: Engine, lease: Lease, stop: CancellationToken) {
     loop {
         lease.note(engine.unfinished(MOST_TOLD).await);
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = changes.recv() => if let Err(RecvError::Closed) = changed { return },
+            () = stop.cancelled() => break,
+            changed = changes.recv() => if let Err(RecvError::Closed) = changed { break },
         }
     }
+    // What moved last, too: it is what the lease is given back with.
+    lease.note(engine.unfinished(MOST_TOLD).await);
 }
 
 /// Takes the time of each sync, on the thread that makes it.

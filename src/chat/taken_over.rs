@@ -15,7 +15,7 @@ use crate::ids::{UserId, derived_id};
 use crate::lease::{AtWork, Predecessor};
 use crate::runs::{ActError, Engine, restored};
 use crate::store::{Batch, Store};
-use crate::text::{self, defuse, typed};
+use crate::text::{self, inert, typed};
 
 /// How far the clocks of two machines may differ without a command being missed.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
@@ -99,15 +99,20 @@ fn gone(before: &Predecessor) -> String {
 /// In the thread of a run that only its own Houston knows.
 fn told(run: &AtWork, before: &Predecessor) -> String {
     let (id, command) = (run.run, typed(&run.command));
-    let other = format!("another Houston ({}), {}", defuse(&before.record.holder.to_string()), gone(before));
+    let other = format!("another Houston ({}), {}", inert(&before.record.holder.to_string()), gone(before));
     let back = "When that Houston acts again, it takes the run up where it is.";
+    let look = run.environment.as_ref().map_or_else(
+        || "look there before you repeat it".to_owned(),
+        |environment| format!("`!status {}` shows what is so now", inert(environment)),
+    );
     if run.begun {
-        let look = run.environment.as_ref().map_or_else(
-            || "look there before you repeat it".to_owned(),
-            |environment| format!("`!status {}` shows what is so now", defuse(environment)),
-        );
         format!(
             ":warning: *{id}* {command} was carried out by {other}. I have taken over, and that one's state is not mine: how far the run got I do not know. I neither go on with it nor put anything back, and I hold none of its locks. What it had begun on a cluster or a host may go on by itself: {look}. {back}"
+        )
+    } else if before.record.released.is_none() {
+        // What a lease tells was so when it was written: a moment later the run may have begun.
+        format!(
+            ":warning: *{id}* {command} had not begun when its Houston wrote its lease last, and may have begun since: that was {other}. I have taken over, and that one's state is not mine: I cannot count who approved it, and I do not begin it. If it is still meant, look first ({look}), then give the command again. {back}"
         )
     } else {
         format!(
@@ -152,6 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_a_lease_makes_no_line_and_no_link_of_houstons() {
+        let mut before = before(None);
+        before.record.holder.host = "a\n:white_check_mark: *all is well* [here](https://evil.example)".into();
+        let run = AtWork {
+            run: RunId(41),
+            command: "deploy\nprod".into(),
+            environment: Some("prod`\n:white_check_mark: fine".into()),
+            cause: "m".into(),
+            begun: true,
+            room: "r".into(),
+            thread: "t".into(),
+        };
+        let told = told(&run, &before);
+        assert!(!told.contains('\n') && !told.contains("](") && told.contains("*all is well*"), "{told}");
+    }
+
+    #[test]
     fn a_run_that_had_begun_and_one_that_waits_are_told_of_differently() {
         let mut run = AtWork {
             run: RunId(41),
@@ -166,7 +188,16 @@ mod tests {
         assert!(told_begun.contains("has not renewed its lease for 30 s"), "{told_begun}");
         assert!(told_begun.contains("`!status prod` shows what is so now"), "{told_begun}");
         run.begun = false;
+        let perhaps = told(&run, &before(None));
+        assert!(
+            perhaps.contains("may have begun since")
+                && perhaps.contains(
+                    "look first (`!status prod` shows what is so now), then give the command again"
+                ),
+            "{perhaps}"
+        );
         let waits = told(&run, &before(Some(at(0))));
+        assert!(!waits.contains("may have begun"), "its last word was its last: {waits}");
         assert!(
             waits.contains("which stopped at 00:00:00 UTC") && waits.contains("give the command again"),
             "{waits}"
