@@ -1,7 +1,8 @@
 //! Which messages were dealt with: durable, by message id, never by time.
 //!
 //! A message that was handed out and not marked yet holds its room's cursor back, so that it is found
-//! again after a crash. Must not: decide what dealing with a message means.
+//! again after a crash. Must not: decide what dealing with a message means, or keep a record of what people say to
+//! each other: in a busy workspace that is nearly everything, and it would be kept for thirty days.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,8 +71,7 @@ impl Ledger {
         })
     }
 
-    /// For what may be dealt with again after a crash: answers to questions, talk that is not addressed
-    /// to Houston. Durable within about half a second.
+    /// For what may be dealt with again after a crash, such as questions. Durable within about half a second.
     pub fn mark_read_only(&self, id: &MessageId) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         self.batch_for(id, &mut batch);
@@ -84,6 +84,12 @@ impl Ledger {
         let mut shared = self.lock();
         shared.marked.insert(id.clone(), ());
         shared.open.remove(id);
+    }
+
+    /// For talk that is nothing to Houston. Its room is not read again for it; told anew, by another process or long
+    /// after, it is nothing again.
+    pub fn pass_over(&self, id: &MessageId) {
+        self.lock().open.remove(id);
     }
 
     /// Drops entries older than [`KEPT`]; returns how many. Reads the whole ledger: call it seldom, on a

@@ -6,7 +6,8 @@
 //! A message is handed out as [`Event::Message`] at most once, whatever frames arrive: the ids that this
 //! process handed out are kept in memory, and those that were dealt with in the durable [`Ledger`]. The
 //! receiver marks every message that it was given ([`Ledger::batch_for`] in the batch of what it causes,
-//! [`Ledger::mark_read_only`] for all others); one that was not marked is handed out again after a restart.
+//! [`Ledger::mark_read_only`] for all others) or passes over it ([`Ledger::pass_over`], for talk that is nothing to
+//! Houston); one with which it did neither is handed out again after a restart.
 //!
 //! Must not: know what a command is, or wait for REST on the way of a live message.
 

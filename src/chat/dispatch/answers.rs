@@ -13,6 +13,7 @@ use crate::chat::parse::too_long;
 use crate::gateway::events::{Actor, Inbound};
 use crate::ids::{MessageId, RoleName, RunId};
 use crate::playbook::steps::Pause;
+use crate::runs::event::Outcome;
 use crate::runs::journal::Header;
 use crate::runs::state::{Decision, Phase, RunState, StepState};
 use crate::text;
@@ -23,6 +24,9 @@ const LATEST: usize = 50;
 
 /// How long after a denial its reason is taken.
 const TO_EXPLAIN: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// A reaction is counted a while after it was given; its reason may be there by then.
+const TO_BE_COUNTED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 
 /// Of a reason; more is cut.
 const LONGEST_REASON: usize = text::QUOTED;
@@ -36,7 +40,12 @@ impl Dispatcher {
             let (named, said) = answer_to(message.text.trim());
             match asking.as_slice() {
                 [] if !later.is_empty() => self.not_asked_yet(&later, message).await,
-                [] => self.explain_denial(thread, message).await,
+                [] => {
+                    if !self.explain_denial(thread, message).await {
+                        self.passed_over(message);
+                        return;
+                    }
+                }
                 [one] if named != Some(*one) => self.answer_run(*one, message, message.text.trim()).await,
                 several => match named.filter(|run| several.contains(run)) {
                     Some(run) => self.answer_run(run, message, said).await,
@@ -154,24 +163,28 @@ impl Dispatcher {
         }
     }
 
-    /// A denial may be the end of its run, so the run is looked up among the latest.
-    async fn explain_denial(&self, thread: &MessageId, message: &Inbound) {
+    /// A denial may be the end of its run, so the run is looked up among the latest. Whether there was one to explain.
+    async fn explain_denial(&self, thread: &MessageId, message: &Inbound) -> bool {
         let engine = &self.parts.engine;
-        let Ok(latest) = engine.list(LATEST) else { return };
+        let Ok(latest) = engine.list(LATEST) else { return false };
         let now = self.parts.clock.now();
-        let lately =
-            |header: &&Header| header.ended_at.is_none_or(|ended| now.duration_since(ended) < TO_EXPLAIN);
+        let written = self.parts.chat.said_at(message);
+        let lately = |header: &&Header| {
+            header.ended_at.is_none_or(|ended| now.duration_since(ended) < TO_EXPLAIN)
+                && header.state != Outcome::Succeeded.word()
+        };
         for header in latest.iter().filter(lately) {
             let Ok(state) = engine.state(header.run).await else { continue };
             // A plan is asked about on its card, a step in the thread of the progress.
             let asked = if state.asks.is_empty() { &state.consent.card } else { &state.progress };
             if (asked == thread || state.origin.thread.as_ref() == Some(thread))
-                && just_denied(&state, now)
+                && just_denied(&state, written, now)
                 && self.explains_denial(header.run, &message.by, &message.text).await
             {
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Takes `text` for the reason of a denial of `by`, if it still has none.
@@ -193,9 +206,11 @@ impl Dispatcher {
     }
 }
 
-fn just_denied(run: &RunState, now: Timestamp) -> bool {
+/// Not long before `now`, and before this was `written`.
+fn just_denied(run: &RunState, written: Timestamp, now: Timestamp) -> bool {
     let decision = &run.latest_ballot().decision;
-    matches!(decision, Some(Decision::Denied { at, .. }) if now.duration_since(*at) < TO_EXPLAIN)
+    let Some(Decision::Denied { at, .. }) = decision else { return false };
+    now.duration_since(*at) < TO_EXPLAIN && at.duration_since(written) < TO_BE_COUNTED
 }
 
 /// Since when the run waits for an answer.

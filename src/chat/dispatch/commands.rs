@@ -84,7 +84,7 @@ impl Dispatcher {
                 if message.thread.is_some() {
                     self.in_turn(lane, Act::Reply(Box::new(message)));
                 } else {
-                    self.dealt_with(&message.id);
+                    self.passed_over(&message);
                 }
             }
             Some(Addressed::Command(line)) => {

@@ -129,6 +129,16 @@ impl Dispatcher {
         }
     }
 
+    /// What is said among people. It leaves no mark, unless it has the form of a command: another configuration may
+    /// have a command of that name.
+    pub(super) fn passed_over(&self, message: &Inbound) {
+        if message.text.trim_start().starts_with(['!', '/']) {
+            self.dealt_with(&message.id);
+        } else {
+            self.parts.ledger.pass_over(&message.id);
+        }
+    }
+
     pub(super) fn too_fast(&self, message: &Inbound) -> bool {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let Err(slow_down) = rate.take(&message.by.id, self.parts.clock.now()) else { return false };
