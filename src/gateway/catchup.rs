@@ -2,11 +2,12 @@
 //!
 //! Must not: hand anything out, or give up while the connection lasts.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::doc::Doc;
@@ -14,13 +15,16 @@ use super::shared::{Shared, earlier};
 use crate::ids::RoomId;
 use crate::rocketchat::model::{Room, Subscription};
 use crate::rocketchat::rest::Sync;
-use crate::rocketchat::{RestError, budget};
+use crate::rocketchat::{Rest, RestError, budget};
 
-/// Rooms that are read at the same time.
+/// Rooms that are read at the same time, those apart in which somebody speaks now.
 const AT_ONCE: usize = 4;
 
 /// Changes per page.
 const PAGE: u32 = 100;
+
+/// Changes of a room that are put into their order together.
+const TOGETHER: usize = 10_000;
 
 /// Between attempts; doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -30,18 +34,14 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub enum Found {
     /// Rooms that changed; all of them at the first start.
     Rooms { rooms: Vec<Room>, memberships: Vec<Subscription>, left: Vec<RoomId> },
-    /// Changes in a room, those of one millisecond in the order of the server.
+    /// Changes in a room.
     Page { room: RoomId, docs: Vec<Doc>, last: bool },
 }
 
 /// One connection's worth of catching up; dropping it ends it.
 pub struct CatchUp {
-    shared: Arc<Shared>,
-    /// Told apart from what an earlier connection still finds.
-    generation: u64,
-    found: mpsc::Sender<(u64, Found)>,
+    reader: Arc<Reader>,
     stop: CancellationToken,
-    at_once: Arc<Semaphore>,
 }
 
 impl Drop for CatchUp {
@@ -52,45 +52,84 @@ impl Drop for CatchUp {
 
 impl CatchUp {
     pub fn new(shared: &Arc<Shared>, generation: u64, found: mpsc::Sender<(u64, Found)>) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            generation,
-            found,
-            stop: shared.stop.child_token(),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
-        }
+        let reader =
+            Reader { shared: Arc::clone(shared), generation, found, rooms: Mutex::new(Rooms::default()) };
+        Self { reader: Arc::new(reader), stop: shared.stop.child_token() }
     }
 
     /// Asks which rooms changed after `since`; for all rooms without it.
     pub fn list(&self, since: Option<Timestamp>) {
-        let (shared, found, generation) = (Arc::clone(&self.shared), self.found.clone(), self.generation);
-        let stop = self.stop.clone();
-        let work = async move {
-            let listed = until_it_works("which rooms changed", || rooms(&shared, since)).await;
-            let _ = found.send((generation, listed)).await;
-            settings(&shared).await;
-        };
-        tokio::spawn(async move { stop.run_until_cancelled(work).await });
+        let reader = Arc::clone(&self.reader);
+        self.spawn(async move {
+            let listed = until_it_works("which rooms changed", || rooms(&reader.shared, since)).await;
+            reader.found(listed).await;
+            settings(&reader.shared).await;
+        });
     }
 
-    /// Asks for what changed in a room after `since`.
-    pub fn read(&self, room: RoomId, since: Timestamp) {
-        let (shared, found, generation) = (Arc::clone(&self.shared), self.found.clone(), self.generation);
-        let (stop, at_once) = (self.stop.clone(), Arc::clone(&self.at_once));
-        let work = async move {
-            // Never closed.
-            let _turn = at_once.acquire().await;
-            let pages = Pages { shared: &shared, room: &room, found: &found, generation };
-            pages.read(since).await;
-        };
+    /// Asks for what changed in these rooms after a moment each, in this order. What somebody waits for goes before
+    /// all of it.
+    pub fn read(&self, rooms: impl IntoIterator<Item = (RoomId, Timestamp)>) {
+        self.reader.rooms().waiting.extend(rooms);
+        for _ in 0..AT_ONCE {
+            let reader = Arc::clone(&self.reader);
+            self.spawn(async move {
+                while let Some((room, since, sooner)) = reader.next() {
+                    let read = reader.read(&room, since, budget::Priority::Low);
+                    if sooner.run_until_cancelled(read).await.is_some() {
+                        reader.rooms().reading.remove(&room);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Somebody speaks in this room, and is heard when what was said before was read.
+    pub fn sooner(&self, room: &RoomId) {
+        let Some(since) = self.reader.rooms().take(room) else { return };
+        let (reader, room) = (Arc::clone(&self.reader), room.clone());
+        self.spawn(async move { reader.read(&room, since, budget::Priority::High).await });
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(work).await });
     }
 }
 
+/// What is still to be read.
+#[derive(Default)]
+struct Rooms {
+    /// In this order.
+    waiting: VecDeque<(RoomId, Timestamp)>,
+    /// With what makes way for [`CatchUp::sooner`].
+    reading: HashMap<RoomId, (Timestamp, CancellationToken)>,
+}
+
+impl Rooms {
+    /// Since when it is to be read by whoever takes it.
+    fn take(&mut self, room: &RoomId) -> Option<Timestamp> {
+        if let Some((since, reading)) = self.reading.remove(room) {
+            reading.cancel();
+            return Some(since);
+        }
+        let place = self.waiting.iter().position(|(waiting, _)| waiting == room)?;
+        self.waiting.remove(place).map(|(_, since)| since)
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    /// Told apart from what an earlier connection still finds.
+    generation: u64,
+    found: mpsc::Sender<(u64, Found)>,
+    rooms: Mutex<Rooms>,
+}
+
 async fn rooms(shared: &Shared, since: Option<Timestamp>) -> Result<Found, RestError> {
     let rest = shared.rest.with_priority(budget::Priority::High);
-    let rooms = rest.rooms_get(since).await?;
-    let memberships = rest.subscriptions_get(since).await?.updated;
+    let (rooms, memberships) = tokio::try_join!(rest.rooms_get(since), rest.subscriptions_get(since))?;
+    let memberships = memberships.updated;
     let left = rooms.removed.into_iter().map(RoomId::new).collect();
     Ok(Found::Rooms { rooms: rooms.updated, memberships, left })
 }
@@ -113,38 +152,61 @@ enum Form {
     InPages,
 }
 
-struct Pages<'a> {
-    shared: &'a Shared,
-    room: &'a RoomId,
-    found: &'a mpsc::Sender<(u64, Found)>,
-    generation: u64,
-}
+impl Reader {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Pages<'_> {
-    async fn read(&self, since: Timestamp) {
+    fn next(&self) -> Option<(RoomId, Timestamp, CancellationToken)> {
+        let mut rooms = self.rooms();
+        let (room, since) = rooms.waiting.pop_front()?;
+        let sooner = CancellationToken::new();
+        rooms.reading.insert(room.clone(), (since, sooner.clone()));
+        Some((room, since, sooner))
+    }
+
+    async fn read(&self, room: &RoomId, since: Timestamp, priority: budget::Priority) {
         let mut forms = [Form::AtOnce, Form::InPages];
         if earlier(self.shared.server_now(), self.shared.timings.long_gap) > since {
             forms.reverse();
         }
+        let mut pages =
+            Pages { reader: self, room, rest: self.shared.rest.with_priority(priority), docs: Vec::new() };
         let mut done = false;
         for form in forms {
             done = done
                 || match form {
-                    Form::AtOnce => self.at_once(since).await,
-                    Form::InPages => self.in_pages(since).await,
+                    Form::AtOnce => pages.at_once(since).await,
+                    Form::InPages => pages.in_pages(since).await,
                 };
         }
         if !done {
-            tracing::warn!(room.id = %self.room, "what was said meanwhile cannot be read");
+            tracing::warn!(room.id = %room, "what was said meanwhile cannot be read");
         }
-        self.found(Vec::new(), true).await;
+        pages.hand_on(true).await;
     }
 
+    async fn found(&self, found: Found) {
+        // Fails only when the listener has ended.
+        let _ = self.found.send((self.generation, found)).await;
+    }
+}
+
+struct Pages<'a> {
+    reader: &'a Reader,
+    room: &'a RoomId,
+    rest: Rest,
+    /// Pages are in the order of changes: what was said first and changed last, by a reaction, stands on the last one.
+    /// So nothing is handed on before all of them are there.
+    docs: Vec<Doc>,
+}
+
+impl Pages<'_> {
     /// `false`: the server will not.
-    async fn at_once(&self, since: Timestamp) -> bool {
+    async fn at_once(&mut self, since: Timestamp) -> bool {
         match self.sync(Sync::Since(since)).await {
             Ok((docs, _)) => {
-                self.found(docs, false).await;
+                self.docs.extend(docs);
                 true
             }
             Err(error) => {
@@ -155,7 +217,7 @@ impl Pages<'_> {
     }
 
     /// `false`: the server will not.
-    async fn in_pages(&self, since: Timestamp) -> bool {
+    async fn in_pages(&mut self, since: Timestamp) -> bool {
         let mut after = since;
         loop {
             match self.sync(Sync::UpdatedPage { after, count: PAGE }).await {
@@ -163,7 +225,7 @@ impl Pages<'_> {
                     let any = !docs.is_empty();
                     // A page that ends where it begins cannot be read on from.
                     let stuck = any && next.is_some() && docs.iter().all(|doc| doc.updated_at == next);
-                    self.found(docs, false).await;
+                    self.docs.extend(docs);
                     if stuck {
                         return false;
                     }
@@ -175,6 +237,9 @@ impl Pages<'_> {
                             after = if again > after { again } else { next };
                         }
                         _ => return true,
+                    }
+                    if self.docs.len() >= TOGETHER {
+                        self.hand_on(false).await;
                     }
                 }
                 Err(error) => {
@@ -188,7 +253,7 @@ impl Pages<'_> {
     /// Fails only with what no repetition would change.
     async fn sync(&self, what: Sync) -> Result<(Vec<Doc>, Option<Timestamp>), RestError> {
         let page = until_it_works("what was said meanwhile", || async move {
-            match self.shared.rest.sync_messages(self.room.as_str(), what).await {
+            match self.rest.sync_messages(self.room.as_str(), what).await {
                 Err(error @ (RestError::Refused { .. } | RestError::Malformed { .. })) => Ok(Err(error)),
                 Err(error) => Err(error),
                 Ok(page) => Ok(Ok(page)),
@@ -198,10 +263,9 @@ impl Pages<'_> {
         Ok((page.updated.into_iter().map(Doc::from).collect(), page.next))
     }
 
-    async fn found(&self, docs: Vec<Doc>, last: bool) {
-        let page = Found::Page { room: self.room.clone(), docs, last };
-        // Fails only when the listener has ended.
-        let _ = self.found.send((self.generation, page)).await;
+    async fn hand_on(&mut self, last: bool) {
+        let docs = std::mem::take(&mut self.docs);
+        self.reader.found(Found::Page { room: self.room.clone(), docs, last }).await;
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::earlier;
 use crate::ids::RoomId;
+use crate::rocketchat::model::{Room, Subscription};
 use crate::store::{Batch, Store, StoreError, Tree};
 
 /// The record of all rooms together; no room has the empty id.
@@ -117,6 +118,42 @@ impl Cursors {
     /// Every room was read up to here.
     pub fn everywhere(&self) -> Timestamp {
         self.everywhere.at
+    }
+
+    /// Rooms of which something may have been missed, and since when each is to be read: those first in which something
+    /// was said, the latest before all.
+    pub fn missed(
+        &self,
+        rooms: &[Room],
+        memberships: &[Subscription],
+        overlap: Duration,
+    ) -> Vec<(RoomId, Timestamp)> {
+        let from = earlier(self.everywhere(), overlap);
+        let mut missed: Vec<(RoomId, Timestamp, Option<Timestamp>)> = Vec::new();
+        let mut there: HashSet<RoomId> = HashSet::new();
+        for room in rooms {
+            let id = RoomId::new(&*room.id);
+            let read_to = self.at(&id);
+            let since = if !self.knows(&id) {
+                from
+            } else if room.updated_at.is_none_or(|at| at >= read_to) {
+                // Equal too: a millisecond has room for the last message that was heard and for one more.
+                earlier(read_to, overlap)
+            } else {
+                continue;
+            };
+            if there.insert(id.clone()) {
+                missed.push((id, since, room.last_message_at.filter(|said| *said >= read_to)));
+            }
+        }
+        for membership in memberships {
+            let id = RoomId::new(&*membership.rid);
+            if !self.knows(&id) && there.insert(id.clone()) {
+                missed.push((id, from, None));
+            }
+        }
+        missed.sort_by_key(|(_, _, said)| std::cmp::Reverse(*said));
+        missed.into_iter().map(|(room, since, _)| (room, since)).collect()
     }
 
     /// Houston was there when it first started: what was said later is for it.
@@ -310,6 +347,26 @@ mod tests {
         cursors.open_in(["other".into()].into());
         assert_eq!(cursors.at(&"R".into()), at(200));
         assert_eq!(cursors.everywhere(), at(100), "but not everything was read up to there");
+    }
+
+    #[test]
+    fn rooms_in_which_something_was_said_are_read_first() {
+        let mut cursors = caught_up();
+        for room in ["R", "quiet", "reacted", "late"] {
+            cursors.was_there(&room.into());
+        }
+        let room = |id: &str, updated: i64, said: i64| Room {
+            id: id.to_owned(),
+            updated_at: Some(at(updated)),
+            last_message_at: Some(at(said)),
+            ..Room::default()
+        };
+        let rooms =
+            [room("reacted", 300, 50), room("R", 200, 200), room("quiet", 90, 90), room("late", 300, 300)];
+        let unknown = Subscription { rid: "new".to_owned(), ..Subscription::default() };
+        let missed = cursors.missed(&rooms, &[unknown], Duration::from_secs(5));
+        let missed: Vec<_> = missed.iter().map(|(room, since)| (room.as_str(), *since)).collect();
+        assert_eq!(missed, ["late", "R", "reacted", "new"].map(|room| (room, at(95))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use super::catchup::{CatchUp, Found};
 use super::cursor::Cursors;
 use super::doc::{Doc, Meta, kind};
 use super::events::{Actor, Event, Room};
+use super::held::{Frame, Held};
 use super::inbound::{Around, Classifier, Sight};
 use super::shared::{Shared, earlier};
 use crate::ids::{RoomId, UserId};
@@ -21,22 +23,14 @@ use crate::rocketchat::RealtimeEvent;
 use crate::rocketchat::model::{self, Subscription};
 use crate::rocketchat::realtime::Change;
 
-/// Frames that may be held, over all rooms. Beyond, order is given up; at the first start, reading stops.
-const MOST_HELD: usize = 10_000;
-
 /// What catch-up found may wait for the listener.
 const FOUND: usize = 16;
 
 /// At the first start: how far the server's clock, told in whole seconds, may be behind.
-const COARSE: std::time::Duration = std::time::Duration::from_secs(2);
+const COARSE: Duration = Duration::from_secs(2);
 
 /// Both ends of a channel.
 type Both<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
-
-struct Frame {
-    doc: Doc,
-    meta: Option<Meta>,
-}
 
 pub struct Listener {
     shared: Arc<Shared>,
@@ -44,14 +38,11 @@ pub struct Listener {
     classifier: Classifier,
     /// `None` until the rooms were listed for the first time ever.
     cursors: Option<Cursors>,
-    held: HashMap<RoomId, Vec<Frame>>,
-    held_count: usize,
+    held: Held,
     /// Rooms that did not say what they are.
     asked: HashSet<RoomId>,
     /// Whether frames of rooms with a gap wait for it.
     holding: bool,
-    /// When they are let go although the gap was not read.
-    hold_until: Option<Instant>,
     /// Rooms that were reported, and whether somebody was seen to speak there.
     encrypted: HashMap<RoomId, bool>,
     catch_up: Option<CatchUp>,
@@ -68,11 +59,9 @@ impl Listener {
             events,
             classifier: Classifier::default(),
             cursors,
-            held: HashMap::new(),
-            held_count: 0,
+            held: Held::default(),
             asked: HashSet::new(),
             holding: true,
-            hold_until: None,
             encrypted: HashMap::new(),
             catch_up: None,
             generation: 0,
@@ -88,8 +77,8 @@ impl Listener {
         let mut save = tokio::time::interval(shared.timings.save);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let room_for_more = self.held_count < MOST_HELD;
-            let hold_until = self.hold_until;
+            let room_for_more = !self.held.is_full();
+            let hold_until = self.hold_until();
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => break,
@@ -105,8 +94,7 @@ impl Listener {
                     None => break,
                 },
                 () = tokio::time::sleep_until(hold_until.unwrap_or_else(Instant::now)), if hold_until.is_some() => {
-                    tracing::warn!("the gap cannot be read yet; what is said now does not wait for it");
-                    self.stop_holding().await;
+                    self.let_go_late().await;
                 }
                 _ = save.tick() => self.save(),
             }
@@ -176,9 +164,9 @@ impl Listener {
         self.online_since = Instant::now();
         self.shared.people.forget_names();
         self.holding = true;
+        self.held.begin();
         if let Some(cursors) = &mut self.cursors {
             cursors.open_anywhere();
-            self.hold_until = Some(Instant::now() + self.shared.timings.longest_hold);
         }
         self.emit(Event::Online { me }).await;
         let since = self.cursors.as_ref().map(|c| earlier(c.everywhere(), self.shared.timings.overlap));
@@ -199,6 +187,7 @@ impl Listener {
         self.stop_holding().await;
         // From now on something may be missed; frames can come before the next `Online` is told.
         self.holding = true;
+        self.held.begin();
         if let Some(cursors) = &mut self.cursors {
             cursors.open_anywhere();
         }
@@ -238,25 +227,8 @@ impl Listener {
             }
             return;
         }
-        let mut gaps: HashMap<RoomId, Timestamp> = HashMap::new();
-        let from = earlier(cursors.everywhere(), self.shared.timings.overlap);
-        for room in &rooms {
-            let id = RoomId::new(&*room.id);
-            if !cursors.knows(&id) {
-                gaps.insert(id, from);
-            } else if room.updated_at.is_none_or(|at| at >= cursors.at(&id)) {
-                // Equal too: a millisecond has room for the last message that was heard and for one more.
-                let since = earlier(cursors.at(&id), self.shared.timings.overlap);
-                gaps.insert(id, since);
-            }
-        }
         let missed = cursors.everywhere();
-        for membership in &memberships {
-            let id = RoomId::new(&*membership.rid);
-            if !cursors.knows(&id) {
-                gaps.insert(id, from);
-            }
-        }
+        let gaps = cursors.missed(&rooms, &memberships, self.shared.timings.overlap);
         for membership in &memberships {
             self.member(membership, missed).await;
         }
@@ -264,18 +236,18 @@ impl Listener {
             // Of servers whose memberships do not tell.
             self.entered(known(room), missed, room.encrypted).await;
         }
+        let open: HashSet<RoomId> = gaps.iter().map(|(room, _)| room.clone()).collect();
         for room in left {
-            if !gaps.contains_key(&room) {
+            if !open.contains(&room) {
                 self.left(&room).await;
             }
         }
         if let Some(cursors) = &mut self.cursors {
-            cursors.open_in(gaps.keys().cloned().collect());
+            cursors.open_in(open);
         }
-        for (room, since) in gaps {
-            if let Some(catch_up) = &self.catch_up {
-                catch_up.read(room, since);
-            }
+        if let Some(catch_up) = &self.catch_up {
+            catch_up.read(gaps);
+            self.held.rooms().iter().for_each(|room| catch_up.sooner(room));
         }
         self.release().await;
     }
@@ -301,7 +273,6 @@ impl Listener {
 
     async fn caught_up(&mut self) {
         self.holding = false;
-        self.hold_until = None;
         self.shared.status().caught_up = true;
         self.emit(Event::CaughtUp).await;
     }
@@ -406,14 +377,30 @@ impl Listener {
     /// Whether frames of this room are held.
     fn has_to_wait(&self, room: &RoomId) -> bool {
         let Some(cursors) = &self.cursors else { return true };
-        self.asked.contains(room) || (self.holding && cursors.has_gap(room))
+        self.asked.contains(room) || (self.holding && !self.held.is_late(room) && cursors.has_gap(room))
     }
 
     async fn hold(&mut self, frame: Frame) {
-        self.held.entry(frame.doc.room.clone()).or_default().push(frame);
-        self.held_count += 1;
-        if self.held_count >= MOST_HELD {
+        if let Some(catch_up) = &self.catch_up {
+            catch_up.sooner(&frame.doc.room);
+        }
+        self.held.push(frame);
+        if self.held.is_full() {
             self.stop_holding().await;
+        }
+    }
+
+    /// When frames are let go although the gap before them was not read.
+    fn hold_until(&self) -> Option<Instant> {
+        self.cursors.as_ref()?;
+        self.held.oldest(&self.asked).map(|since| since + self.shared.timings.longest_hold)
+    }
+
+    async fn let_go_late(&mut self) {
+        for room in self.held.longer_than(self.shared.timings.longest_hold, &self.asked) {
+            tracing::warn!(room.id = %room, "what was missed in a room cannot be read yet; what is said there now does not wait for it");
+            self.let_go(&room).await;
+            self.held.late(room);
         }
     }
 
@@ -423,8 +410,7 @@ impl Listener {
             return;
         }
         self.holding = false;
-        self.hold_until = None;
-        for room in self.held.keys().cloned().collect::<Vec<_>>() {
+        for room in self.held.rooms() {
             if !self.asked.contains(&room) {
                 self.let_go(&room).await;
             }
@@ -433,7 +419,7 @@ impl Listener {
 
     /// Lets go what need not wait any more, and tells when the whole gap was read.
     async fn release(&mut self) {
-        for room in self.held.keys().cloned().collect::<Vec<_>>() {
+        for room in self.held.rooms() {
             if !self.has_to_wait(&room) {
                 self.let_go(&room).await;
             }
@@ -446,9 +432,7 @@ impl Listener {
     }
 
     async fn let_go(&mut self, room: &RoomId) {
-        let frames = self.held.remove(room).unwrap_or_default();
-        self.held_count -= frames.len();
-        for frame in frames {
+        for frame in self.held.take(room) {
             self.live(frame).await;
         }
     }

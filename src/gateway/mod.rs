@@ -16,6 +16,7 @@ mod chat;
 mod cursor;
 mod doc;
 pub mod events;
+mod held;
 mod inbound;
 mod ledger;
 mod listen;
@@ -94,7 +95,7 @@ pub struct Timings {
     /// How far behind its cursor a room is read again at catch-up: `_updatedAt` is not in the order in
     /// which frames arrive. Default 5 s.
     pub overlap: Duration,
-    /// How long live messages wait for the gap before them, for the sake of order. Default 5 s.
+    /// How long live messages wait for the gap before them in their room, for the sake of order. Default 5 s.
     pub longest_hold: Duration,
     /// Gaps longer than this are read in pages where the server can; else everything comes in one answer.
     /// Default 10 min.

@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod config_support;
 mod courtesies;
+mod crowd;
 mod delivery;
 mod demo;
 mod deploy;
