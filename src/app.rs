@@ -286,7 +286,8 @@ impl Houston {
         let consent: Arc<dyn Consent> = Arc::new(dispatcher.clone());
         engine.set_consent(&consent);
         let voice =
-            Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current, links, lease.clone());
+            Voice::new(chat.clone(), engine.clone(), store.clone(), clock, current, links, lease.clone())
+                .await;
         tasks.spawn(voice.run(stop.clone()));
         tasks.spawn(tell_the_lease(engine.clone(), lease, stop.clone()));
         // A configuration that was made in memory has no folder.

@@ -11,7 +11,6 @@ mod notices;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +25,9 @@ use crate::ids::{MessageId, RoomId, RunId};
 use crate::lease::Lease;
 use crate::links::Links;
 use crate::runs::Engine;
+use crate::runs::ballot::Ballot;
 use crate::runs::outbox::{self, Notice};
-use crate::runs::state::Phase;
+use crate::runs::state::{Phase, RunState};
 use crate::store::Store;
 use crate::trace;
 
@@ -72,8 +72,8 @@ pub struct Voice {
     links: Links,
     /// Without it nothing is said that nobody asked for.
     lease: Lease,
-    /// Runs that began before this may have been shown by an earlier process.
-    started_at: Timestamp,
+    /// What an earlier process may have shown.
+    earlier: Earlier,
     /// Messages that this process has posted.
     posted: HashSet<MessageId>,
     /// Progress messages to be edited, and when each may be edited next.
@@ -85,8 +85,27 @@ pub struct Voice {
     failing: (u64, u32),
 }
 
+/// What was open when this process began. Not told by times: the clock may have been set back since.
+struct Earlier {
+    runs: HashSet<RunId>,
+    cards: HashSet<MessageId>,
+}
+
+impl Earlier {
+    fn of(open: &[RunState]) -> Self {
+        let cards = open.iter().flat_map(ballots).map(|ballot| ballot.card.clone()).collect();
+        Self { runs: open.iter().map(|run| run.id).collect(), cards }
+    }
+}
+
+/// Of its steps, and of its plan.
+fn ballots(run: &RunState) -> impl Iterator<Item = &Ballot> {
+    run.asks.iter().map(|ask| &ask.ballot).chain([&run.consent])
+}
+
 impl Voice {
-    pub fn new(
+    /// Before anybody can ask for anything: what is open now is an earlier process's.
+    pub async fn new(
         chat: Chat,
         engine: Engine,
         store: Store,
@@ -95,7 +114,7 @@ impl Voice {
         links: Links,
         lease: Lease,
     ) -> Self {
-        let started_at = clock.now();
+        let earlier = Earlier::of(&engine.open_runs().await);
         Self {
             chat,
             engine,
@@ -104,7 +123,7 @@ impl Voice {
             config,
             links,
             lease,
-            started_at,
+            earlier,
             posted: HashSet::new(),
             dirty: BTreeSet::new(),
             editable: HashMap::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston::clock::Clock;
 
+use crate::step_kinds::tour;
 use crate::support::house::{House, Said, Setup};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -54,6 +55,46 @@ async fn an_open_request_outlives_a_clock_that_goes_back_and_expires_when_it_goe
     t.react("bob", &card, ":+1:").await;
     t.silence("ops").await;
     assert_eq!(t.image("web").await, "demo/web:1.8");
+    t.end().await;
+}
+
+/// What an earlier process has asked, by its own messages, however late that was by the clock of then.
+#[tokio::test]
+async fn what_was_asked_is_followed_though_the_clock_was_set_back_over_a_restart() {
+    let (mut t, clock) = house("").await;
+    let card = asked(&t).await;
+    t.stop().await;
+    back(&clock);
+    t.start_again().await;
+    t.react("bob", &card, ":+1:").await;
+    t.until(&card, &["*approved* by bob"]).await;
+    t.ended("R-1", &["deployed in"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn the_card_of_a_step_is_followed_though_the_clock_was_set_back_over_a_restart() {
+    const TELL: &str = "  - id: tell\n    approval: {from: [lead]}\n    notify: {room: general, text: \"it is {{ colour }}\"}\n";
+    let clock = Clock::manual(Clock::system().now());
+    let setup = Setup {
+        clock: clock.clone(),
+        server_clock: Some(Clock::system()),
+        prod: "approvals: {default: none}\n".to_owned(),
+        files: tour(TELL),
+        ..Setup::default()
+    };
+    let mut t = House::with(setup).await;
+    t.say("alice", "ops", "!tour prod red").await;
+    let progress = t.progress("R-1").await;
+    let card = t.expect("ops", &[":raised_hand:", "waits before step"]).await;
+    t.kill().await;
+    back(&clock);
+    t.start_again().await;
+    t.react("carol", &card, ":+1:").await;
+    t.until(&card, &["*approved* by carol"]).await;
+    t.expect("general", &["it is red"]).await;
+    t.until(&progress, &[":white_check_mark: *R-1*"]).await;
+    t.expect("ops", &["@alice", "done in"]).await;
     t.end().await;
 }
 

@@ -20,9 +20,9 @@ impl Voice {
     /// Reactions are followed while they can mean something.
     pub(super) fn watch(&self, run: &RunState) {
         let room: &RoomId = &run.origin.room.id;
-        for ballot in run.asks.iter().map(|ask| &ask.ballot).chain([&run.consent]) {
+        for ballot in super::ballots(run) {
             // One that is looked at before it is said would be taken for one that was deleted.
-            let said = self.posted.contains(&ballot.card) || ballot.asked_at < self.started_at;
+            let said = self.posted.contains(&ballot.card) || self.earlier.cards.contains(&ballot.card);
             if run.open_ballot() != Some(ballot) {
                 self.chat.unwatch(&ballot.card);
             } else if said {
@@ -70,7 +70,7 @@ impl Voice {
                 continue;
             }
             // By an earlier process: whatever had begun to move.
-            let before = run.created_at < self.started_at && (run.started_at.is_some() || run.was_queued);
+            let before = self.earlier.runs.contains(&id) && (run.started_at.is_some() || run.was_queued);
             let shown = before || self.posted.contains(&run.progress);
             if !shown || !(run.holds_locks() || run.wants_locks()) {
                 continue;

@@ -78,7 +78,7 @@ impl Voice {
                 if run.is_done() {
                     // Should there be another word about it, it is posted again under its id, and edited.
                     self.posted.remove(&run.progress);
-                    for ballot in run.asks.iter().map(|ask| &ask.ballot).chain([&run.consent]) {
+                    for ballot in super::ballots(&run) {
                         self.posted.remove(&ballot.card);
                         self.posted.remove(&buttons_of(ballot));
                     }
@@ -160,7 +160,7 @@ impl Voice {
     async fn same_asked(&mut self, run: &RunState, now: Timestamp) {
         for same in self.engine.same_asked(run).await {
             let Ok(other) = self.engine.state(same.run).await else { continue };
-            let stands = self.posted.contains(&other.consent.card) || other.created_at < self.started_at;
+            let stands = self.posted.contains(&other.consent.card) || self.earlier.runs.contains(&other.id);
             if stands && let Err(error) = self.card(&other, now).await {
                 tracing::debug!(run.id = %other.id, "the card of {} was not shown: {error}", other.id);
             }
@@ -195,7 +195,7 @@ impl Voice {
         };
         self.chat.post(post, Priority::Urgent).await?;
         self.posted.insert(message.clone());
-        if run.created_at < self.started_at || run.is_done() {
+        if self.earlier.runs.contains(&run.id) || run.is_done() {
             // It may have been posted before, with an older text.
             self.chat.edit(room, message, &text, priority).await?;
         }
