@@ -267,6 +267,9 @@ impl Writer {
 
     fn write(&mut self, time: Timestamp, event: &Event) -> Result<u64, AuditError> {
         if self.doubtful {
+            // Whoever makes room may have put the file elsewhere. One that is gone is not begun anew.
+            let again = OpenOptions::new().append(true).read(true).open(&self.path);
+            self.file = again.map_err(|e| io_error("open", &self.path, &e))?;
             self.set_aside_torn_line(time)?;
             self.find_end()?;
         }

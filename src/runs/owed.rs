@@ -73,7 +73,7 @@ impl OwedEntry {
     }
 }
 
-/// What earlier processes could not tell, as it happened.
+/// What could not be told when it happened, in that order.
 #[derive(Debug, Default)]
 pub struct Left {
     pub events: Vec<Owed>,

@@ -344,14 +344,51 @@ fn file_that_takes_no_more(of: &Path) -> File {
     file
 }
 
-#[tokio::test]
-async fn what_is_locked_and_frozen_while_the_audit_log_cannot_be_written_stands_in_it_afterwards() {
-    let mut t = House::talk().await;
-    t.stop().await;
+/// The audit log of a Houston that does not run takes no more. The log as it was, and what has to be kept until the end.
+fn fill_the_disk(t: &House) -> (std::path::PathBuf, File) {
     let (log, aside) = (t.state().join("audit.jsonl"), t.state().join("aside"));
     std::fs::rename(&log, &aside).expect("moved");
     let full = file_that_takes_no_more(&aside);
     std::os::unix::fs::symlink(format!("/proc/self/fd/{}", full.as_raw_fd()), &log).expect("linked");
+    (aside, full)
+}
+
+#[tokio::test]
+async fn what_the_audit_log_could_not_take_is_told_as_soon_as_it_can() {
+    let mut t =
+        House::with(Setup { prod: "approvals: {default: none}\n".to_owned(), ..Setup::default() }).await;
+    t.say("alice", "ops", "!deploy prod web 1.8-slower").await;
+    let progress = t.progress("R-1").await;
+    t.wait_for_image("web", "demo/web:1.8-slower").await;
+    t.stop().await;
+    let (aside, _full) = fill_the_disk(&t);
+    t.start_again().await;
+    t.say("carol", "ops", "!lock prod/worker by hand").await;
+    t.expect("ops", &["`prod/worker` is locked"]).await;
+    t.say("carol", "ops", "!cancel R-1").await;
+    t.expect("ops", &["Cancelling R-1"]).await;
+    t.until(&progress, &["*cancelled* by carol"]).await;
+    t.expect("ops", &["@alice"]).await;
+    // There is room again.
+    std::fs::rename(&aside, t.state().join("audit.jsonl")).expect("moved back");
+    let told = |t: &House| {
+        let told = t.audited().into_iter().map(|entry| entry.event);
+        let late = told.filter(|event| event.happened_at.is_some());
+        late.map(|event| event.action).collect::<Vec<_>>()
+    };
+    t.wait("the audit log to be told", || (told(&t).len() >= 3).then_some(())).await;
+    t.restart().await;
+    assert_eq!(told(&t), ["locked", "cancel requested", "cancelled"], "each once");
+    t.say("carol", "ops", "!unlock prod/worker").await;
+    t.expect("ops", &["`prod/worker` is free"]).await;
+    t.end().await;
+}
+
+#[tokio::test]
+async fn what_is_locked_and_frozen_while_the_audit_log_cannot_be_written_stands_in_it_afterwards() {
+    let mut t = House::talk().await;
+    t.stop().await;
+    let (aside, _full) = fill_the_disk(&t);
     t.start_again().await;
     for (command, answer) in [
         ("!lock prod database maintenance", "`prod` is locked"),
@@ -366,7 +403,7 @@ async fn what_is_locked_and_frozen_while_the_audit_log_cannot_be_written_stands_
     t.say("carol", "ops", "!reload").await;
     t.expect("ops", &["is in force, after"]).await;
     t.stop().await;
-    std::fs::rename(&aside, &log).expect("moved back");
+    std::fs::rename(&aside, t.state().join("audit.jsonl")).expect("moved back");
     let done = |t: &House| {
         let told = t.audited().into_iter().map(|entry| entry.event);
         let told = told.filter(|event| event.who.name == "carol");

@@ -103,7 +103,7 @@ impl Engine {
         .await
     }
 
-    /// Tells the audit log of something that is no run's; what cannot be written is told at the next start.
+    /// Tells the audit log of something that is no run's; what cannot be written is told as soon as it can.
     pub async fn tell_audit(&self, entry: audit::Event) {
         let owed = OwedEntry::new(entry, self.now());
         let mut batch = Batch::new();
@@ -115,9 +115,9 @@ impl Engine {
     }
 
     pub(super) async fn pay_entry(&self, owed: &OwedEntry) {
-        if self.audit_event(owed.entry.clone()).await
-            && let Err(error) = owed.paid(&self.0.parts.store)
-        {
+        if !self.audit_event(owed.entry.clone()).await {
+            self.still_owed(|left| left.entries.push(owed.clone()));
+        } else if let Err(error) = owed.paid(&self.0.parts.store) {
             tracing::warn!("an entry will be looked for in the audit log again: {error}");
         }
     }

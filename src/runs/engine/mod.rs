@@ -123,8 +123,9 @@ struct Inner {
     /// store, alive.
     consent: OnceLock<Weak<dyn Consent>>,
     journal: tokio::sync::Mutex<Journal>,
-    /// What earlier processes could not tell the audit log any more.
+    /// What could not be told to the audit log when it happened, by this process or by earlier ones.
     left_owed: Mutex<owed::Left>,
+    owed_changed: Notify,
     live: Mutex<HashMap<RunId, Live>>,
     /// Of runs that are not done.
     footings: Mutex<HashMap<RunId, Footing>>,
@@ -290,6 +291,7 @@ impl Engine {
         let engine = Self(Arc::new(Inner {
             journal: tokio::sync::Mutex::new(journal),
             left_owed: Mutex::new(left_owed),
+            owed_changed: Notify::new(),
             live: Mutex::default(),
             footings: Mutex::default(),
             wakes: Mutex::default(),
@@ -346,6 +348,8 @@ impl Engine {
         self.0.tasks.spawn(async move { engine.wake_loop().await });
         let engine = self.clone();
         self.0.tasks.spawn(async move { engine.stay_alive().await });
+        let engine = self.clone();
+        self.0.tasks.spawn(async move { engine.keep_paying().await });
         found
     }
 

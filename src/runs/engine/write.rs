@@ -3,27 +3,33 @@
 //!
 //! Must not: decide what is appended.
 
-use std::sync::PoisonError;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{self, PoisonError};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::MutexGuard;
 use tracing::Instrument as _;
 
 use super::footing::FOOTING_CHANGED;
 use super::{ActError, Engine, WRITE_RETRY};
-use crate::audit;
+use crate::audit::{self, AuditError};
 use crate::conversation::Actor;
 use crate::ids::RunId;
 use crate::runs::event::{Event, Outcome};
 use crate::runs::journal::{Journal, JournalError, read_log};
 use crate::runs::outbox::Notice;
-use crate::runs::owed::Owed;
+use crate::runs::owed::{Left, Owed};
 use crate::runs::state::{Decision, RunState, StepAsk};
 use crate::store::{Batch, StoreError};
 use crate::trace;
 
 /// Entries at the end of the audit log among which what is owed may stand already.
 const LATELY_TOLD: usize = 10_000;
+
+/// Between attempts to tell it; they begin at [`WRITE_RETRY`].
+const LONGEST_WRITE_RETRY: Duration = Duration::from_secs(30);
 
 /// What the audit log calls a request that goes past consent, and the closing of its review.
 pub(super) const BREAK_GLASS: &str = "break-glass";
@@ -211,7 +217,7 @@ impl Engine {
         self.0.outbox_changed.notify_one();
     }
 
-    /// Tells the audit log what it is owed, and the log. What cannot be written now stays owed until the next start.
+    /// Tells the audit log what it is owed, and the log. What cannot be written now stays owed.
     async fn pay(&self, state: &RunState, owed: &Owed) {
         tracing::info!(
             run.id = %state.id, run.digest = state.consent.digest.short(),
@@ -228,6 +234,38 @@ impl Engine {
         event.event = Some(owed.reference());
         if self.audit_event(event).await {
             self.paid(owed);
+        } else {
+            self.still_owed(|left| left.events.push(owed.clone()));
+        }
+    }
+
+    /// Nobody else tells it any more: it is tried again until it is told.
+    pub(super) fn still_owed(&self, note: impl FnOnce(&mut Left)) {
+        note(&mut self.left_owed());
+        self.0.owed_changed.notify_one();
+    }
+
+    fn left_owed(&self) -> sync::MutexGuard<'_, Left> {
+        self.0.left_owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until shutdown; what is owed then is told at the next start.
+    pub(super) async fn keep_paying(&self) {
+        let mut wait = WRITE_RETRY;
+        loop {
+            let owing = async {
+                if self.left_owed().is_empty() {
+                    wait = WRITE_RETRY;
+                    self.0.owed_changed.notified().await;
+                }
+                tokio::time::sleep(wait).await;
+            };
+            tokio::select! {
+                () = owing => {}
+                () = self.0.shutdown.cancelled() => return,
+            }
+            self.pay_what_is_owed().await;
+            wait = (wait * 2).min(LONGEST_WRITE_RETRY);
         }
     }
 
@@ -237,53 +275,71 @@ impl Engine {
         }
     }
 
-    /// Tells the audit log what an earlier process could not tell it any more.
+    /// Tells the audit log what this process or an earlier one could not tell it when it happened.
     pub(super) async fn pay_what_is_owed(&self) {
-        let parts = &self.0.parts;
-        let left = std::mem::take(&mut *self.0.left_owed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = std::mem::take(&mut *self.left_owed());
         if left.is_empty() {
             return;
         }
-        let told = parts.audit.tail(LATELY_TOLD).unwrap_or_else(|error| {
+        let told = self.0.parts.audit.tail(LATELY_TOLD).unwrap_or_else(|error| {
             tracing::error!("the audit log cannot be read, so an entry may stand in it twice: {error}");
             Vec::new()
         });
-        for mut owed in left.entries {
-            owed.entry.happened_at = Some(owed.at);
-            if told.iter().any(|entry| entry.event.event == owed.entry.event) {
-                if let Err(error) = owed.paid(&parts.store) {
-                    tracing::warn!("an entry will be looked for in the audit log again: {error}");
-                }
-            } else {
-                self.pay_entry(&owed).await;
-            }
+        let told: HashSet<String> = told.into_iter().filter_map(|entry| entry.event.event).collect();
+        if let Err(error) = self.pay_left(&mut left, &told).await {
+            let count = left.entries.len() + left.events.len();
+            tracing::warn!(
+                "{count} entries are still owed to the audit log, which cannot be written: {error}"
+            );
+            let mut since = self.left_owed();
+            left.entries.append(&mut since.entries);
+            left.events.append(&mut since.events);
+            *since = left;
         }
-        for owed in left.events {
-            let reference = owed.reference();
-            if told.iter().any(|entry| entry.event.event.as_ref() == Some(&reference)) {
-                self.paid(&owed);
-                continue;
+    }
+
+    /// Takes out of `left` what is paid, up to the first entry that cannot be written.
+    async fn pay_left(&self, left: &mut Left, told: &HashSet<String>) -> Result<(), AuditError> {
+        let (store, audit, clock) = (&self.0.parts.store, &self.0.parts.audit, &self.0.parts.clock);
+        while let Some(owed) = left.entries.first() {
+            if owed.entry.event.as_ref().is_none_or(|reference| !told.contains(reference)) {
+                let entry = audit::Event { happened_at: Some(owed.at), ..owed.entry.clone() };
+                audit.append(clock, entry).await?;
             }
-            let log = read_log(&parts.store, owed.run).map_err(JournalError::from);
-            let folded = log.and_then(|mut log| {
-                log.retain(|record| record.seq <= owed.seq);
-                let at = log.last().map(|record| record.at);
-                Ok(RunState::fold(&log)?.zip(at))
-            });
-            match folded {
-                Ok(Some((state, at))) => {
-                    let mut event = entry(&state, &owed.what, owed.by.as_ref());
-                    (event.event, event.happened_at) = (Some(reference), Some(at));
-                    if self.audit_event(event).await {
-                        self.paid(&owed);
+            if let Err(error) = owed.paid(store) {
+                tracing::warn!("an entry will be looked for in the audit log again: {error}");
+            }
+            left.entries.remove(0);
+        }
+        while let Some(owed) = left.events.first() {
+            let reference = owed.reference();
+            if !told.contains(&reference) {
+                match self.as_it_was(owed) {
+                    Ok(Some((state, at))) => {
+                        let entry = entry(&state, &owed.what, owed.by.as_ref());
+                        let entry = audit::Event { event: Some(reference), happened_at: Some(at), ..entry };
+                        audit.append(clock, entry).await?;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(run.id = %owed.run, "{reference} cannot be told to the audit log before the next start: {error}");
+                        left.events.remove(0);
+                        continue;
                     }
                 }
-                Ok(None) => self.paid(&owed),
-                Err(error) => {
-                    tracing::error!(run.id = %owed.run, "{reference} cannot be told to the audit log: {error}");
-                }
             }
+            self.paid(owed);
+            left.events.remove(0);
         }
+        Ok(())
+    }
+
+    /// The run at the event that is owed, and when that was.
+    fn as_it_was(&self, owed: &Owed) -> Result<Option<(RunState, Timestamp)>, JournalError> {
+        let mut log = read_log(&self.0.parts.store, owed.run)?;
+        log.retain(|record| record.seq <= owed.seq);
+        let at = log.last().map(|record| record.at);
+        Ok(RunState::fold(&log)?.zip(at))
     }
 
     /// The start of a run, in the audit log. Whether it could be written.
