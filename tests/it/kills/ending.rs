@@ -161,9 +161,12 @@ fn plain(text: &str) -> String {
     while let Some(word) = words.next() {
         let number = word.trim_matches(['(', ',', '.', ':']).replace([':', '.'], "");
         let unit = words.peek().map(|next| next.trim_matches([')', ',', '.', ':']));
-        let is_time = matches!(unit, Some("ms" | "s" | "min" | "h" | "UTC"));
+        let of_day = word.len() >= 5 && word.split_once(':').is_some_and(|(_, minutes)| !minutes.is_empty());
+        let is_time = of_day || matches!(unit, Some("ms" | "s" | "min" | "h" | "UTC"));
         if !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) && is_time {
-            words.next();
+            if !of_day || unit == Some("UTC") {
+                words.next();
+            }
             if out.last().is_none_or(|last| last != "TIME") {
                 out.push("TIME".to_owned());
             }
@@ -247,6 +250,7 @@ async fn verify(state: &Path) {
 fn times_are_no_difference_and_a_second_message_is() {
     assert_eq!(plain("deployed in 1.2 s (3 min 12 s, usually 900 ms)"), "deployed in TIME usually TIME");
     assert_eq!(plain("approved by bob at 14:32 UTC, 850 ms after"), "approved by bob at TIME after");
+    assert_eq!(plain("from 17:40 to 18:40 (UTC): disks"), "from TIME to TIME (UTC): disks");
     assert_ne!(plain("step 1 of 2"), plain("step 2 of 2"));
     assert_eq!(plain("`http://127.0.0.1:4711/health`: no"), "`http://127.0.0.1:/health`: no");
     assert_eq!(plain(":x: a: broke\n```\nx\n```"), ":x: a: broke");

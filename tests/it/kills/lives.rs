@@ -147,16 +147,11 @@ impl Lives {
     }
 
     fn spawn(&self, kill_it: Option<Kill>) -> Child {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
-        let mut command = program();
-        command.arg("serve").arg("--config").arg(self.dir.join("config"));
-        command.arg("--state").arg(self.dir.join("state"));
+        let mut command = serve(&self.dir);
         if let Some(at @ Kill::At(..)) = kill_it {
             command.env("HOUSTON_KILL_AT", at.to_string());
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log);
-        command.kill_on_drop(true).spawn().expect("the program starts")
+        command.spawn().expect("the program starts")
     }
 
     fn failed(&self, why: String) {
@@ -179,6 +174,17 @@ fn signal(process: Option<u32>, signal: Signal) {
     if let Some(process) = process.and_then(|id| id.try_into().ok()) {
         let _ = kill(Pid::from_raw(process), signal);
     }
+}
+
+/// With what lies in `dir`.
+pub fn serve(dir: &Path) -> Command {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log");
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(dir.join("config"));
+    command.arg("--state").arg(dir.join("state"));
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log);
+    command.kill_on_drop(true);
+    command
 }
 
 pub fn program() -> Command {

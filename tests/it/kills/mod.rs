@@ -8,10 +8,12 @@
 
 mod door;
 mod ending;
+mod exports;
 mod lives;
 mod real;
 mod stage;
 mod stories;
+mod take_over;
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;

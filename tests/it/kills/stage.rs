@@ -37,6 +37,8 @@ pub struct Service {
 /// What Houston is given.
 pub struct Scene {
     pub services: &'static [Service],
+    /// Lines of `houston.yaml`.
+    pub houston: &'static str,
     /// Lines of `prod.yaml`, in which `SSHD` is the folder of a real sshd and `PORT` its port.
     pub prod: &'static str,
     /// Further files of the configuration folder, in which `SANDBOX` is the chat server's address and `MARKS` a folder
@@ -143,11 +145,16 @@ impl Stage {
         said.filter_map(|said| said["_id"].as_str().map(answer_to)).any(|id| message["_id"] == id.as_str())
     }
 
-    /// Houston's messages in all rooms, as they read now: the room and the message.
+    /// Houston's messages in all rooms, those to Bob alone too, as they read now: the room and the message.
     pub fn said(&self) -> Vec<(&'static str, Json)> {
-        let rooms = [OPS, "general"].into_iter();
+        let mut direct = ["bob", "houston"].map(|name| self.sandbox.user_id(name).expect("somebody"));
+        direct.sort();
+        let (direct, bob) = (direct.concat(), "@bob");
+        let rooms = [(OPS, OPS), ("general", "general"), (bob, direct.as_str())].into_iter();
         rooms
-            .flat_map(|room| self.sandbox.messages(room).into_iter().map(move |message| (room, message)))
+            .flat_map(|(name, room)| {
+                self.sandbox.messages(room).into_iter().map(move |message| (name, message))
+            })
             .filter(|(_, message)| message["u"]["username"] == "houston")
             .filter(|(_, message)| message.get("t").is_none_or(Json::is_null))
             .collect()
@@ -264,6 +271,11 @@ impl Stage {
 
     // ----- Houston's lives ------------------------------------------------------------------------
 
+    /// `houston serve` on this stage.
+    pub fn serve(&self) -> tokio::process::Command {
+        super::lives::serve(self.dir.path())
+    }
+
     async fn ready(&self) -> bool {
         let answer = ask(&self.state().join("admin.sock"), "GET", "/readyz", None).await;
         answer.is_some()
@@ -321,8 +333,9 @@ impl Stage {
         let (user_id, token) = self.sandbox.personal_token("houston").expect("the bot's account");
         let houston = format!(
             "rocketchat: {{url: {}, user_id: {user_id}, token: {{file: token}}}}\n\
-             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n{lease}",
-            self.sandbox.url()
+             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n{lease}{}",
+            self.sandbox.url(),
+            scene.houston
         );
         self.write("houston.yaml", &houston);
         self.write("token", &token);

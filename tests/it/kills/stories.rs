@@ -27,7 +27,7 @@ impl Story {
 }
 
 const WEB: &[Service] = &[Service { name: "web", tasks: 1, more: "" }];
-const PLAIN: Scene = Scene { services: WEB, prod: "", files: &[] };
+const PLAIN: Scene = Scene { services: WEB, houston: "", prod: "", files: &[] };
 
 pub const STORIES: &[Story] = &[
     Story {
@@ -83,11 +83,20 @@ pub const STORIES: &[Story] = &[
     Story { name: "cancel", playbook: None, scene: PLAIN, ssh: false, play: |stage| Box::pin(cancel(stage)) },
     Story { name: "deny", playbook: None, scene: PLAIN, ssh: false, play: |stage| Box::pin(deny(stage)) },
     Story { name: "words", playbook: None, scene: PLAIN, ssh: false, play: |stage| Box::pin(words(stage)) },
+    Story { name: "steal", playbook: None, scene: PLAIN, ssh: false, play: |stage| Box::pin(steal(stage)) },
+    Story {
+        name: "maintenance",
+        playbook: None,
+        scene: Scene { houston: "maintenance: {rooms: [general]}\n", ..PLAIN },
+        ssh: false,
+        play: |stage| Box::pin(maintenance(stage)),
+    },
     Story {
         name: "questions",
         playbook: None,
         scene: Scene {
             services: WEB,
+            houston: "",
             prod: "approvals: {default: none}\n",
             files: &[("commands/tour.yaml", TOUR), ("playbooks/tour.yaml", QUESTIONS)],
         },
@@ -99,6 +108,7 @@ pub const STORIES: &[Story] = &[
         playbook: None,
         scene: Scene {
             services: WEB,
+            houston: "",
             prod: "hosts:\n  node1: {ssh: \"127.0.0.1:PORT\", identity: SSHD/id, known_hosts: SSHD/known_hosts}\n",
             files: &[("commands/tour.yaml", TOUR), ("playbooks/tour.yaml", HOSTS)],
         },
@@ -221,6 +231,28 @@ async fn words(stage: &Stage) {
         .await;
     stage.see(&["@alice `scale prod web 2` scaled in"]).await;
     act(stage, "bob", "!unlock prod/api", async || !locked().await).await;
+}
+
+/// Bob's lock goes to nobody by Carol's consent, and he is told before and after.
+async fn steal(stage: &Stage) {
+    let locked = async || stage.look("!locks").await.contains("prod/web");
+    act(stage, "bob", "!lock prod/web hotfix by hand", &locked).await;
+    stage.say("alice", "!unlock prod/web --steal \"bob is on a plane\"").await;
+    let card = card(stage, "R-1").await;
+    stage.see(&["alice asks to steal your lock of `prod/web`"]).await;
+    stage.react("carol", &card, ":+1:").await;
+    stage.see(&["@alice `unlock prod/web --steal=", "done in"]).await;
+    stage.see(&["alice stole your lock of `prod/web`"]).await;
+    stage.until("nothing is locked", async || !locked().await).await;
+}
+
+/// Declared, told where the configuration says, and called off.
+async fn maintenance(stage: &Stage) {
+    let planned = async || stage.look("!status prod").await.contains("maintenance");
+    act(stage, "carol", "!maintenance prod from now for 1h new disks", &planned).await;
+    stage.see(&["Maintenance of `prod` begins now", "new disks"]).await;
+    act(stage, "carol", "!maintenance cancel prod not today", async || !planned().await).await;
+    stage.see(&["Maintenance of `prod`", "not today"]).await;
 }
 
 async fn questions(stage: &Stage) {

@@ -76,12 +76,20 @@ impl Pair {
 
     /// `houston serve` with the configuration folder `config` on the state folder `state`.
     pub fn serve(&self, config: &str, state: &str) -> Bot {
+        self.serve_until(config, state, None)
+    }
+
+    /// As [`Pair::serve`]; it is killed at this moment of its commits, such as `before:3`.
+    pub fn serve_until(&self, config: &str, state: &str, kill_at: Option<&str>) -> Bot {
         let log = self.path(&format!("{state}.log"));
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a log");
         let (config, state) = (self.path(config), self.path(state));
         let mut command = houston(&["serve"]);
         command.arg("--config").arg(&config).arg("--state").arg(&state);
         command.stdout(Stdio::null()).stderr(file);
+        if let Some(moment) = kill_at {
+            command.env("HOUSTON_KILL_AT", moment);
+        }
         let child = command.spawn().expect("the program starts");
         Bot { child, state, log }
     }
@@ -178,6 +186,14 @@ impl Bot {
             assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Whether it is up; `None` while that is open.
+    pub fn acts_or_died(&mut self) -> Option<bool> {
+        if self.child.try_wait().expect("it is ours").is_some() {
+            return Some(false);
+        }
+        self.log().contains("Houston 0.1.0 is up").then_some(true)
     }
 
     /// Everything that it wrote to standard error.
