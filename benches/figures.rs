@@ -1,7 +1,7 @@
 //! The figures that the README quotes, measured side by side in one run and printed as Markdown. How, and
 //! what came out: `benches/README.md`.
 //!
-//! `cargo bench` runs all; `cargo bench -- pings burst` runs those named.
+//! `cargo bench` runs all but what takes many minutes; `cargo bench -- pings burst` runs those named.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -11,6 +11,7 @@ mod nowhere;
 mod pings;
 mod processes;
 mod recovery;
+mod soak;
 mod starts;
 mod steps;
 mod table;
@@ -33,7 +34,16 @@ fn main() {
     }
     let wanted: Vec<&str> = args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let table = runtime.expect("a runtime").block_on(measure(&wanted));
+    let runtime = runtime.expect("a runtime");
+    if let ["soak", minutes @ ..] = wanted.as_slice() {
+        let minutes = minutes.first().map_or(60, |minutes| minutes.parse().expect("a number of minutes"));
+        let dir = tempfile::Builder::new().prefix("houston-soak-").tempdir().expect("a folder");
+        let (verdict, good) = runtime.block_on(soak::for_minutes(minutes, dir.path()));
+        println!("\n{verdict}");
+        assert!(good, "see above");
+        return;
+    }
+    let table = runtime.block_on(measure(&wanted));
     println!("\n{table}");
 }
 

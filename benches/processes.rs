@@ -152,6 +152,15 @@ impl Home {
         Self { dir }
     }
 
+    /// Those who send may change things too.
+    pub fn trust_senders(&self) {
+        let path = self.dir.join("config/houston.yaml");
+        let yaml = std::fs::read_to_string(&path).expect("is there");
+        let trusted: Vec<String> = (0..SENDERS).map(sender).collect();
+        let yaml = yaml.replace("[alice]", &format!("[alice, {}]", trusted.join(", ")));
+        std::fs::write(path, yaml).expect("writes");
+    }
+
     /// One more file of the configuration.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.dir.join("config").join(name);
@@ -161,6 +170,18 @@ impl Home {
 
     pub fn state(&self) -> PathBuf {
         self.dir.join("state")
+    }
+
+    /// Of its log.
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.dir.join("log")).map_or(0, |log| log.len())
+    }
+
+    /// What `houston store stat` says of it.
+    pub fn stored(&self) -> String {
+        let mut command = command(PROGRAM);
+        let said = command.args(["store", "--state"]).arg(self.state()).arg("stat").output();
+        String::from_utf8_lossy(&said.expect("the program starts").stdout).into_owned()
     }
 
     /// Its log goes where a service manager would put it: into a file.
