@@ -422,9 +422,9 @@ impl Journal {
         &mut self,
         changes: Vec<Changed>,
         notices: Vec<Notice>,
+        mut batch: Batch,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
-        let mut batch = Batch::new();
         for Changed { was, is } in &changes {
             let row = self.maintenance.iter().find(|row| row.is_same(is));
             // What of a file is no row yet is compared with none.

@@ -9,7 +9,6 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Call;
-use crate::chat::dispatch::audit_entry;
 use crate::chat::herald;
 use crate::config::window::{Day, Moment, begin_at, end_at, how_long, in_a_while, weekday, words};
 use crate::gateway::events::{Post, SendError};
@@ -62,13 +61,12 @@ pub(super) async fn declare(call: &Call<'_>) -> String {
         Ok(notices) => notices,
         Err(error) => return format!("Not declared: the rooms to be told cannot be looked up ({error})."),
     };
-    match parts.engine.put_maintenance(Changed { was, is }, notices).await {
+    let change = Changed { was, is };
+    match parts.engine.put_maintenance(change, notices, call.asked(), "maintenance declared").await {
         Ok(true) => {}
         Ok(false) => return "Somebody was quicker: look at `!status`, and try again.".to_owned(),
         Err(error) => return error.to_string(),
     }
-    let told = format!("from {} to {}: {}", one.from, one.to, one.reason);
-    audit(call, "maintenance declared", &environment, told).await;
     answer
 }
 
@@ -180,14 +178,13 @@ pub(super) async fn call_off(call: &Call<'_>) -> String {
         }
         let here = without_this_room(call, &mut told);
         let rooms = told.len();
-        match parts.engine.put_maintenance(Changed { was: Some(one), is: off.clone() }, told).await {
+        let change = Changed { was: Some(one), is: off.clone() };
+        match parts.engine.put_maintenance(change, told, call.asked(), "maintenance called off").await {
             Ok(true) => {}
             // It was announced at the same moment: look again who knows of it.
             Ok(false) => continue,
             Err(error) => return error.to_string(),
         }
-        let was = format!("from {} to {}: {}", off.from, off.to, off.reason);
-        audit(call, "maintenance called off", &environment, was).await;
         return called_off(call, &off, here, rooms, now);
     }
     "It changes too fast to be called off: try again.".to_owned()
@@ -259,12 +256,6 @@ const MOST_TRIES: usize = 5;
 
 /// How many are named where somebody has to choose.
 const MOST_SHOWN: usize = 5;
-
-async fn audit(call: &Call<'_>, what: &str, environment: &EnvName, told: String) {
-    let (by, command) = (&call.cause.by, &call.bound.canonical);
-    let entry = audit_entry(what, by, command, Some(environment.to_string()), None, Some(told));
-    call.dispatcher.parts.engine.tell_audit(entry).await;
-}
 
 fn environment(call: &Call<'_>) -> Option<EnvName> {
     call.bound.values.text("environment").map(EnvName::from)

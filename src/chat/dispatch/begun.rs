@@ -32,6 +32,9 @@ impl Begun {
             None if self.command.starts_with("reload") => {
                 "the configuration folder as it is now is in force in any case".to_owned()
             }
+            // A steal is a run of its own.
+            None if self.command.contains(" --steal") => "`!runs` tells".to_owned(),
+            None if self.command.starts_with("maintenance") => "`!status` tells".to_owned(),
             None => "`!locks` tells".to_owned(),
         };
         format!(

@@ -74,7 +74,13 @@ impl Engine {
         Ok(removed)
     }
 
-    fn owe(&self, asked: Asked<'_>, what: &str, target: String, result: String) -> (OwedEntry, Batch) {
+    pub(super) fn owe(
+        &self,
+        asked: Asked<'_>,
+        what: &str,
+        target: String,
+        result: String,
+    ) -> (OwedEntry, Batch) {
         let entry = audit::Event {
             who: who(asked.by),
             action: what.to_owned(),
@@ -93,7 +99,7 @@ impl Engine {
     }
 
     /// Makes it durable, tells the audit log, and lets go what waited, whatever becomes of the caller.
-    async fn done_by_hand(&self, owed: OwedEntry) -> Result<(), ActError> {
+    pub(super) async fn done_by_hand(&self, owed: OwedEntry) -> Result<(), ActError> {
         self.to_the_end(async move |engine| {
             engine.0.parts.store.sync().await?;
             engine.pay_entry(&owed).await;

@@ -5,22 +5,33 @@
 
 use jiff::Timestamp;
 
+use super::by_hand::Asked;
 use super::{ActError, Engine};
 use crate::ids::EnvName;
 use crate::runs::journal::Journal;
 use crate::runs::maintenance::{Changed, HeldUp, Maintenance, Outside, together};
 use crate::runs::outbox::Notice;
+use crate::store::Batch;
 
 impl Engine {
-    /// Durable when it returns, with what is said of it; `false`: somebody else has changed it meanwhile. What waits
-    /// for it starts when it has begun.
-    pub async fn put_maintenance(&self, change: Changed, notices: Vec<Notice>) -> Result<bool, ActError> {
-        let done = self.change_maintenance(vec![change], notices).await?;
-        if done {
-            self.nudge_waiting().await;
-            self.0.maintenance_changed.notify_one();
+    /// Durable when it returns, with what is said of it and what the audit log is told; `false`: somebody else has
+    /// changed it meanwhile. What waits for it starts when it has begun.
+    pub async fn put_maintenance(
+        &self,
+        change: Changed,
+        notices: Vec<Notice>,
+        asked: Asked<'_>,
+        what: &str,
+    ) -> Result<bool, ActError> {
+        let one = &change.is;
+        let told = format!("from {} to {}: {}", one.from, one.to, one.reason);
+        let (owed, with) = self.owe(asked, what, one.environment.to_string(), told);
+        if !self.write_maintenance(vec![change], notices, with).await? {
+            return Ok(false);
         }
-        Ok(done)
+        self.done_by_hand(owed).await?;
+        self.0.maintenance_changed.notify_one();
+        Ok(true)
     }
 
     /// What was told, in the same batch as what is to be said of it: each once, whenever the process dies. `false`:
@@ -30,10 +41,19 @@ impl Engine {
         changes: Vec<Changed>,
         notices: Vec<Notice>,
     ) -> Result<bool, ActError> {
+        self.write_maintenance(changes, notices, Batch::new()).await
+    }
+
+    async fn write_maintenance(
+        &self,
+        changes: Vec<Changed>,
+        notices: Vec<Notice>,
+        with: Batch,
+    ) -> Result<bool, ActError> {
         let is_off = |one: &Maintenance| one.called_off.is_some();
         let lets_go =
             changes.iter().any(|change| change.was.as_ref().is_some_and(is_off) && !is_off(&change.is));
-        let written = self.0.journal.lock().await.change_maintenance(changes, notices, self.now())?;
+        let written = self.0.journal.lock().await.change_maintenance(changes, notices, with, self.now())?;
         let Some(last) = written else { return Ok(false) };
         self.to_the_end(async move |engine| {
             engine.0.parts.store.sync().await?;

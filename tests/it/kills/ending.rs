@@ -159,6 +159,11 @@ fn plain(text: &str) -> String {
     let text = lines.join(" ");
     let mut words = text.split(' ').filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
+        // As the audit log has it: `2026-11-25T18:20:00+00:00[UTC]`.
+        if word.starts_with("20") && word.trim_end_matches(':').ends_with("[UTC]") {
+            out.push("MOMENT".to_owned());
+            continue;
+        }
         let number = word.trim_matches(['(', ',', '.', ':']).replace([':', '.'], "");
         let unit = words.peek().map(|next| next.trim_matches([')', ',', '.', ':']));
         let of_day = word.len() >= 5 && word.split_once(':').is_some_and(|(_, minutes)| !minutes.is_empty());

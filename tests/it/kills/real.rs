@@ -31,6 +31,7 @@ const STORY: Story = Story {
     playbook: None,
     scene: Scene {
         services: &[Service { name: "web", tasks: 1, more: "" }],
+        houston: "",
         prod: "hosts:\n  node1: {ssh: \"127.0.0.1:PORT\", identity: SSHD/id, known_hosts: SSHD/known_hosts}\n",
         files: &[("commands/tour.yaml", super::stories::TOUR), ("playbooks/tour.yaml", PLAYBOOK)],
     },

@@ -139,6 +139,12 @@ impl Stage {
         find().expect("just seen")["msg"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Whether what somebody said in `#ops` has its answer.
+    pub fn is_answered(&self, said: &str) -> bool {
+        let id = answer_to(said);
+        self.sandbox.messages(OPS).iter().any(|message| message["_id"] == id.as_str())
+    }
+
     /// Whether it answers what somebody said in `#ops`.
     pub fn is_answer(&self, message: &Json) -> bool {
         let said = self.sandbox.messages(OPS).into_iter();

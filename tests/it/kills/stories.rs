@@ -237,7 +237,9 @@ async fn words(stage: &Stage) {
 async fn steal(stage: &Stage) {
     let locked = async || stage.look("!locks").await.contains("prod/web");
     act(stage, "bob", "!lock prod/web hotfix by hand", &locked).await;
-    stage.say("alice", "!unlock prod/web --steal \"bob is on a plane\"").await;
+    // Where it was stopped in the middle, whoever asks looks whether there is a run.
+    let asked = async || stage.look("!runs").await.contains("R-1");
+    act_or(stage, "alice", "!unlock prod/web --steal \"bob is on a plane\"", "*R-1*", asked).await;
     let card = card(stage, "R-1").await;
     stage.see(&["alice asks to steal your lock of `prod/web`"]).await;
     stage.react("carol", &card, ":+1:").await;
@@ -265,6 +267,27 @@ async fn questions(stage: &Stage) {
 async fn hosts(stage: &Stage) {
     asked_and_approved(stage, "!tour prod").await;
     stage.see(&["@alice `tour prod` done in"]).await;
+}
+
+/// As [`act`], of what is answered by a message that has `sign`.
+async fn act_or(stage: &Stage, who: &str, words: &str, sign: &str, done: impl AsyncFn() -> bool) {
+    loop {
+        let said = stage.say(who, words).await;
+        let shown = || {
+            stage
+                .said()
+                .iter()
+                .any(|(_, message)| message["msg"].as_str().is_some_and(|msg| msg.contains(sign)))
+        };
+        stage
+            .until(&format!("{sign} is shown, or an answer is there"), async || {
+                shown() || stage.is_answered(&said)
+            })
+            .await;
+        if shown() || done().await {
+            return;
+        }
+    }
 }
 
 /// An act by words. Where Houston says that it was stopped in the middle of it, one looks whether it was done, and
