@@ -305,9 +305,9 @@ fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// The second quarter is what the last one is held against: by then everything has its size.
+/// The third quarter is what the last one is held against: by then what the database keeps in memory is there.
 fn verdict(looks: &[Look], book: &Book) -> (String, bool) {
-    let (then, now) = (quarter(looks, 1), quarter(looks, 3));
+    let (then, now) = (quarter(looks, 2), quarter(looks, 3));
     let mut out = String::new();
     let mut good = true;
     let mut judge = |what: &str, holds: bool, figures: String| {
