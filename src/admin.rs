@@ -34,6 +34,7 @@ use crate::lease::Lease;
 use crate::page;
 use crate::runs::event::Recorded;
 use crate::runs::journal::Header;
+use crate::runs::retention::{self, What};
 use crate::runs::{ActError, Engine};
 use crate::store::Store;
 
@@ -123,7 +124,7 @@ async fn reload(State(admin): State<Admin>) -> Json<Reloaded> {
 
 fn failed(error: &ActError) -> (StatusCode, String) {
     let status = match error {
-        ActError::NoSuchRun(_) => StatusCode::NOT_FOUND,
+        ActError::NoSuchRun(_) | ActError::Removed { .. } => StatusCode::NOT_FOUND,
         ActError::NotNow { .. } | ActError::Refused { .. } => StatusCode::CONFLICT,
         ActError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -135,6 +136,9 @@ pub fn for_terminal(error: &ActError) -> String {
     match error {
         ActError::NoSuchRun(run) => {
             format!("there is no run {run}; `houston runs` lists those that there are")
+        }
+        ActError::Removed { run, removed } => {
+            format!("{run} was {}; `houston audit export` has what was told of it", removed.words())
         }
         other => other.to_string(),
     }
@@ -168,15 +172,19 @@ async fn logs(
         Ok(Some(whole)) => Ok(Body::from_stream(transcript::pieces(whole))),
         Ok(None) => {
             run_log(&admin.store, run).map_err(|e| failed(&e))?;
-            Err((StatusCode::NOT_FOUND, nothing_written(run)))
+            Err((StatusCode::NOT_FOUND, nothing_written(&admin.store, run)))
         }
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 
 /// Of a run that there is.
-pub fn nothing_written(run: RunId) -> String {
-    format!("{run} has written nothing: none of its steps has begun")
+pub fn nothing_written(store: &Store, run: RunId) -> String {
+    match retention::of(store, What::Transcript, run) {
+        Ok(Some(removed)) => format!("the output of {run} was {}", removed.words()),
+        Ok(None) => format!("{run} has written nothing: none of its steps has begun"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// From the store, also when no daemon runs.
@@ -184,7 +192,7 @@ pub fn run_log(store: &Store, run: RunId) -> Result<RunLog, ActError> {
     let header = store.get(crate::store::Tree::Runs, &run.0.to_be_bytes())?;
     let events = crate::runs::journal::read_log(store, run)?;
     if events.is_empty() {
-        return Err(ActError::NoSuchRun(run));
+        return Err(crate::runs::journal::missing(store, run).into());
     }
     Ok(RunLog { header, events })
 }

@@ -8,6 +8,7 @@ mod kill_point;
 mod lease;
 mod nightly;
 mod refused;
+mod retention;
 pub mod serving;
 mod watch;
 mod world;
@@ -249,6 +250,7 @@ impl Houston {
             footing: footing(&current, &worlds),
         })?;
         let ledger = Ledger::new(store.clone(), clock.clone());
+        ledger.keep_for(config.retention.marks);
         if let Some(before) = lease.predecessor() {
             let settled = taken_over::settle(&before, &store, &ledger, &engine, &audit, &clock).await;
             settled.map_err(|e| StartError::new(format!("the state folder cannot be written: {e}")))?;

@@ -5,6 +5,7 @@
 //! here, at the sink. What the chain cannot show is that its end was cut off, or that all of it was written
 //! anew: for that, keep the last hash elsewhere ([`Summary::last_hash`]; it is logged at every start).
 
+mod cut;
 mod read;
 
 use std::fs::{File, OpenOptions};
@@ -16,7 +17,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-pub use read::{Broken, Filter, Format, Summary, VerifyError, each, export, tail, verify};
+pub use cut::CUT;
+pub use read::{
+    Broken, Cut, Filter, Format, Summary, VerifyError, each, export, is_there, of_run, tail, verify,
+};
 
 use crate::clock::Clock;
 use crate::digest::Digest;

@@ -168,10 +168,14 @@ impl Page {
 
     fn without(&self, run: RunId, error: &ActError) -> Response {
         match error {
-            ActError::NoSuchRun(_) => {
-                let what = format!(
-                    "The details of {run} are not kept any more. The audit log has who asked for it and what came of it."
-                );
+            ActError::NoSuchRun(_) | ActError::Removed { .. } => {
+                let gone = match error {
+                    ActError::Removed { removed, .. } => {
+                        format!("It was {}.", removed.words().replace('`', ""))
+                    }
+                    _ => format!("The details of {run} are not kept any more."),
+                };
+                let what = format!("{gone} The audit log has who asked for it and what came of it.");
                 self.other(StatusCode::NOT_FOUND, &format!("{run} is gone"), &what)
             }
             error => {

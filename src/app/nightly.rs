@@ -1,5 +1,5 @@
 //! What is done by itself from time to time: every night the store is exported, so that there is a way back when it is
-//! damaged; transcripts are packed when their runs have ended.
+//! damaged; transcripts are packed when their runs have ended; and what is older than it has to be kept goes.
 //!
 //! Must not: keep anything only in memory: what was done last is known from the files that it left.
 
@@ -9,11 +9,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use super::retention;
 use crate::chat::dispatch::Dispatcher;
 use crate::config::Config;
 use crate::ids::RunId;
 use crate::runs::journal::Header;
-use crate::store::exports::{self, Written};
+use crate::store::exports::{self, Most, Written};
 use crate::store::{Store, Tree};
 
 /// Between two attempts where one has failed.
@@ -22,6 +23,9 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// Between two looks for transcripts to pack, and how long a run has to be over by then.
 const PACK_EVERY: SignedDuration = SignedDuration::from_hours(1);
 const PACK_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// Between two looks at how much there is, for which everything is read.
+const SIZES_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the configuration says, and what the clock, is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -37,8 +41,10 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
     let mut since = newest.unwrap_or_else(|| clock.now());
     let mut failed: Option<Timestamp> = None;
     let mut packed: Option<Timestamp> = None;
+    let mut sized: Option<Timestamp> = None;
     loop {
         let (config, now) = (dispatcher.config(), clock.now());
+        dispatcher.parts.ledger.keep_for(config.retention.marks);
         let due = config.exports.due(since, &config.time_zone).filter(|due| *due <= now);
         // A clock that was set back holds nothing up.
         let waits = failed.is_some_and(|at| at <= now && now.duration_since(at) < AGAIN);
@@ -63,6 +69,11 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
         if packed.is_none_or(|at| at > now || now.duration_since(at) >= PACK_EVERY) {
             packed = Some(now);
             pack(&dispatcher, now).await;
+            let by_size = sized.is_none_or(|at| at > now || now.duration_since(at) >= SIZES_EVERY);
+            if by_size {
+                sized = Some(now);
+            }
+            retention::keep_to(&dispatcher, &config.retention, by_size).await;
         }
         tokio::select! {
             // By the clock, which may have been set on since it was read; and by time that passed, should it be set back.
@@ -77,9 +88,13 @@ async fn export(store: &Store, dir: &Path, config: &Config, now: Timestamp) -> R
     if let Some(why) = no_room(store, dir, config) {
         return Err(why);
     }
-    let (store, at, keep) = (store.clone(), dir.to_owned(), config.exports.keep);
+    let (store, at) = (store.clone(), dir.to_owned());
+    let most = Most {
+        files: config.exports.keep,
+        bytes: config.exports.megabytes.map(|most| most.saturating_mul(1_000_000)),
+    };
     let written = tokio::task::spawn_blocking(move || {
-        exports::write(&store, &at, now, keep).map_err(|error| exports::why(&error, &at))
+        exports::write(&store, &at, now, most).map_err(|error| exports::why(&error, &at))
     });
     written.await.map_err(|error| format!("it ended unexpectedly: {error}"))?
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{BEGINNING, Entry};
+use super::{BEGINNING, Entry, cut};
 use crate::digest::Digest;
+use crate::ids::RunId;
 
 /// Longer than any line that is written.
 const LONGEST_LINE: u64 = 4 * 1024 * 1024;
@@ -24,6 +25,18 @@ pub struct Summary {
     pub to: Option<Timestamp>,
     /// Of the last entry: kept elsewhere, it shows that the end was not cut off since.
     pub last_hash: Option<Digest>,
+    /// Why it does not begin with entry 1, as an entry says; absent where older files were moved away by hand.
+    pub cut: Option<Cut>,
+}
+
+/// What an entry says of those that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// That says so.
+    pub entry: u64,
+    pub at: Timestamp,
+    /// As it stood in `houston.yaml`.
+    pub rule: String,
 }
 
 /// The first place where the chain does not hold.
@@ -72,8 +85,12 @@ pub enum Format {
 /// Checks every entry: numbers without gaps, each hash right, each naming the one before. `path` is the
 /// present file; those rotated before it are found beside it.
 pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
-    let mut summary = Summary { entries: 0, files: 0, first: 1, from: None, to: None, last_hash: None };
+    let mut summary =
+        Summary { entries: 0, files: 0, first: 1, from: None, to: None, last_hash: None, cut: None };
     let mut before: Option<(u64, Digest)> = None;
+    // The file of the first entry, and the hash that it names.
+    let mut beginning: Option<(PathBuf, String)> = None;
+    let mut cuts: Vec<Entry> = Vec::new();
     for file in files(path)? {
         summary.files += 1;
         let mut number = 0;
@@ -91,15 +108,15 @@ pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
                 None if entry.number == 1 && entry.previous != BEGINNING => {
                     return Err(broken("the first entry names an entry before it".into()).into());
                 }
-                // Older files may have been archived, but only whole ones.
-                None if entry.number > 1 && !is_rotated(path) => {
-                    return Err(broken(format!("the entries before {} are missing", entry.number)).into());
-                }
                 _ => {}
             }
             if before.is_none() {
                 summary.first = entry.number;
                 summary.from = Some(entry.time);
+                beginning = Some((file.clone(), entry.previous.clone()));
+            }
+            if cut::told(&entry.event).is_some() {
+                cuts.push(entry.clone());
             }
             summary.entries += 1;
             summary.to = Some(entry.time);
@@ -108,7 +125,40 @@ pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
         })?;
     }
     summary.last_hash = before.map(|(_, hash)| hash);
+    if let Some((file, previous)) = beginning.filter(|_| summary.first > 1) {
+        let here = |entry: &&Entry| cut::told(&entry.event) == Some((summary.first - 1, previous.as_str()));
+        summary.cut = cuts.iter().find(here).map(|entry| Cut {
+            entry: entry.number,
+            at: entry.time,
+            rule: cut::rule_of(&entry.event).unwrap_or_default(),
+        });
+        // Older files may have been archived by hand, but only whole ones.
+        if summary.cut.is_none() && !is_rotated(path) {
+            let why = format!("the entries before {} are missing", summary.first);
+            return Err(Broken { file, line: 1, why }.into());
+        }
+    }
     Ok(summary)
+}
+
+/// The first and the last entry of a file whose chain holds; `None` of an empty one.
+pub(super) fn whole(file: &Path) -> Result<Option<(Entry, Entry)>, VerifyError> {
+    let (mut first, mut last): (Option<Entry>, Option<Entry>) = (None, None);
+    let mut line_number = 0;
+    each_line(file, |line| {
+        line_number += 1;
+        let broken = |why: String| Broken { file: file.to_owned(), line: line_number, why };
+        let entry = check(line).map_err(broken)?;
+        if let Some(last) = &last
+            && (entry.number != last.number + 1 || entry.previous != last.hash.as_str())
+        {
+            return Err(broken(format!("it does not follow entry {}", last.number)).into());
+        }
+        first.get_or_insert_with(|| entry.clone());
+        last = Some(entry);
+        Ok::<(), VerifyError>(())
+    })?;
+    Ok(first.zip(last))
 }
 
 /// The last `count` entries, oldest first.
@@ -136,9 +186,32 @@ pub fn tail(path: &Path, count: usize) -> io::Result<Vec<Entry>> {
     Ok(found.into())
 }
 
+/// The newest `most` entries about a run, oldest first. Reads all of the log.
+pub fn of_run(path: &Path, run: RunId, most: usize) -> io::Result<Vec<Entry>> {
+    // Most lines are about others: those are not taken apart.
+    let needle = format!("\"run\":{},", run.0);
+    let mut found = VecDeque::new();
+    for file in files(path)? {
+        each_line(&file, |line| {
+            let maybe = line.windows(needle.len()).any(|here| here == needle.as_bytes());
+            if maybe
+                && let Ok(entry) = serde_json::from_slice::<Entry>(line)
+                && entry.event.run == Some(run)
+            {
+                found.push_back(entry);
+                if found.len() > most {
+                    found.pop_front();
+                }
+            }
+            Ok::<(), io::Error>(())
+        })?;
+    }
+    Ok(found.into())
+}
+
 /// Hands out every entry, oldest first; nothing, where there is no log.
 pub fn each<E: From<io::Error>>(path: &Path, mut take: impl FnMut(Entry) -> Result<(), E>) -> Result<(), E> {
-    if !path.exists() && !is_rotated(path) {
+    if !is_there(path) {
         return Ok(());
     }
     for file in files(path)? {
@@ -227,6 +300,11 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
         files.push(path.to_owned());
     }
     Ok(files)
+}
+
+/// Whether there is a log, or a part of one that was archived.
+pub fn is_there(path: &Path) -> bool {
+    path.exists() || is_rotated(path)
 }
 
 fn is_rotated(path: &Path) -> bool {

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use self::notices::run_of;
 use crate::clock::Clock;
 use crate::config::Current;
 use crate::gateway::Chat;
@@ -138,7 +137,7 @@ impl Voice {
         // A message that was perhaps never said would be taken for one that somebody deleted: it is watched when it
         // is said.
         let unsaid = outbox::waiting(&self.store).unwrap_or_default();
-        let unsaid: HashSet<RunId> = unsaid.iter().filter_map(|entry| run_of(&entry.notice)).collect();
+        let unsaid: HashSet<RunId> = unsaid.iter().filter_map(|entry| entry.notice.run()).collect();
         for run in self.engine.open_runs().await.iter().filter(|run| !unsaid.contains(&run.id)) {
             self.watch(run);
         }
@@ -230,7 +229,7 @@ impl Voice {
                 if !self.engine.may_say(entry.id) {
                     break;
                 }
-                let run = run_of(&entry.notice);
+                let run = entry.notice.run();
                 let span = run.map_or_else(Span::none, |run| trace::run(run, None));
                 if run.is_some_and(|run| later.contains(&run)) {
                     continue;
@@ -300,7 +299,7 @@ impl Voice {
             Notice::BreakGlassTo { to, .. } | Notice::Steal { to, .. } => {
                 Some(RoomId::new(format!("direct/{to}")))
             }
-            other => Some(self.engine.state(run_of(other)?).await.ok()?.origin.room.id),
+            other => Some(self.engine.state(other.run()?).await.ok()?.origin.room.id),
         }
     }
 }

@@ -50,7 +50,7 @@ enum Format {
 impl AuditArgs {
     pub fn run(self) -> Result<(), Failure> {
         let path: PathBuf = self.state.state.join("audit.jsonl");
-        if !path.exists() {
+        if !audit::is_there(&path) {
             return Err(Failure::new(format!("there is no audit log in `{}`", self.state.state.display()))
                 .hint("`--state DIR` names the folder that `houston serve` uses"));
         }
@@ -98,6 +98,23 @@ impl AuditArgs {
                             .replace("entrys", "entries"),
                         crate::text::count(summary.files, "file"),
                     ));
+                    match &summary.cut {
+                        Some(cut) => out::line(format!(
+                            "The entries before {} were cut off on {} by `{}`: entry {} says so, and names the hash that \
+                             entry {} goes on from.",
+                            summary.first,
+                            cut.at.strftime("%-d %b %Y"),
+                            cut.rule,
+                            cut.entry,
+                            summary.first
+                        )),
+                        None if summary.first > 1 => out::line(format!(
+                            "The entries before {} are not here, and no entry says that they were cut off: somebody moved \
+                             them.",
+                            summary.first
+                        )),
+                        None => {}
+                    }
                     Ok(())
                 }
                 Err(VerifyError::Broken(broken)) => {

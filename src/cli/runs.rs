@@ -106,7 +106,7 @@ impl Runs {
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                             let store = open_store(state, "houston runs").await?;
                             run_log(&store, run).map_err(|e| Failure::new(for_terminal(&e)))?;
-                            return Err(Failure::new(nothing_written(run)));
+                            return Err(Failure::new(nothing_written(&store, run)));
                         }
                         Err(error) => {
                             return Err(Failure::new(format!("cannot read `{}`: {error}", path.display())));

@@ -59,6 +59,9 @@ impl Changes {
         if old.exports != new.exports {
             words.push("changed when the store is exported".to_owned());
         }
+        if old.retention != new.retention {
+            words.push("changed how long what is kept is kept".to_owned());
+        }
         if old.maintenance != new.maintenance {
             words.push("changed where and when maintenance is announced".to_owned());
         }

@@ -10,6 +10,7 @@ use super::approvals::EXPIRES;
 use super::environment::{Keep, READ_ALL_IN_DAYS, UpdatePolicy};
 use super::exports::Exports;
 use super::maintenance::ANNOUNCED;
+use super::retention::{self, Retention};
 use crate::command::{Action, Argument, ArgumentKind, CommandSpec};
 use crate::playbook::steps::{ParamKind, StepKind, UndoMode};
 use crate::text;
@@ -17,9 +18,17 @@ use crate::text;
 /// A key, what it takes, and what it means with its default.
 type Row = (&'static str, &'static str, String);
 
+fn kept(keys: &'static str, keep: retention::Keep, doc: &str) -> Row {
+    let age = keep.age.map_or_else(|| "forever".to_owned(), text::written_duration);
+    let most = keep.megabytes.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+    let takes = "duration or `forever`, number or `unlimited`";
+    (keys, takes, format!("{doc} Default {age}, {most}."))
+}
+
 /// All keys of `houston.yaml` and of the environment files.
 pub fn config() -> String {
     let limits = Limits::default();
+    let retention = Retention::default();
     let update = UpdatePolicy::default();
     let keep = Keep::default();
     let mut out = String::from(
@@ -121,6 +130,35 @@ pub fn config() -> String {
                 "exports.keep",
                 "number",
                 format!("How many exports are kept. Default {}.", Exports::default().keep),
+            ),
+            row(
+                "exports.megabytes",
+                "number or `unlimited`",
+                "How large all of them together may be; the newest stays in any case. Default unlimited.",
+            ),
+            kept(
+                "retention.runs.for, megabytes",
+                retention.runs,
+                "How long the journal of a run is kept after its end, and how large all of them may be; the oldest go. \
+                 What is not over, has to be reviewed, has still to be said, or is what `rollback` goes back to, stays.",
+            ),
+            kept(
+                "retention.transcripts.for, megabytes",
+                retention.transcripts,
+                "Likewise what the steps of runs wrote.",
+            ),
+            kept(
+                "retention.audit.for, megabytes",
+                retention.audit,
+                "Likewise the audit log, by whole files of it, of which the last stays.",
+            ),
+            (
+                "retention.marks.for",
+                "duration",
+                format!(
+                    "How long is remembered which messages were obeyed; older ones are not obeyed in any case. Default {}.",
+                    text::written_duration(retention.marks)
+                ),
             ),
             row(
                 "maintenance.rooms",

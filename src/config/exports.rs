@@ -16,11 +16,13 @@ pub struct Exports {
     pub at: Option<Time>,
     /// The newest ones; what is older is removed once there is a newer one.
     pub keep: usize,
+    /// Of all together; the newest one stays in any case. `None`: no limit.
+    pub megabytes: Option<u64>,
 }
 
 impl Default for Exports {
     fn default() -> Self {
-        Self { at: Some(jiff::civil::time(3, 15, 0, 0)), keep: 14 }
+        Self { at: Some(jiff::civil::time(3, 15, 0, 0)), keep: 14, megabytes: None }
     }
 }
 
@@ -58,6 +60,9 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Exports {
     if let Some(n) = map.take("keep").and_then(|node| node.integer(1..=1000, found)) {
         exports.keep = usize::try_from(n).unwrap_or(usize::MAX);
     }
+    if let Some(node) = map.take("megabytes") {
+        exports.megabytes = super::retention::megabytes(node, None, found);
+    }
     map.finish(found);
     exports
 }
@@ -69,7 +74,7 @@ mod tests {
     #[test]
     fn one_is_due_each_night_also_when_clocks_are_changed() {
         let zone = TimeZone::get("Europe/Berlin").expect("is known");
-        let exports = Exports { at: Some(jiff::civil::time(2, 30, 0, 0)), keep: 1 };
+        let exports = Exports { at: Some(jiff::civil::time(2, 30, 0, 0)), keep: 1, megabytes: None };
         let due = |since: &str| {
             exports.due(since.parse().expect("a time"), &zone).expect("there is one").to_string()
         };
@@ -78,6 +83,6 @@ mod tests {
         assert_eq!(due("2026-03-28T12:00:00Z"), "2026-03-29T01:30:00Z", "there is no half past two");
         assert_eq!(due("2026-10-24T12:00:00Z"), "2026-10-25T00:30:00Z", "there are two");
         assert_eq!(due("2026-10-25T00:30:00Z"), "2026-10-26T01:30:00Z");
-        assert_eq!(Exports { at: None, keep: 1 }.due(Timestamp::UNIX_EPOCH, &zone), None);
+        assert_eq!(Exports { at: None, keep: 1, megabytes: None }.due(Timestamp::UNIX_EPOCH, &zone), None);
     }
 }

@@ -133,6 +133,7 @@ struct Main {
     approval_buttons: bool,
     time_zone: Option<TimeZone>,
     exports: super::exports::Exports,
+    retention: super::retention::Retention,
     maintenance: super::maintenance::Announcing,
     break_glass: Option<environment::BreakGlassRule>,
 }
@@ -232,6 +233,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         time_zone,
         break_glass: main.break_glass,
         exports: main.exports,
+        retention: main.retention,
         maintenance: main.maintenance,
         environments,
         commands,
@@ -280,6 +282,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         .unwrap_or_default();
     let time_zone = map.take("time_zone").and_then(|node| super::window::read_zone(node, found));
     let exports = map.take("exports").map(|node| super::exports::read(node, found)).unwrap_or_default();
+    let retention = map.take("retention").map(|node| super::retention::read(node, found)).unwrap_or_default();
     let maintenance = map.take("maintenance").map(|node| super::maintenance::read(node, found));
     for name in LATER {
         if let Some(section) = map.take(name) {
@@ -301,6 +304,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         approval_buttons,
         time_zone,
         exports,
+        retention,
         maintenance: maintenance.unwrap_or_default(),
         break_glass,
     }

@@ -20,6 +20,7 @@ pub mod load;
 pub mod maintenance;
 mod policies;
 mod reports;
+pub mod retention;
 mod rocketchat;
 mod secrets;
 mod sources;
@@ -65,6 +66,8 @@ pub struct Config {
     pub break_glass: Option<environment::BreakGlassRule>,
     /// When the store is exported by itself.
     pub exports: exports::Exports,
+    /// How long what is kept is kept.
+    pub retention: retention::Retention,
     /// Where maintenance is announced where an environment's file says nothing.
     pub maintenance: maintenance::Announcing,
     pub environments: BTreeMap<EnvName, environment::Environment>,

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use super::cursor::{READ_AGAIN, SET_BACK};
 use super::doc::Doc;
 use super::events::{Actor, Inbound, Room};
-use super::ledger::KEPT;
 use super::recent::Recent;
 use super::shared::earlier;
 use crate::ids::{MessageId, UserId};
@@ -42,6 +41,8 @@ pub struct Around<'a> {
     pub participant: bool,
     /// Messages sent earlier are from before Houston listened in this room.
     pub since: Timestamp,
+    /// Whether what was sent earlier was dealt with is not known any more.
+    pub forgotten: Timestamp,
     /// Every change of this room up to here was seen before.
     pub read_to: Timestamp,
     /// By the server's clock.
@@ -195,7 +196,7 @@ impl Classifier {
                 Sight::Nothing(Why::EditedBefore)
             };
         }
-        if sent_at < since || sent_at < earlier(around.now, KEPT) {
+        if sent_at < since || sent_at < around.forgotten {
             return Sight::Nothing(Why::Predates);
         }
         self.remember(doc);
@@ -298,6 +299,7 @@ mod tests {
                 room: &self.room,
                 participant: self.participant,
                 since: at(self.since),
+                forgotten: earlier(at(self.now), Duration::from_secs(30 * 24 * 3600)),
                 read_to: at(self.read_to),
                 now: at(self.now),
                 caught_up: self.caught_up,

@@ -16,9 +16,21 @@ use crate::ids::{MessageId, RoomId};
 use crate::store::{Batch, Store, StoreError, Tree};
 
 use super::recent::Recent;
+use super::shared::earlier;
 
-/// Entries older than this are dropped by [`Ledger::prune`]; documents older than this are never new.
-pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Entries older than this are dropped by [`Ledger::prune`], unless [`Ledger::keep_for`] says otherwise; so did every
+/// Houston that did not write down what it had dropped.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// In [`Tree::Meta`]: entries of before were dropped.
+const DROPPED_TO: &[u8] = b"marks_dropped_to";
+
+/// What was said so lately is never taken for older than what was dropped: a clock that was set on for a while makes
+/// nobody unheard.
+const HEARD: Duration = Duration::from_secs(24 * 3600);
+
+/// Entries that are dropped at once.
+const AT_ONCE: usize = 1000;
 
 /// A consumer that never marks what it was given must not hold a cursor back for ever.
 const LONGEST_OPEN: Duration = Duration::from_secs(600);
@@ -40,6 +52,8 @@ pub struct Ledger {
 }
 
 struct Shared {
+    kept: Duration,
+    dropped_to: Timestamp,
     marked: Recent<()>,
     /// Handed out, not marked.
     open: HashMap<MessageId, Open>,
@@ -55,11 +69,32 @@ struct Open {
 
 impl Ledger {
     pub fn new(store: Store, clock: Clock) -> Self {
-        let shared = Shared { marked: Recent::new(IN_MEMORY), open: HashMap::new() };
+        let now = clock.now();
+        let dropped_to = store.get(Tree::Meta, DROPPED_TO).unwrap_or_else(|error| {
+            tracing::error!(%error, "how long ago messages were obeyed that are known cannot be read");
+            None
+        });
+        let shared = Shared {
+            kept: KEPT,
+            dropped_to: dropped_to.unwrap_or_else(|| earlier(now, KEPT)),
+            marked: Recent::new(IN_MEMORY),
+            open: HashMap::new(),
+        };
         Self { store, clock, shared: Arc::new(Mutex::new(shared)) }
     }
 
-    /// Whether the message was dealt with, ever (within [`KEPT`]). A store that cannot be read counts as
+    /// From now on entries are kept for so long.
+    pub fn keep_for(&self, kept: Duration) {
+        self.lock().kept = kept;
+    }
+
+    /// Nobody knows which messages of before were dealt with: they are never new.
+    pub(super) fn forgotten(&self, now: Timestamp) -> Timestamp {
+        let shared = self.lock();
+        earlier(now, shared.kept).max(shared.dropped_to.min(earlier(now, HEARD)))
+    }
+
+    /// Whether the message was dealt with, ever (as far as [`Ledger::forgotten`]). A store that cannot be read counts as
     /// yes: better a command that must be sent again than one that runs twice.
     pub fn seen(&self, id: &MessageId) -> bool {
         if self.lock().marked.contains(id) {
@@ -92,23 +127,37 @@ impl Ledger {
         self.lock().open.remove(id);
     }
 
-    /// Drops entries older than [`KEPT`]; returns how many. Reads the whole ledger: call it seldom, on a
-    /// blocking thread.
+    /// Drops old entries; returns how many. Reads the whole ledger: call it seldom, on a blocking thread.
     pub fn prune(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
+        // Known before anything is dropped, so that nothing in between is new.
+        let to = {
+            let mut shared = self.lock();
+            let to = earlier(now, shared.kept);
+            shared.dropped_to = shared.dropped_to.max(to);
+            to
+        };
         let mut dropped = 0;
         let mut batch = Batch::new();
         for record in self.store.scan::<Entry>(Tree::Ledger, &[]) {
             let (key, entry) = record?;
-            if entry.at.checked_add(KEPT).is_ok_and(|until| until < now) {
+            if entry.at < to {
                 batch.delete(Tree::Ledger, &key);
                 dropped += 1;
+                if dropped % AT_ONCE == 0 {
+                    self.drop_entries(std::mem::take(&mut batch))?;
+                }
             }
         }
-        if dropped > 0 {
-            self.store.apply(batch)?;
+        if !batch.is_empty() {
+            self.drop_entries(batch)?;
         }
         Ok(dropped)
+    }
+
+    fn drop_entries(&self, mut batch: Batch) -> Result<(), StoreError> {
+        batch.put(Tree::Meta, DROPPED_TO, &self.lock().dropped_to);
+        self.store.apply(batch)
     }
 
     /// The message goes out now; until it is marked its room is read again from before it.
@@ -191,5 +240,30 @@ mod tests {
         let next = Ledger::new(ledger.store, clock);
         assert!(!next.seen(&"old".into()));
         assert!(next.seen(&"new".into()));
+    }
+
+    #[test]
+    fn what_nobody_knows_any_more_is_not_new_however_long_marks_are_kept_now() {
+        let (_dir, clock, ledger) = ledger();
+        let said = clock.now();
+        ledger.mark_read_only(&"old".into()).expect("written");
+        clock.advance(3 * HEARD);
+        ledger.keep_for(2 * HEARD);
+        assert_eq!(ledger.prune().expect("pruned"), 1);
+        let next = Ledger::new(ledger.store, clock.clone());
+        next.keep_for(10 * KEPT);
+        assert!(!next.seen(&"old".into()));
+        assert!(said < next.forgotten(clock.now()), "it would be obeyed again");
+        assert!(clock.now() > next.forgotten(clock.now()));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_on_for_a_while_makes_nobody_unheard() {
+        let (_dir, clock, ledger) = ledger();
+        let now = clock.now();
+        clock.advance(20 * KEPT);
+        ledger.mark_read_only(&"of a wrong time".into()).expect("written");
+        ledger.prune().expect("pruned");
+        assert_eq!(ledger.forgotten(now), earlier(now, HEARD));
     }
 }

@@ -458,16 +458,17 @@ impl Listener {
     async fn look(&mut self, doc: &Doc, room: &Room, participant: bool, caught_up: bool) {
         let Some(me) = self.shared.status().me.as_ref().map(|me| me.id.clone()) else { return };
         let Some(cursors) = &mut self.cursors else { return };
+        let (ledger, now) = (&self.shared.ledger, self.shared.server_now());
         let around = Around {
             me: &me,
             room,
             participant,
             since: cursors.since(&room.id),
+            forgotten: ledger.forgotten(now),
             read_to: cursors.at(&room.id),
-            now: self.shared.server_now(),
+            now,
             caught_up,
         };
-        let ledger = &self.shared.ledger;
         let sight = self.classifier.classify(doc, &around, |id| ledger.seen(id));
         if let Sight::New(_) = &sight {
             let updated_at = doc.updated_at.or(doc.sent_at).unwrap_or(around.now);

@@ -14,6 +14,7 @@ use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
 use super::maintenance::{Changed, Maintenance};
 use super::outbox::{Notice, OutboxEntry};
+use super::retention::{self, Needed, Removed, What};
 use super::state::{Illegal, RunState, is_before_start};
 use crate::ids::{EnvName, RunId};
 use crate::metrics::Metrics;
@@ -64,6 +65,8 @@ pub enum JournalError {
     Store(#[from] StoreError),
     #[error("there is no run {0}")]
     NoSuchRun(RunId),
+    #[error("{0} was {words}", words = .1.words())]
+    Removed(RunId, Removed),
 }
 
 /// Unfinished runs in memory, everything in the store.
@@ -209,7 +212,44 @@ impl Journal {
             return Ok(state.clone());
         }
         let log = read_log(&self.store, run)?;
-        RunState::fold(&log)?.ok_or(JournalError::NoSuchRun(run))
+        match RunState::fold(&log)? {
+            Some(state) => Ok(state),
+            None => Err(missing(&self.store, run)),
+        }
+    }
+
+    /// Takes those of `runs` out of the store that may go: they are over, and nobody needs them. `batch`: what becomes
+    /// durable with it, made of the runs that go.
+    pub(super) fn remove(
+        &mut self,
+        runs: &[RunId],
+        needed: &Needed,
+        batch: impl FnOnce(&[RunId]) -> Result<Batch, StoreError>,
+    ) -> Result<Vec<RunId>, StoreError> {
+        let mut going = Vec::with_capacity(runs.len());
+        for run in runs {
+            let header: Option<Header> = self.store.get(Tree::Runs, &run.0.to_be_bytes())?;
+            let kept = self.open.contains_key(run) || self.reviews.contains_key(run);
+            if !kept && header.is_some_and(|header| !needed.keeps(&header)) {
+                going.push(*run);
+            }
+        }
+        let mut batch = batch(&going)?;
+        for run in &going {
+            batch.delete(Tree::Runs, &run.0.to_be_bytes());
+            for tree in [Tree::Events, Tree::Followed] {
+                for entry in self.store.sizes(tree, &run.0.to_be_bytes()) {
+                    batch.delete(tree, &entry?.0);
+                }
+            }
+            for key in needed.releases_of(*run) {
+                batch.delete(Tree::Releases, key);
+            }
+        }
+        if !going.is_empty() {
+            self.store.apply(batch)?;
+        }
+        Ok(going)
     }
 
     /// The id that [`Journal::create`] will give to the next run.
@@ -469,6 +509,15 @@ impl Journal {
         batch.delete(Tree::Locks, name.to_string().as_bytes());
         self.store.apply(batch)?;
         Ok(Some(self.manual.remove(index)))
+    }
+}
+
+/// Why there is nothing of a run.
+pub fn missing(store: &Store, run: RunId) -> JournalError {
+    match retention::of(store, What::Run, run) {
+        Ok(Some(removed)) => JournalError::Removed(run, removed),
+        Ok(None) => JournalError::NoSuchRun(run),
+        Err(error) => error.into(),
     }
 }
 

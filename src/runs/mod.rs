@@ -18,6 +18,7 @@ mod owed;
 pub mod queue;
 pub mod releases;
 pub mod restored;
+pub mod retention;
 pub mod saved;
 pub mod state;
 pub mod steal;
@@ -26,6 +27,6 @@ mod usual;
 mod zoned;
 
 pub use engine::{
-    About, ActError, Asked, Consent, Engine, Footing, LiveStatus, NewRun, Objection, PLAN, Parts, Retried,
-    RunMessage, SameAsked, Voted,
+    About, ActError, Asked, Consent, Engine, Footing, Gone, LiveStatus, NewRun, Objection, PLAN, Parts,
+    Retried, RunMessage, SameAsked, Voted,
 };

@@ -77,6 +77,28 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// What it is about, if that is a run.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Card { run }
+            | Self::StepCard { run, .. }
+            | Self::Whole { run, .. }
+            | Self::Progress { run }
+            | Self::Result { run, .. }
+            | Self::Question { run, .. }
+            | Self::AskWhyDenied { run, .. }
+            | Self::Undecided { run, .. }
+            | Self::Void { run, .. }
+            | Self::Expired { run, .. }
+            | Self::Denied { run, .. }
+            | Self::BreakGlass { run, .. }
+            | Self::BreakGlassTo { run, .. }
+            | Self::Steal { run, .. }
+            | Self::ReviewReminder { run, .. } => Some(*run),
+            Self::Maintenance { .. } | Self::Say { .. } => None,
+        }
+    }
+
     pub fn result(run: RunId) -> Self {
         Self::Result { run, id: derived_id(&format!("{run}/result")).into() }
     }

@@ -57,6 +57,12 @@ impl OwedEntry {
         Self { entry, at }
     }
 
+    /// Another entry in its place, under the same reference.
+    pub(super) fn with(self, mut entry: audit::Event) -> Self {
+        entry.event = self.entry.event;
+        Self { entry, at: self.at }
+    }
+
     fn key(&self) -> &[u8] {
         self.entry.event.as_deref().unwrap_or_default().as_bytes()
     }

@@ -125,6 +125,15 @@ pub fn last_healthy<'r>(newest_first: &'r [Release], running: Option<&str>) -> O
     })
 }
 
+/// What one may go back to, whatever runs, and all that came after it.
+pub fn to_go_back(newest_first: &[Release]) -> impl Iterator<Item = &Release> {
+    let good = last_healthy(newest_first, None);
+    let before = good.and_then(|good| last_healthy(newest_first, Some(&good.version))).or(good);
+    let last =
+        newest_first.iter().position(|release| before.is_some_and(|before| std::ptr::eq(before, release)));
+    newest_first.iter().take(last.map_or(0, |last| last + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +165,23 @@ mod tests {
     fn a_version_that_failed_later_is_not_gone_back_to() {
         let ledger = [release("1.8", false, false), release("1.8", true, false), release("1.7", true, false)];
         assert_eq!(last_healthy(&ledger, Some("1.9")).map(|r| r.version.as_str()), Some("1.7"));
-        assert_eq!(last_healthy(&[], Some("1.9")), None);
+        assert_eq!(last_healthy(&[], Some("1.9")).map(|r| r.version.as_str()), None);
+    }
+
+    #[test]
+    fn whatever_runs_there_is_something_to_go_back_to() {
+        let versions = |ledger: &[Release]| -> Vec<String> {
+            to_go_back(ledger).map(|release| release.version.clone()).collect()
+        };
+        let ledger = [
+            release("1.9", false, false),
+            release("1.8", true, false),
+            release("1.8", true, false),
+            release("1.7", true, false),
+            release("1.6", true, false),
+        ];
+        assert_eq!(versions(&ledger), ["1.9", "1.8", "1.8", "1.7"]);
+        assert_eq!(versions(&ledger[..3]), ["1.9", "1.8"], "there is one good version");
+        assert!(versions(&ledger[..1]).is_empty());
     }
 }

@@ -14,6 +14,7 @@ use super::event::{Event, Recorded};
 use super::journal::{Header, Journal, JournalError};
 use super::outbox::Notice;
 use super::owed::Owed;
+use super::retention::{self, Removed, What};
 use super::state::is_before_start;
 use crate::audit::{self, Entry};
 use crate::conversation::Actor;
@@ -90,9 +91,16 @@ pub fn settle(
     let mut restored = Restored::default();
     let mut highest = 0;
     let mut known: HashMap<RunId, Option<Known>> = HashMap::new();
+    let mut removed: Vec<Removed> = Vec::new();
     audit::each(log, |entry| {
         let Some(run) = entry.event.run else {
-            if at.is_none_or(|at| entry.time > at) {
+            if let Some((spans, rule)) = retention::told(&entry.event) {
+                let (rule, at) = (rule.to_owned(), entry.time);
+                for (from, to) in spans {
+                    highest = highest.max(to.0);
+                    removed.push(Removed { from, to, at, rule: rule.clone() });
+                }
+            } else if at.is_none_or(|at| entry.time > at) && !retention::is_housekeeping(&entry.event) {
                 restored.others.push(entry);
             }
             return Ok(());
@@ -107,9 +115,10 @@ pub fn settle(
         }
         Ok::<(), RestoredError>(())
     })?;
+    let gone = settle_removed(store, &mut restored, &removed)?;
     let too_many = restored.others.len().saturating_sub(MOST_OTHERS);
     restored.others.drain(..too_many);
-    let mut batch = Batch::new();
+    let mut batch = gone;
     batch.put(Tree::Meta, RESTORED_AT, &now);
     store.apply(batch)?;
     let mut journal = Journal::load(store.clone(), Metrics::new(0.0))?;
@@ -118,9 +127,32 @@ pub fn settle(
     Ok(restored)
 }
 
+/// Runs that ended after the export, and were removed before it was brought back, are not lost: the store knows from
+/// then on what became of them.
+fn settle_removed(store: &Store, restored: &mut Restored, removed: &[Removed]) -> Result<Batch, StoreError> {
+    let mut batch = Batch::new();
+    for removed in removed {
+        let unknown: Vec<RunId> = restored
+            .runs
+            .range(removed.from..=removed.to)
+            .filter(|(_, since)| since.unknown)
+            .map(|(run, _)| *run)
+            .collect();
+        for run in &unknown {
+            restored.runs.remove(run);
+        }
+        retention::note(store, &mut batch, What::Run, &unknown, &removed.rule, removed.at)?;
+    }
+    Ok(batch)
+}
+
+/// `None`: it is lost. One that was removed is known to its end.
 fn look_up(store: &Store, run: RunId) -> Result<Option<Known>, StoreError> {
     let key = run.0.to_be_bytes();
-    let Some(header) = store.get::<Header>(Tree::Runs, &key)? else { return Ok(None) };
+    let Some(header) = store.get::<Header>(Tree::Runs, &key)? else {
+        let removed = retention::of(store, What::Run, run)?;
+        return Ok(removed.map(|_| Known { by: String::new(), next_seq: u32::MAX, started: true }));
+    };
     let last = store.scan::<Recorded>(Tree::Events, &key).next_back().transpose()?;
     Ok(Some(Known {
         by: header.by,

@@ -2,14 +2,25 @@
 //!
 //! Must not: decide what of it is shown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::exec::transcript::{self, HeadAndTail, Piece, Transcript, packed};
 use crate::ids::RunId;
 use crate::secret::Redactor;
+
+/// What is kept of a run's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub run: RunId,
+    pub bytes: u64,
+    /// When something was added last.
+    pub written: Timestamp,
+}
 
 /// Clones write to the same files.
 #[derive(Clone)]
@@ -110,6 +121,33 @@ impl Transcripts {
             }
         }
         Ok(packed)
+    }
+
+    /// All of them, by their runs.
+    pub fn list(&self) -> io::Result<Vec<Kept>> {
+        let entries = match std::fs::read_dir(&self.0.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found: BTreeMap<RunId, Kept> = BTreeMap::new();
+        for entry in entries.flatten() {
+            let (name, Ok(file)) = (entry.file_name(), entry.metadata()) else { continue };
+            let run = name.to_str().and_then(|name| name.split_once(".log")?.0.parse().ok());
+            let written = file.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+            let (Some(run), Some(written)) = (run, written) else { continue };
+            let kept = found.entry(run).or_insert(Kept { run, bytes: 0, written });
+            kept.bytes += file.len();
+            kept.written = kept.written.max(written);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Blocking; whether there was one. One that is written into stays.
+    pub fn remove(&self, run: RunId) -> io::Result<bool> {
+        // Nobody opens it meanwhile.
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains_key(&run) { Ok(false) } else { packed::remove(&self.path(run)) }
     }
 
     /// The whole, packed or not; `None`: nothing was ever written.

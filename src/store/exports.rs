@@ -72,8 +72,16 @@ fn moment(written: &str) -> Option<Timestamp> {
     jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
 }
 
-/// Writes one and leaves the newest `keep`. Blocking; live work goes on beside it.
-pub fn write(store: &Store, dir: &Path, at: Timestamp, keep: usize) -> Result<Written, ExportError> {
+/// How many are left when there is a new one.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub files: usize,
+    /// Of all together; the newest one is left in any case.
+    pub bytes: Option<u64>,
+}
+
+/// Writes one and leaves the newest, `most` of them. Blocking; live work goes on beside it.
+pub fn write(store: &Store, dir: &Path, at: Timestamp, most: Most) -> Result<Written, ExportError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let part = dir.join(PART);
     let written = fill(store, &part, at).inspect_err(|_| {
@@ -83,9 +91,13 @@ pub fn write(store: &Store, dir: &Path, at: Timestamp, keep: usize) -> Result<Wr
     std::fs::rename(&part, &path)?;
     File::open(dir)?.sync_all()?;
     let bytes = std::fs::metadata(&path)?.len();
-    let all = list(dir)?;
-    for old in all.iter().rev().skip(keep.max(1)) {
-        std::fs::remove_file(&old.path)?;
+    let mut together = 0;
+    for (number, export) in list(dir)?.iter().rev().enumerate() {
+        together += std::fs::metadata(&export.path)?.len();
+        let too_many = number >= most.files || most.bytes.is_some_and(|bytes| together > bytes);
+        if number > 0 && too_many {
+            std::fs::remove_file(&export.path)?;
+        }
     }
     Ok(Written { export: Export { path, at }, records: written, bytes })
 }
@@ -136,7 +148,8 @@ mod tests {
             let mut batch = Batch::new();
             batch.put(Tree::Runs, &n.to_be_bytes(), &n);
             store.commit(batch).await.expect("commits");
-            let written = write(&store, &exports, at(n.into()), 3).expect("is written");
+            let written =
+                write(&store, &exports, at(n.into()), Most { files: 3, bytes: None }).expect("is written");
             assert_eq!(written.records, u64::from(n) + 2);
         }
         let left = list(&exports).expect("reads");
@@ -152,15 +165,31 @@ mod tests {
     }
 
     #[test]
+    fn together_they_are_not_larger_than_asked_for_and_the_newest_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("journal")).expect("opens");
+        let exports = dir.path().join("exports");
+        let at = |n: i64| Timestamp::from_second(1_764_040_500 + n * 86_400).expect("a time");
+        let one = write(&store, &exports, at(0), Most { files: 9, bytes: None }).expect("is written").bytes;
+        for n in 1..4 {
+            write(&store, &exports, at(n), Most { files: 9, bytes: Some(one * 5 / 2) }).expect("is written");
+        }
+        assert_eq!(list(&exports).expect("reads").iter().map(|e| e.at).collect::<Vec<_>>(), [at(2), at(3)]);
+        write(&store, &exports, at(4), Most { files: 9, bytes: Some(1) }).expect("is written");
+        assert_eq!(list(&exports).expect("reads").iter().map(|e| e.at).collect::<Vec<_>>(), [at(4)]);
+    }
+
+    #[test]
     fn one_that_fails_leaves_nothing_and_removes_nothing() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("journal")).expect("opens");
         let exports = dir.path().join("exports");
         let at = Timestamp::from_second(1_764_040_500).expect("a time");
-        write(&store, &exports, at, 1).expect("is written");
+        let one = Most { files: 1, bytes: None };
+        write(&store, &exports, at, one).expect("is written");
         let reading = store.snapshot().expect("begins");
         let later = Timestamp::from_second(1_764_126_900).expect("a time");
-        let error = write(&store, &exports, later, 1).expect_err("one is under way");
+        let error = write(&store, &exports, later, one).expect_err("one is under way");
         assert!(why(&error, &exports).contains("read as a whole already"), "{error}");
         drop(reading);
         assert_eq!(list(&exports).expect("reads").len(), 1);

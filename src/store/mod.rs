@@ -77,10 +77,12 @@ pub enum Tree {
     OwedEntries = 17,
     /// environment/source ‖ time → what a backup came to
     Saved = 22,
+    /// what ‖ the last run of several → which runs, since when, and by which rule that is not kept any more
+    Removed = 18,
 }
 
 impl Tree {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -100,6 +102,7 @@ impl Tree {
         Self::Maintenance,
         Self::OwedEntries,
         Self::Saved,
+        Self::Removed,
     ];
 
     fn numbered(number: u8) -> Option<Self> {
@@ -300,6 +303,28 @@ impl Store {
         self.0.db.scan_prefix(tree.key(prefix)).filter(|entry| !is_tally(entry)).map(move |entry| {
             let (key, value) = entry.map_err(|e| self.damaged(&e))?;
             Ok((key[1..].to_vec(), (key.len() + value.len()) as u64))
+        })
+    }
+
+    /// The first record of the tree whose key is not before `key`.
+    pub fn from<T: DeserializeOwned>(
+        &self,
+        tree: Tree,
+        key: &[u8],
+    ) -> Result<Option<(Vec<u8>, T)>, StoreError> {
+        self.scan_from(tree, key).next().transpose()
+    }
+
+    /// Every record of the tree whose key is not before `key`, as [`Self::scan`].
+    pub fn scan_from<T: DeserializeOwned>(
+        &self,
+        tree: Tree,
+        key: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<'_, T> {
+        let range = tree.key(key)..vec![tree as u8 + 1];
+        self.0.db.range(range).filter(|entry| !is_tally(entry)).map(move |entry| {
+            let (key, value) = entry.map_err(|e| self.damaged(&e))?;
+            Ok((key[1..].to_vec(), record::decode(tree, &value)?))
         })
     }
 

@@ -53,6 +53,14 @@ impl Node {
         None
     }
 
+    /// Text, without blanks around it; of anything else nothing is said.
+    pub fn word(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text.trim()),
+            _ => None,
+        }
+    }
+
     /// Text, or a number or truth value as it was written: values of environment variables.
     pub fn scalar(&self, found: &mut Diagnostics) -> Option<String> {
         match &self.value {

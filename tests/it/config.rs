@@ -30,6 +30,42 @@ fn with(files: &[(&str, &str)]) -> (Option<Config>, Vec<String>) {
 }
 
 #[test]
+fn what_is_kept_how_long_is_read_and_what_is_wrong_is_named_with_its_place() {
+    let read = |retention: &str| {
+        let text = format!("{SMALLEST}{retention}");
+        let (config, found) = Config::from_files(&[("houston.yaml", &text)], &kinds());
+        (config, lines(&found))
+    };
+    let (config, found) = read(
+        "retention:\n  runs: {for: 90d, megabytes: 200}\n  transcripts: {for: 12h}\n  audit: {for: 730d}\n  marks: {for: 7d}\n\
+         exports: {megabytes: 500}\n",
+    );
+    assert_eq!(found, Vec::<String>::new());
+    let config = config.expect("a configuration");
+    let days = |days: u64| std::time::Duration::from_secs(days * 86_400);
+    assert_eq!((config.retention.runs.age, config.retention.runs.megabytes), (Some(days(90)), Some(200)));
+    assert_eq!(config.retention.transcripts.megabytes, Some(4096), "the default of what is not written");
+    assert_eq!((config.retention.audit.age, config.retention.marks), (Some(days(730)), days(7)));
+    assert_eq!(config.exports.megabytes, Some(500));
+    let (config, found) = read("retention: {runs: {for: forever, megabytes: unlimited}}\n");
+    assert_eq!(found, Vec::<String>::new());
+    let runs = config.expect("a configuration").retention.runs;
+    assert_eq!((runs.age, runs.megabytes), (None, None));
+    let (_, found) = read(
+        "retention:\n  runs: {for: 5m}\n  transcripts: {megabytes: 0}\n  audits: {for: 1d}\n  marks: {for: 1h}\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "error: houston.yaml:4:15: `for` takes a duration from 1 h to 36500 d, or `forever`, not `5m`\n  hint: write it as 90d",
+            "error: houston.yaml:5:28: `megabytes` takes a whole number from 1 to 1000000000, not the number 0",
+            "error: houston.yaml:6:3: unknown key `audits` in `retention`\n  hint: did you mean `audit`?",
+            "error: houston.yaml:7:16: `for` takes a duration from 1 d to 3650 d, not `1h`",
+        ]
+    );
+}
+
+#[test]
 fn the_defaults_and_the_sample_load_without_a_word() {
     let (config, found) = Config::sample(&kinds());
     assert_eq!(lines(&found), Vec::<String>::new());

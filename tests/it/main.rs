@@ -54,6 +54,7 @@ mod reload;
 mod replacing;
 mod replay;
 mod restore;
+mod retention;
 mod rocketchat;
 mod runs;
 mod sandbox;

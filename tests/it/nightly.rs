@@ -124,9 +124,9 @@ async fn an_export_that_fails_is_said_once_to_the_leads_and_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_left_to_what_runs() {
     let (t, clock) = house("limits: {free_megabytes: 4000000000}\n").await;
-    // It is up, and knows since when.
-    t.say("alice", "ops", "!ping").await;
-    t.expect("ops", &["pong"]).await;
+    // Who the leads are is known from here on.
+    t.say("carol", "ops", "!whoami").await;
+    t.expect("ops", &["lead"]).await;
     clock.advance(NIGHT);
     let told = t
         .wait("carol to be told", || {

@@ -7,10 +7,14 @@ use std::fmt::Write as _;
 use super::Call;
 use crate::audit::Entry;
 use crate::ids::{EnvName, RunId};
+use crate::runs::ActError;
 use crate::text::{self, typed};
 
 /// Entries that are looked through for those that are asked for.
 const LOOKED_THROUGH: usize = 5000;
+
+/// Entries about a run that is gone.
+const MOST_OF_GONE: usize = 20;
 
 /// What of the log is asked for; nothing given: all of it.
 #[derive(Default)]
@@ -77,8 +81,7 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
     let mut shown: Vec<_> = entries.iter().filter(|entry| about.holds(entry)).rev().take(limit).collect();
     shown.reverse();
     if !shown.is_empty() {
-        // In a block, marks of chat would stand as they are.
-        return text::fence(&shown.into_iter().map(line).collect::<String>().replace('`', ""));
+        return block(shown.into_iter(), "%m-%d %H:%M:%SZ");
     }
     match call.bound.values.text("about") {
         Some(what) => format!(
@@ -89,12 +92,35 @@ pub(super) async fn audit(call: &Call<'_>) -> String {
     }
 }
 
+/// Of a run that is not kept any more: when and why it went, and to whom it may be told what the audit log has.
+pub(super) async fn of_gone(call: &Call<'_>, run: RunId, gone: &ActError) -> String {
+    let person = call.dispatcher.people.person(&call.cause.by).await;
+    if call.dispatcher.people.roles(&person).is_empty() {
+        return format!("{gone} What the audit log has of it is for operators and leads.");
+    }
+    let path = call.dispatcher.parts.audit.path().to_owned();
+    match tokio::task::spawn_blocking(move || crate::audit::of_run(&path, run, MOST_OF_GONE)).await {
+        Ok(Ok(entries)) if entries.is_empty() => format!("{gone} The audit log has nothing of it either."),
+        Ok(Ok(entries)) => {
+            format!("{gone} The audit log still has:\n{}", block(entries.iter(), "%F %H:%M:%SZ"))
+        }
+        Ok(Err(error)) => format!("{gone} The audit log cannot be read: {error}"),
+        Err(_) => format!("{gone} The audit log cannot be read."),
+    }
+}
+
+/// `time`: how it is written.
+fn block<'e>(entries: impl Iterator<Item = &'e Entry>, time: &str) -> String {
+    // In a block, marks of chat would stand as they are.
+    text::fence(&entries.map(|entry| line(entry, time)).collect::<String>().replace('`', ""))
+}
+
 /// An entry is one line, whatever stands in it.
-fn line(entry: &Entry) -> String {
+fn line(entry: &Entry, time: &str) -> String {
     let event = &entry.event;
     let mut out = format!(
         "{} {:<5} {:<9} {} ({})",
-        entry.time.strftime("%m-%d %H:%M:%SZ"),
+        entry.time.strftime(time),
         event.run.map(|run| run.to_string()).unwrap_or_default(),
         event.action,
         text::line(&text::ellipsis(&event.command, text::QUOTED)),

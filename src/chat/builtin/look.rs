@@ -16,6 +16,7 @@ use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
 use crate::links::Link;
 use crate::providers::swarm;
+use crate::runs::ActError;
 use crate::runs::releases;
 use crate::runs::state::RunState;
 use crate::runs::transcripts::Transcripts;
@@ -272,6 +273,7 @@ pub(super) async fn show(call: &Call<'_>) -> String {
             let shown = cards::show(&state, &same, &parts.engine.live(run).await, parts.clock.now());
             progress::with_link(shown, link(call, &state))
         }
+        Err(error @ ActError::Removed { .. }) => super::audit::of_gone(call, run, &error).await,
         Err(error) => error.to_string(),
     }
 }
@@ -295,7 +297,13 @@ pub(super) async fn logs(call: &Call<'_>) -> Option<String> {
         std::io::Result::Ok(Some((text, file)))
     });
     match read.await {
-        Ok(Ok(None)) => Some(progress::with_link(format!("{run} has written nothing."), link)),
+        Ok(Ok(None)) => {
+            let nothing = match parts.engine.transcript_removed(run) {
+                Some(removed) => format!("The output of {run} was {}.", removed.words()),
+                None => format!("{run} has written nothing."),
+            };
+            Some(progress::with_link(nothing, link))
+        }
         Ok(Ok(Some((text, None)))) => {
             Some(progress::with_link(format!("*{run}*\n{}", text::fence(&text.into_text())), link))
         }

@@ -9,7 +9,7 @@ use crate::chat::cards::{self, Place};
 use crate::chat::{glass, maintenance, plan_text, progress, report, steal, step_cards, trouble};
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Priority};
-use crate::ids::{MessageId, RunId};
+use crate::ids::MessageId;
 use crate::playbook::model::PlannedStep;
 use crate::runs::PLAN;
 use crate::runs::ballot::Ballot;
@@ -19,7 +19,7 @@ use crate::text::inert;
 
 impl Voice {
     pub(super) async fn say(&mut self, entry: &OutboxEntry) -> Result<(), SendError> {
-        let run = match run_of(&entry.notice) {
+        let run = match entry.notice.run() {
             Some(run) => match self.engine.state(run).await {
                 Ok(run) => Some(run),
                 Err(error) => {
@@ -245,7 +245,7 @@ impl Voice {
     /// The room will not take it: the person who asked is told in a direct message.
     pub(super) async fn refused(&self, entry: &OutboxEntry, reason: &str) {
         tracing::warn!("a message was refused: {reason}");
-        let Some(run) = run_of(&entry.notice) else { return };
+        let Some(run) = entry.notice.run() else { return };
         let Ok(run) = self.engine.state(run).await else { return };
         let text = match &entry.notice {
             Notice::Card { .. } => {
@@ -320,26 +320,4 @@ impl Voice {
 
 pub(super) fn buttons_of(ballot: &Ballot) -> MessageId {
     MessageId::new(crate::ids::derived_id(&format!("{}/buttons", ballot.card)))
-}
-
-pub(super) fn run_of(notice: &Notice) -> Option<RunId> {
-    match notice {
-        Notice::Card { run }
-        | Notice::StepCard { run, .. }
-        | Notice::Progress { run }
-        | Notice::Result { run, .. }
-        | Notice::Report { run, .. }
-        | Notice::Question { run, .. }
-        | Notice::Undecided { run, .. }
-        | Notice::Void { run, .. }
-        | Notice::Expired { run, .. }
-        | Notice::Denied { run, .. }
-        | Notice::Whole { run, .. }
-        | Notice::BreakGlass { run, .. }
-        | Notice::BreakGlassTo { run, .. }
-        | Notice::Steal { run, .. }
-        | Notice::ReviewReminder { run, .. }
-        | Notice::AskWhyDenied { run, .. } => Some(*run),
-        Notice::Maintenance { .. } | Notice::Say { .. } => None,
-    }
 }

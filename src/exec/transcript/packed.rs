@@ -85,6 +85,20 @@ pub(super) fn unpack(plain: &Path) -> io::Result<()> {
     std::fs::remove_file(packed)
 }
 
+/// Removes it, packed or not, with what a death has left of packing it; whether there was anything. Nobody may write now.
+pub fn remove(plain: &Path) -> io::Result<bool> {
+    let packed = packed(plain);
+    let mut removed = false;
+    for file in [&part(&packed), &part(plain), plain, &packed] {
+        match std::fs::remove_file(file) {
+            Ok(()) => removed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
 /// From its beginning, packed or not.
 pub fn open(plain: &Path) -> io::Result<Box<dyn Read + Send>> {
     skip(plain, 0)

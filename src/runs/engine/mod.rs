@@ -12,6 +12,7 @@ mod footing;
 mod freeze;
 mod maintenance;
 mod perform;
+mod remove;
 mod same;
 mod steal;
 mod write;
@@ -37,6 +38,7 @@ use super::next::{Next, next};
 use super::outbox::Notice;
 use super::owed;
 use super::queue::{self, Doing, Place};
+use super::retention::{self, Removed, What};
 use super::state::{Illegal, Phase, RunState};
 use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
@@ -52,6 +54,7 @@ use crate::secret::Redactor;
 use crate::store::{Batch, Store, StoreError};
 pub use act::{About, PLAN};
 pub use by_hand::Asked;
+pub use remove::Gone;
 pub use same::SameAsked;
 
 /// How long a step that took too long may take to say what is so now.
@@ -242,6 +245,8 @@ pub enum Retried {
 pub enum ActError {
     #[error("There is no run {0}; `!runs` lists those that there are.")]
     NoSuchRun(RunId),
+    #[error("{run} was {words}.", words = removed.words())]
+    Removed { run: RunId, removed: Removed },
     #[error("{run} {why}.")]
     NotNow { run: RunId, why: String },
     /// The journal does not take it: why is a sentence about the run.
@@ -255,6 +260,7 @@ impl From<JournalError> for ActError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::NoSuchRun(run) => Self::NoSuchRun(run),
+            JournalError::Removed(run, removed) => Self::Removed { run, removed },
             JournalError::Illegal(Illegal { run, state, why, .. }) => Self::Refused { run, state, why },
             other @ JournalError::Store(_) => Self::Journal(other),
         }
@@ -489,6 +495,14 @@ impl Engine {
 
     pub fn transcripts(&self) -> &Transcripts {
         &self.0.parts.transcripts
+    }
+
+    /// Whether, when and why what a run wrote was removed.
+    pub fn transcript_removed(&self, run: RunId) -> Option<Removed> {
+        retention::of(&self.0.parts.store, What::Transcript, run).unwrap_or_else(|error| {
+            tracing::error!(run.id = %run, "whether its output was removed cannot be read: {error}");
+            None
+        })
     }
 
     /// Which run's appearance may have changed; lossy for slow listeners.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use houston::audit;
 use houston::metrics::Metrics;
-use houston::runs::journal::{Journal, read_log};
+use houston::runs::journal::{Journal, headers, read_log};
 use houston::runs::outbox;
 use houston::store::{Store, Tree};
 use serde_json::Value as Json;
@@ -227,9 +227,9 @@ fn left(store: &Store) -> Vec<String> {
 /// Of all runs: each event by its name, votes with who and what. Beginnings of steps and undos are told apart
 /// from their ends since only they may stand there once more.
 fn events(store: &Store) -> Vec<String> {
-    let runs = store.scan::<Json>(Tree::Runs, &[]).count() as u64;
+    let headers: Vec<_> = headers(store).collect::<Result<_, _>>().expect("readable");
     let mut events = Vec::new();
-    for run in (1..=runs).map(houston::ids::RunId) {
+    for run in headers.into_iter().rev().map(|header| header.run) {
         for record in read_log(store, run).expect("readable") {
             let event = serde_json::to_value(&record.event).expect("plain data");
             let name = event["type"].as_str().unwrap_or_default();

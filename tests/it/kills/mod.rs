@@ -10,6 +10,7 @@ mod door;
 mod ending;
 mod exports;
 mod lives;
+mod old;
 mod real;
 mod stage;
 mod stories;
@@ -33,6 +34,9 @@ use stories::{STORIES, Story};
 
 /// Names trials that are played again: a story, and when Houston is killed in each of its lives.
 const AGAIN: &str = "HOUSTON_TEST_KILLS";
+
+/// Stories that are killed at every place in each run of the tests.
+const EVERYWHERE: [&str; 2] = ["scale", "old"];
 
 /// Trials at one time: they mostly wait.
 const SIDE_BY_SIDE: usize = 6;
@@ -143,6 +147,12 @@ async fn a_short_story_is_the_same_wherever_it_is_killed() {
     everywhere(story("scale")).await;
 }
 
+/// Removing is over soon after the start: what is killed there is killed in the middle of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_old_is_gone_or_whole_wherever_it_is_killed() {
+    everywhere(story("old")).await;
+}
+
 /// Stories, kills and second kills drawn by lot: every run of the tests looks at other places.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stderr, reason = "the seed has to be seen where a trial fails")]
@@ -151,7 +161,7 @@ async fn every_story_is_the_same_at_places_drawn_by_lot() {
     let (seed, mut lot) = lot();
     eprintln!("HOUSTON_TEST_SEED={seed}");
     let mut trials = Vec::new();
-    for story in STORIES.iter().filter(|story| story.playable() && story.name != "scale") {
+    for story in STORIES.iter().filter(|story| story.playable() && !EVERYWHERE.contains(&story.name)) {
         let (ending, syncs) = undisturbed(story).await;
         let ending = Arc::new(ending);
         let points: Vec<Kill> = points(syncs - AT_THE_END).collect();

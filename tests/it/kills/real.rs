@@ -34,6 +34,7 @@ const STORY: Story = Story {
         houston: "",
         prod: "hosts:\n  node1: {ssh: \"127.0.0.1:PORT\", identity: SSHD/id, known_hosts: SSHD/known_hosts}\n",
         files: &[("commands/tour.yaml", super::stories::TOUR), ("playbooks/tour.yaml", PLAYBOOK)],
+        old_runs: false,
     },
     ssh: true,
     play: |stage| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use houston::clock::Clock;
 use houston::providers::swarm::Swarm;
 use houston::sandbox::engine::{self, Behaviour};
 use houston::sandbox::{self, Sandbox};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::lives::{Keeper, Kill};
+use super::old;
 use crate::support::parts;
 
 /// How long anything expected may take, on a machine that is busy with other trials.
@@ -44,6 +46,8 @@ pub struct Scene {
     /// Further files of the configuration folder, in which `SANDBOX` is the chat server's address and `MARKS` a folder
     /// on the host.
     pub files: &'static [(&'static str, &'static str)],
+    /// There are runs of years ago.
+    pub old_runs: bool,
 }
 
 pub struct Stage {
@@ -91,6 +95,9 @@ impl Stage {
         let services = scene.services;
         let mut stage = Self { sandbox, door, dir, engine, docker, share, services, keeper: None };
         stage.write_config(scene);
+        if scene.old_runs {
+            old::runs(&stage.state(), Clock::system().now());
+        }
         stage.settled().await;
         let keeper = Keeper::start(stage.dir.path(), kills);
         stage.keeper = Some(keeper);
@@ -220,6 +227,15 @@ impl Stage {
     /// Where steps leave marks on the host.
     pub fn marks(&self) -> PathBuf {
         self.dir.path().join("marks")
+    }
+
+    /// What there is of what runs wrote.
+    pub fn transcripts(&self) -> Vec<String> {
+        old::left(&self.state())
+    }
+
+    pub fn audit(&self) -> String {
+        std::fs::read_to_string(self.state().join("audit.jsonl")).unwrap_or_default()
     }
 
     /// `1.7 ×2` for each service.

@@ -27,7 +27,7 @@ impl Story {
 }
 
 const WEB: &[Service] = &[Service { name: "web", tasks: 1, more: "" }];
-const PLAIN: Scene = Scene { services: WEB, houston: "", prod: "", files: &[] };
+const PLAIN: Scene = Scene { services: WEB, houston: "", prod: "", files: &[], old_runs: false };
 
 pub const STORIES: &[Story] = &[
     Story {
@@ -99,6 +99,7 @@ pub const STORIES: &[Story] = &[
             houston: "",
             prod: "approvals: {default: none}\n",
             files: &[("commands/tour.yaml", TOUR), ("playbooks/tour.yaml", QUESTIONS)],
+            old_runs: false,
         },
         ssh: false,
         play: |stage| Box::pin(questions(stage)),
@@ -111,9 +112,17 @@ pub const STORIES: &[Story] = &[
             houston: "",
             prod: "hosts:\n  node1: {ssh: \"127.0.0.1:PORT\", identity: SSHD/id, known_hosts: SSHD/known_hosts}\n",
             files: &[("commands/tour.yaml", TOUR), ("playbooks/tour.yaml", HOSTS)],
+            old_runs: false,
         },
         ssh: true,
         play: |stage| Box::pin(hosts(stage)),
+    },
+    Story {
+        name: "old",
+        playbook: None,
+        scene: Scene { old_runs: true, ..PLAIN },
+        ssh: false,
+        play: |stage| Box::pin(old(stage)),
     },
 ];
 
@@ -189,6 +198,24 @@ async fn rollback(stage: &Stage) {
     let card = card(stage, "R-1").await;
     stage.react("alice", &card, ":thumbsup:").await;
     stage.see(&["@bob `rollback prod web 1.6", "rolled back in"]).await;
+}
+
+/// What is old goes by itself, while somebody asks for something.
+async fn old(stage: &Stage) {
+    stage.say("alice", "!scale prod web 2").await;
+    let card = card(stage, "R-5").await;
+    stage.react("bob", &card, ":-1:").await;
+    stage.see(&["*denied* by bob"]).await;
+    stage.until("what is old is gone", async || stage.transcripts() == ["R-4.log.gz"]).await;
+    for (what, counted) in [("run", "2 runs"), ("transcript", "1 transcript")] {
+        let audited =
+            async || stage.audit().contains(&format!("\"result\":\"{counted} by `retention.{what}s.for"));
+        stage.until("it is audited", audited).await;
+    }
+    let removed = stage.look("!show R-2").await;
+    assert!(removed.contains("R-2 was removed on "), "{removed}");
+    let stays = stage.look("!show R-3").await;
+    assert!(stays.contains("deploy prod web 1.2"), "{stays}");
 }
 
 async fn crash(stage: &Stage) {
