@@ -145,7 +145,8 @@ impl Home {
         std::fs::write(config.join("token"), token("houston")).expect("writes");
         let yaml = format!(
             "rocketchat:\n  url: {url}\n  user_id: {}\n  token: {{file: token}}\naccess:\n  roles:\n    \
-             operator: {{users: [alice]}}\nlimits:\n  commands_per_minute: 10000\n",
+             operator: {{users: [alice]}}\nlimits:\n  commands_per_minute: 10000\n\
+             retention: {{runs: {{for: forever, megabytes: unlimited}}}}\n",
             user_id("houston")
         );
         std::fs::write(config.join("houston.yaml"), yaml).expect("writes");

@@ -41,7 +41,8 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
     let mut since = newest.unwrap_or_else(|| clock.now());
     let mut failed: Option<Timestamp> = None;
     let mut packed: Option<Timestamp> = None;
-    let mut sized: Option<Timestamp> = None;
+    // Not at once: a start has enough to read.
+    let mut sized = clock.now() - (SIZES_EVERY - PACK_EVERY);
     loop {
         let (config, now) = (dispatcher.config(), clock.now());
         dispatcher.parts.ledger.keep_for(config.retention.marks);
@@ -69,9 +70,9 @@ pub async fn run(dispatcher: Dispatcher, stop: CancellationToken) {
         if packed.is_none_or(|at| at > now || now.duration_since(at) >= PACK_EVERY) {
             packed = Some(now);
             pack(&dispatcher, now).await;
-            let by_size = sized.is_none_or(|at| at > now || now.duration_since(at) >= SIZES_EVERY);
+            let by_size = sized > now || now.duration_since(sized) >= SIZES_EVERY;
             if by_size {
-                sized = Some(now);
+                sized = now;
             }
             retention::keep_to(&dispatcher, &config.retention, by_size).await;
         }

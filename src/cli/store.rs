@@ -12,6 +12,7 @@ use crate::chat::status::columns;
 use crate::clock::Clock;
 use crate::holder::Holder;
 use crate::runs::restored::{self, Restored};
+use crate::store::compact::Sizes;
 use crate::store::exports;
 use crate::store::home;
 use crate::store::transfer::{self, ExportError, ImportError};
@@ -38,6 +39,8 @@ enum Act {
     },
     /// Every record as a line of JSON on standard output, of one moment, whether the daemon runs or not
     Export,
+    /// Gives back the space that the database takes beyond what is in it; nobody may use it meanwhile
+    Compact,
     /// Makes the store out of an export, packed or not; there must be none yet
     Import {
         /// What `export` has written, or a file of the folder `exports`; `-` is standard input
@@ -61,6 +64,7 @@ impl StoreArgs {
                 Ok(())
             }
             Act::Export => export(state).await,
+            Act::Compact => compact(state).await,
             Act::Import { file } => import(state, &file).await,
         }
     }
@@ -74,6 +78,9 @@ fn described(stat: &StoreStat) -> String {
     let mut out = columns(["tree", "records", "size"], &rows);
     let line = |what: &str, value: String| format!("\n{what:<12} {value}");
     out.push_str(&line("on disk", format!("{}, in {}", size(stat.bytes), stat.path.display())));
+    if let Some(more) = could_be_given_back(stat) {
+        out.push_str(&line("", more));
+    }
     if let Some(oldest) = &stat.oldest_run {
         let at = oldest.created_at.strftime("%F %H:%MZ");
         out.push_str(&line("oldest run", format!("{}, of {at}", oldest.run)));
@@ -93,6 +100,20 @@ fn described(stat: &StoreStat) -> String {
         out.push_str(&line("free", size(free)));
     }
     out
+}
+
+/// Where so much of it is free that it is worth the while.
+fn could_be_given_back(stat: &StoreStat) -> Option<String> {
+    let (sizes, live) = (Sizes::default(), stat.trees.iter().map(|tree| tree.bytes).sum());
+    if !sizes.are_worth_it(stat.bytes, live) {
+        return None;
+    }
+    let when = if sizes.are_worth_a_start(stat.bytes, Some(live)) {
+        "the next start gives it back"
+    } else {
+        "stop Houston and say `houston store compact`"
+    };
+    Some(format!("most of it is free: {when}"))
 }
 
 fn size(bytes: u64) -> String {
@@ -121,6 +142,23 @@ async fn export(state: &Path) -> Result<(), Failure> {
         ExportError::Io(error) => cannot(error),
         ExportError::Store(error) => StartError::from(error).into(),
     })
+}
+
+async fn compact(state: &Path) -> Result<(), Failure> {
+    if !state.join(home::DATABASE).exists() {
+        return Err(Failure::new(format!("there is no store in `{}`", state.display()))
+            .hint("`--state DIR` names the folder that `houston serve` uses"));
+    }
+    let clock = Clock::system();
+    let _holder = Holder::take(state, "houston store compact", &clock).await.map_err(StartError::from)?;
+    let folder = state.to_owned();
+    let given_back = tokio::task::spawn_blocking(move || home::give_back(&folder)).await;
+    let given_back = given_back.map_err(|e| Failure::new(e.to_string()))?.map_err(StartError::from)?;
+    out::line(match given_back {
+        Some(sizes) => format!("the database takes {}, and took {}", size(sizes.now), size(sizes.before)),
+        None => "there is nothing to give back".to_owned(),
+    });
+    Ok(())
 }
 
 async fn import(state: &Path, file: &Path) -> Result<(), Failure> {

@@ -3,6 +3,9 @@
 //!
 //! Must not: act. Whoever acts does so after [`Journal::append`] has returned *and* the store has synced.
 
+mod by_hand;
+mod unfinished;
+
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
@@ -12,7 +15,7 @@ use super::counted;
 use super::event::{Event, Outcome, Recorded};
 use super::freezes::ManualFreeze;
 use super::locks::{Held, Holder, ManualLock};
-use super::maintenance::{Changed, Maintenance};
+use super::maintenance::Maintenance;
 use super::outbox::{Notice, OutboxEntry};
 use super::retention::{self, Needed, Removed, What};
 use super::state::{Illegal, RunState, is_before_start};
@@ -39,6 +42,12 @@ pub struct Header {
     /// It broke the glass, and nobody has said yet what was found.
     #[serde(default)]
     pub review_open: bool,
+}
+
+/// With its place among those that a start reads.
+fn put_header(batch: &mut Batch, header: &Header) {
+    batch.put(Tree::Runs, &header.run.0.to_be_bytes(), header);
+    unfinished::put(batch, header);
 }
 
 impl Header {
@@ -112,18 +121,15 @@ impl Unreadable {
 }
 
 impl Journal {
-    /// Reads headers, and the logs of runs that are not done.
+    /// Reads the logs of runs that are not done, or have to be reviewed.
     pub fn load(store: Store, metrics: Metrics) -> Result<Self, StoreError> {
         let mut open = HashMap::new();
         let mut reviews = BTreeMap::new();
         let mut unreadable = Vec::new();
-        let mut last_run = 0;
-        for entry in store.scan::<Header>(Tree::Runs, &[]) {
-            let (_, header) = entry?;
-            last_run = last_run.max(header.run.0);
-            if header.done && !header.review_open {
-                continue;
-            }
+        let last_run = store.last::<Header>(Tree::Runs)?.map_or(0, |(_, header)| header.run.0);
+        let numbered: Option<u64> = store.get(Tree::Meta, NEXT_RUN)?;
+        let next_run = numbered.unwrap_or(1).max(last_run + 1);
+        for header in unfinished::load(&store, next_run)? {
             match read_log(&store, header.run)
                 .map_err(|e| e.to_string())
                 .and_then(|log| RunState::fold(&log).map_err(|e| e.to_string()))
@@ -142,7 +148,6 @@ impl Journal {
                 Err(why) => unreadable.push(Unreadable { header, why }),
             }
         }
-        let numbered: Option<u64> = store.get(Tree::Meta, NEXT_RUN)?;
         let last_notice = store.last::<OutboxEntry>(Tree::Outbox)?.map_or(0, |(_, entry)| entry.id);
         let next_notice: Option<u64> = store.get(Tree::Meta, b"next_notice")?;
         let manual = store
@@ -162,7 +167,7 @@ impl Journal {
             metrics,
             open,
             reviews,
-            next_run: numbered.unwrap_or(1).max(last_run + 1),
+            next_run,
             next_notice: next_notice.unwrap_or(1).max(last_notice + 1),
             manual,
             freezes,
@@ -200,7 +205,7 @@ impl Journal {
         header.done = true;
         header.ended_at = Some(now);
         let mut batch = Batch::new();
-        batch.put(Tree::Runs, &run.0.to_be_bytes(), &header);
+        put_header(&mut batch, &header);
         self.store.apply(batch)?;
         self.unreadable.remove(index);
         Ok(Some(header))
@@ -237,6 +242,7 @@ impl Journal {
         let mut batch = batch(&going)?;
         for run in &going {
             batch.delete(Tree::Runs, &run.0.to_be_bytes());
+            batch.delete(Tree::Unfinished, &run.0.to_be_bytes());
             for tree in [Tree::Events, Tree::Followed] {
                 for entry in self.store.sizes(tree, &run.0.to_be_bytes()) {
                     batch.delete(tree, &entry?.0);
@@ -280,6 +286,7 @@ impl Journal {
         batch.put(Tree::Events, &event_key(run, 0), &record);
         // The run itself may be removed one day; its number is not given again.
         batch.put(Tree::Meta, NEXT_RUN, &(run.0 + 1));
+        unfinished::known_to(&mut batch, run.0 + 1);
         let last = self.write(&state, notices, batch, now)?;
         counted::count(&self.metrics, &state, false, &[record]);
         self.next_run += 1;
@@ -329,7 +336,7 @@ impl Journal {
         mut batch: Batch,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        batch.put(Tree::Runs, &state.id.0.to_be_bytes(), &Header::of(state));
+        put_header(&mut batch, &Header::of(state));
         self.write_notices(notices, batch, now)
     }
 
@@ -415,100 +422,6 @@ impl Journal {
     /// The newest notice that was written.
     pub fn last_notice(&self) -> u64 {
         self.next_notice - 1
-    }
-
-    pub fn manual_locks(&self) -> &[ManualLock] {
-        &self.manual
-    }
-
-    /// Those that people declared and that are not over.
-    pub fn manual_freezes(&self, now: Timestamp) -> impl Iterator<Item = &ManualFreeze> {
-        self.freezes.iter().filter(move |freeze| freeze.until.timestamp() > now)
-    }
-
-    /// `batch`: what becomes durable with it.
-    pub fn put_freeze(&mut self, freeze: ManualFreeze, mut batch: Batch) -> Result<(), StoreError> {
-        batch.put(Tree::Freezes, freeze.environment.as_str().as_bytes(), &freeze);
-        self.store.apply(batch)?;
-        self.freezes.retain(|other| other.environment != freeze.environment);
-        self.freezes.push(freeze);
-        Ok(())
-    }
-
-    pub fn freeze_of(&self, environment: &EnvName) -> Option<&ManualFreeze> {
-        self.freezes.iter().find(|freeze| &freeze.environment == environment)
-    }
-
-    pub fn remove_freeze(
-        &mut self,
-        environment: &EnvName,
-        mut batch: Batch,
-    ) -> Result<Option<ManualFreeze>, StoreError> {
-        let Some(index) = self.freezes.iter().position(|freeze| &freeze.environment == environment) else {
-            return Ok(None);
-        };
-        batch.delete(Tree::Freezes, environment.as_str().as_bytes());
-        self.store.apply(batch)?;
-        Ok(Some(self.freezes.remove(index)))
-    }
-
-    /// Maintenance that people declared, or that something was said of.
-    pub fn maintenance(&self) -> &[Maintenance] {
-        &self.maintenance
-    }
-
-    /// All of it in one batch with what is said; `None`, and nothing is written, when a row is not what it was.
-    pub fn change_maintenance(
-        &mut self,
-        changes: Vec<Changed>,
-        notices: Vec<Notice>,
-        mut batch: Batch,
-        now: Timestamp,
-    ) -> Result<Option<u64>, StoreError> {
-        for Changed { was, is } in &changes {
-            let row = self.maintenance.iter().find(|row| row.is_same(is));
-            // What of a file is no row yet is compared with none.
-            if row.is_some() && row != was.as_ref() {
-                return Ok(None);
-            }
-            batch.put(Tree::Maintenance, &is.key(), is);
-        }
-        let last = self.write_notices(notices, batch, now)?;
-        for Changed { is, .. } in changes {
-            self.maintenance.retain(|row| !row.is_same(&is));
-            self.maintenance.push(is);
-        }
-        Ok(Some(last))
-    }
-
-    pub fn forget_maintenance(&mut self, over: &[Maintenance]) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
-        for one in over {
-            batch.delete(Tree::Maintenance, &one.key());
-        }
-        self.store.apply(batch)?;
-        self.maintenance.retain(|row| !over.iter().any(|one| one.is_same(row)));
-        Ok(())
-    }
-
-    /// As [`Self::put_freeze`].
-    pub fn put_lock(&mut self, lock: ManualLock, mut batch: Batch) -> Result<(), StoreError> {
-        batch.put(Tree::Locks, lock.name.to_string().as_bytes(), &lock);
-        self.store.apply(batch)?;
-        self.manual.retain(|held| held.name != lock.name);
-        self.manual.push(lock);
-        Ok(())
-    }
-
-    pub fn remove_lock(
-        &mut self,
-        name: &LockName,
-        mut batch: Batch,
-    ) -> Result<Option<ManualLock>, StoreError> {
-        let Some(index) = self.manual.iter().position(|held| &held.name == name) else { return Ok(None) };
-        batch.delete(Tree::Locks, name.to_string().as_bytes());
-        self.store.apply(batch)?;
-        Ok(Some(self.manual.remove(index)))
     }
 }
 

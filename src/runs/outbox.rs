@@ -85,6 +85,7 @@ impl Notice {
             | Self::Whole { run, .. }
             | Self::Progress { run }
             | Self::Result { run, .. }
+            | Self::Report { run, .. }
             | Self::Question { run, .. }
             | Self::AskWhyDenied { run, .. }
             | Self::Undecided { run, .. }

@@ -21,29 +21,40 @@ const AT_ONCE: usize = 1000;
 
 /// When it is worth the while.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub struct Sizes {
     /// Smaller databases stay as they are.
-    pub least: u64,
+    least: u64,
     /// On disk for each byte in records; two is usual.
-    pub ratio: u64,
+    ratio: u64,
+    /// In records, that are written within seconds: a start does not take longer for it.
+    at_a_start: u64,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { least: 64 * 1024 * 1024, ratio: 4 }
+        Self { least: 64 * 1024 * 1024, ratio: 4, at_a_start: 64 * 1024 * 1024 }
     }
 }
 
 impl Sizes {
-    /// Before it is opened.
-    pub(super) fn may_be_worth_it(self, dir: &Path) -> bool {
-        stat::on_disk(dir) >= self.least
+    /// Whatever it comes to: somebody asks for it.
+    pub(super) const ANY: Self = Self { least: 0, ratio: 0, at_a_start: u64::MAX };
+
+    pub fn are_worth_it(self, on_disk: u64, live: u64) -> bool {
+        on_disk > live.saturating_mul(self.ratio).max(self.least)
     }
 
-    fn are_worth_it(self, store: &Store) -> Result<bool, StoreError> {
-        let live = stat::live_bytes(store)?;
-        Ok(stat::on_disk(store.path()) > live.saturating_mul(self.ratio).max(self.least))
+    /// By itself, before anybody is served: as far as was measured while Houston ran.
+    pub fn are_worth_a_start(self, on_disk: u64, live: Option<u64>) -> bool {
+        live.is_some_and(|live| live <= self.at_a_start && self.are_worth_it(on_disk, live))
     }
+}
+
+/// Bytes on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenBack {
+    pub before: u64,
+    pub now: u64,
 }
 
 /// What has just been done; a test stops after each.
@@ -106,27 +117,28 @@ pub(super) fn settle(state: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes everything anew, if that is worth the while.
+/// Writes everything anew, if that is worth the while. An error before anything was replaced leaves the old database as
+/// it was.
 pub(super) fn give_back(
     state: &Path,
     sizes: Sizes,
     done: &mut dyn FnMut(Step) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+) -> Result<Option<GivenBack>, StoreError> {
     let at = Places::of(state);
     let old = Store::open(&at.database)?;
-    if !sizes.are_worth_it(&old)? {
-        drop(old);
-        return wait_until_free(&at.database);
-    }
     let before = stat::on_disk(&at.database);
+    if !sizes.are_worth_it(before, stat::live_bytes(&old)?) {
+        drop(old);
+        wait_until_free(&at.database)?;
+        return Ok(None);
+    }
     if let Err(error) = fill(&old, &at.new, done) {
         drop(old);
-        // Without room for a second one the first goes on as it is.
-        tracing::warn!("the database was not written anew, and stays as large as it is: {error}");
         if at.new.exists() {
             at.remove(&at.new)?;
         }
-        return wait_until_free(&at.database);
+        wait_until_free(&at.database)?;
+        return Err(error);
     }
     drop(old);
     wait_until_free(&at.new)?;
@@ -140,7 +152,7 @@ pub(super) fn give_back(
     done(Step::OldRemoved)?;
     let now = stat::on_disk(&at.database);
     tracing::info!("the database was written anew: {} kB instead of {} kB", now / 1000, before / 1000);
-    Ok(())
+    Ok(Some(GivenBack { before, now }))
 }
 
 fn fill(
@@ -168,8 +180,6 @@ fn fill(
 mod tests {
     use super::*;
     use crate::store::{Raw, Tree, home};
-
-    const ANY: Sizes = Sizes { least: 0, ratio: 0 };
 
     /// A state folder whose database was much larger once.
     fn shrunk() -> (tempfile::TempDir, Vec<Raw>) {
@@ -208,9 +218,10 @@ mod tests {
     fn a_database_that_was_larger_is_written_anew_and_gives_the_space_back() {
         let (dir, all) = shrunk();
         let before = stat::on_disk(&dir.path().join(DATABASE));
-        give_back(dir.path(), ANY, &mut |_| Ok(())).expect("is written anew");
+        let told = give_back(dir.path(), Sizes::ANY, &mut |_| Ok(())).expect("is written anew");
         let now = stat::on_disk(&dir.path().join(DATABASE));
         assert!(now * 2 < before, "{now} of {before}");
+        assert!(told.is_some_and(|told| told.now == now && told.before > now * 2), "{told:?}");
         assert_eq!(names(dir.path()), [DATABASE]);
         assert_eq!(everything(&home::open(dir.path(), |_| {}).expect("opens")), all);
     }
@@ -219,10 +230,39 @@ mod tests {
     fn one_that_is_full_or_small_stays_as_it_is() {
         let (dir, _) = shrunk();
         let untouched = |sizes| {
-            give_back(dir.path(), sizes, &mut |step| panic!("{step:?}")).expect("nothing to do");
+            let told = give_back(dir.path(), sizes, &mut |step| panic!("{step:?}"));
+            assert_eq!(told.expect("nothing to do"), None);
         };
         untouched(Sizes::default());
-        untouched(Sizes { least: 0, ratio: 1_000_000 });
+        untouched(Sizes { ratio: 1_000_000, ..Sizes::ANY });
+    }
+
+    #[test]
+    fn a_start_gives_back_what_is_known_to_take_no_time() {
+        const MB: u64 = 1024 * 1024;
+        let sizes = Sizes::default();
+        assert!(sizes.are_worth_a_start(300 * MB, Some(10 * MB)));
+        assert!(!sizes.are_worth_a_start(300 * MB, None), "to know it takes as long as to do it");
+        assert!(!sizes.are_worth_a_start(300 * MB, Some(80 * MB)), "it is full");
+        assert!(!sizes.are_worth_a_start(30 * MB, Some(1)), "it is small");
+        assert!(!sizes.are_worth_a_start(3000 * MB, Some(100 * MB)), "people would wait for it");
+        assert!(sizes.are_worth_it(3000 * MB, 100 * MB));
+    }
+
+    #[test]
+    fn a_start_does_it_by_what_was_measured_before() {
+        let (dir, all) = shrunk();
+        let small = Sizes { least: 1, ratio: 2, at_a_start: u64::MAX };
+        let before = stat::on_disk(&dir.path().join(DATABASE));
+        let open = || home::open_sized(dir.path(), small, |_| {}).expect("opens");
+        let store = open();
+        assert!(stat::on_disk(store.path()) * 2 > before, "nobody has measured it");
+        let measured = stat::measure(&store).expect("reads");
+        assert!(measured * 2 < before, "{measured} of {before}");
+        drop(store);
+        let store = open();
+        assert!(stat::on_disk(store.path()) * 2 < before);
+        assert_eq!(everything(&store), all);
     }
 
     #[test]
@@ -235,7 +275,7 @@ mod tests {
             copy(dir.path(), state.path());
             // Dies there: nothing after it is done, not even tidying up.
             let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                give_back(state.path(), ANY, &mut |step| {
+                give_back(state.path(), Sizes::ANY, &mut |step| {
                     assert!(step != last, "dies");
                     Ok(())
                 })
@@ -254,7 +294,7 @@ mod tests {
             Step::Half => Err(StoreError::Write("no space left on device".to_owned())),
             _ => Ok(()),
         };
-        give_back(dir.path(), ANY, &mut { full }).expect("goes on");
+        give_back(dir.path(), Sizes::ANY, &mut { full }).expect_err("there is no room");
         assert_eq!(names(dir.path()), [DATABASE]);
         assert_eq!(everything(&home::open(dir.path(), |_| {}).expect("opens")), all);
     }

@@ -6,9 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::compact::{self, Sizes};
-use super::exports;
+use super::compact::{self, GivenBack, Sizes};
 use super::{Store, StoreError, SyncPoint};
+use super::{exports, stat};
 
 /// The name of the database's folder.
 pub const DATABASE: &str = "journal";
@@ -45,7 +45,7 @@ pub fn open(state: &Path, watch: impl Fn(SyncPoint) + Send + 'static) -> Result<
     open_sized(state, Sizes::default(), watch)
 }
 
-fn open_sized(
+pub(super) fn open_sized(
     state: &Path,
     sizes: Sizes,
     watch: impl Fn(SyncPoint) + Send + 'static,
@@ -55,10 +55,26 @@ fn open_sized(
     if !dir.join("db").exists() && !dir.join("made").exists() && was_used(state) {
         return Err(StoreError::Gone(state.to_owned()));
     }
-    if dir.join("db").exists() && sizes.may_be_worth_it(&dir) {
-        compact::give_back(state, sizes, &mut |_| Ok(()))?;
+    if dir.join("db").exists() && sizes.are_worth_a_start(stat::on_disk(&dir), stat::measured(&dir)) {
+        match compact::give_back(state, sizes, &mut |_| Ok(())) {
+            // Without room for a second one the first goes on as it is.
+            Err(error @ (StoreError::Write(_) | StoreError::Io { .. } | StoreError::Read(_))) => {
+                tracing::warn!("the database was not written anew, and stays as large as it is: {error}");
+            }
+            given_back => drop(given_back?),
+        }
     }
     Store::open_watched(&dir, watch)
+}
+
+/// Gives back all the space that the database of a state folder takes beyond what is in it. Blocking; nobody may have it
+/// open.
+pub fn give_back(state: &Path) -> Result<Option<GivenBack>, StoreError> {
+    compact::settle(state)?;
+    if !state.join(DATABASE).join("db").exists() {
+        return Ok(None);
+    }
+    compact::give_back(state, Sizes::ANY, &mut |_| Ok(()))
 }
 
 /// The audit log is begun after the database, and exports are made of it.

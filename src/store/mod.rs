@@ -7,7 +7,7 @@
 //! Must not: know what the records mean. Logical trees are one-byte prefixes in one sled tree, so that a
 //! batch over several of them is atomic.
 
-mod compact;
+pub mod compact;
 pub mod exports;
 mod folder;
 pub mod home;
@@ -79,6 +79,8 @@ pub enum Tree {
     Saved = 22,
     /// what ‖ the last run of several → which runs, since when, and by which rule that is not kept any more
     Removed = 18,
+    /// run id → it is not done, or has to be reviewed; written with its header
+    Unfinished = 19,
 }
 
 impl Tree {
@@ -103,6 +105,7 @@ impl Tree {
         Self::OwedEntries,
         Self::Saved,
         Self::Removed,
+        Self::Unfinished,
     ];
 
     fn numbered(number: u8) -> Option<Self> {

@@ -19,9 +19,30 @@ pub fn trees(store: &Store) -> Result<Vec<TreeStat>, StoreError> {
     Tree::ALL.into_iter().map(|tree| one(store, tree)).collect()
 }
 
-/// Of all records together.
+/// Of all records together. Blocking: it reads everything.
 pub(super) fn live_bytes(store: &Store) -> Result<u64, StoreError> {
     Ok(trees(store)?.iter().map(|tree| tree.bytes).sum())
+}
+
+/// Beside the database: what [`measure`] found last.
+const MEASURED: &str = "measured";
+
+/// [`live_bytes`], put down for the next start. Blocking: it reads everything.
+pub fn measure(store: &Store) -> Result<u64, StoreError> {
+    let live = live_bytes(store)?;
+    let path = store.path().join(MEASURED);
+    // Not synced: without it a start leaves the database as it is.
+    std::fs::write(&path, format!("{live}\n")).map_err(|source| StoreError::Io {
+        what: "write",
+        path,
+        source,
+    })?;
+    Ok(live)
+}
+
+/// What was measured last, if that is known.
+pub(super) fn measured(dir: &std::path::Path) -> Option<u64> {
+    std::fs::read_to_string(dir.join(MEASURED)).ok()?.trim().parse().ok()
 }
 
 fn one(store: &Store, tree: Tree) -> Result<TreeStat, StoreError> {

@@ -186,3 +186,28 @@ async fn a_shorter_time_is_in_force_without_a_restart() {
     t.start_again().await;
     t.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_free_is_given_back_by_hand_while_nobody_uses_the_store() {
+    let (mut t, _) = house("{}").await;
+    denied(&t, "R-1").await;
+    t.forget_what_was_said(&["ops"]);
+    let state = t.state().display().to_string();
+    let compact = || tokio::task::block_in_place(|| run(&["store", "--state", &state, "compact"]));
+    let (code, _, error) = compact();
+    assert!(code == 1 && error.contains("is in use"), "{error}");
+    t.stop().await;
+    let (code, said, error) = compact();
+    assert!(
+        code == 0 && said.starts_with("the database takes ") && said.contains(", and took "),
+        "{said}{error}"
+    );
+    t.start_again().await;
+    answered(&t, "alice", "!show R-1", &["*denied* by bob"]).await;
+    t.stop().await;
+    let none = t.state().with_file_name("none").display().to_string();
+    let (code, _, error) = tokio::task::block_in_place(|| run(&["store", "--state", &none, "compact"]));
+    assert!(code == 1 && error.contains("there is no store in"), "{error}");
+    t.start_again().await;
+    t.end().await;
+}

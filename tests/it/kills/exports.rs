@@ -9,7 +9,7 @@ use serde_json::json;
 use super::stage::{Scene, Stage};
 use crate::cli::run;
 
-const NOTHING: Scene = Scene { services: &[], houston: "", prod: "", files: &[] };
+const NOTHING: Scene = Scene { services: &[], houston: "", prod: "", files: &[], old_runs: false };
 
 /// So that an export takes its time.
 const RECORDS: usize = 30_000;
