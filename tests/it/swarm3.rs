@@ -2,12 +2,11 @@
 //! folder stands in `HOUSTON_TEST_SWARM3`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use houston::playbook::steps::Effects;
+use houston::playbook::steps::{Effects, StepError};
 use houston::providers::swarm::{Manager, Swarm};
 use serde_json::Value;
 
@@ -112,6 +111,48 @@ async fn half_way(bench: &Bench) {
     panic!("the update does not begin: {:?}", bench.lines.0.lock().unwrap());
 }
 
+/// Brings the service to v2, and does `harm` to manager `n` when half of that is done, or at once. A Swarm whose update
+/// had just given a task to a node that is lost waits for that task until the node is back: once the step has said so,
+/// `mend` brings it back.
+async fn harmed(three: &Three, bench: &Bench, at_once: bool, n: usize, harm: &str, mend: &str) {
+    if at_once {
+        three.script(harm, n).await;
+    }
+    let deployed = bench.deploy("v2");
+    tokio::pin!(deployed);
+    let meanwhile = async {
+        if !at_once {
+            half_way(bench).await;
+            three.script(harm, n).await;
+        }
+        said(bench, &format!("(10.77.0.1{n}) is down")).await;
+        three.script(mend, n).await;
+    };
+    let outcome = tokio::select! {
+        outcome = &mut deployed => outcome,
+        () = meanwhile => deployed.await,
+    };
+    over(bench, outcome).await;
+}
+
+/// One update was made. Or the Swarm has rolled it back, since a task ended with its node: then that is said.
+async fn over(bench: &Bench, outcome: Result<Value, StepError>) {
+    match outcome {
+        Ok(output) => {
+            assert_eq!(output["before"]["image"], "app:v1");
+            updated_once(bench).await;
+        }
+        Err(error) => {
+            let lines = bench.lines.0.lock().unwrap().clone();
+            let known = error.message.starts_with("`web` was rolled back, it is back at `v1`: ")
+                && error.message.contains("was down meanwhile")
+                && !error.unfit;
+            assert!(known, "{error:?}\n{lines:#?}");
+            assert_eq!(bench.settled().await.0, "app:v1");
+        }
+    }
+}
+
 /// Until the step says so.
 async fn said(bench: &Bench, part: &str) {
     while !bench.lines.0.lock().unwrap().iter().any(|line| line.contains(part)) {
@@ -119,15 +160,10 @@ async fn said(bench: &Bench, part: &str) {
     }
 }
 
-/// What is so in the end: two tasks of v2, and v1 is what a rollback would return to.
-async fn updated_once(bench: &Bench, through: &Swarm) {
-    // A Swarm that loses a manager may leave two tasks in one place.
-    bench.settled().await;
-    let tasks = through.tasks(&bench.name()).await.unwrap();
-    let running: Vec<_> = tasks.iter().filter(|task| task.is_running()).collect();
-    let places: BTreeSet<_> = running.iter().map(|task| task.place()).collect();
-    assert!(places.len() == 2 && running.iter().all(|task| task.image == "app:v2"), "{running:#?}");
-    let service = through.service(&bench.name()).await.unwrap().unwrap();
+/// What is so in the end: two places with v2, and v1 is what a rollback would return to.
+async fn updated_once(bench: &Bench) {
+    assert_eq!(bench.settled().await, ("app:v2".into(), 2, 2));
+    let service = bench.swarm.service(&bench.name()).await.unwrap().unwrap();
     let previous =
         service.previous_spec.as_ref().and_then(|spec| spec.pointer("/TaskTemplate/ContainerSpec/Image"));
     assert_eq!(previous.and_then(Value::as_str), Some("app:v1"), "one update, not two");
@@ -144,7 +180,7 @@ async fn a_step_that_begins_while_there_is_no_leader_waits_for_one() {
     let context = bench.plan(&*kind, &update("v2")).await.expect("planned");
     three.kill(leader).await;
     kind.run(&context, &update("v2")).await.expect("updated");
-    updated_once(&bench, &three.client(leader % 3 + 1)).await;
+    updated_once(&bench).await;
     drop(bench);
     three.whole().await;
 }
@@ -162,14 +198,7 @@ async fn an_update_goes_on_when_the_manager_that_was_asked_is_lost_and_when_the_
         let lost = if loses_the_leader { leader } else { other };
         let bench = Bench::on(Arc::new(three.client(asked)), &[declared("web")]).await;
         bench.deploy("v1").await.expect("created");
-        let (deployed, ()) = tokio::join!(bench.deploy("v2"), async {
-            half_way(&bench).await;
-            three.kill(lost).await;
-        });
-        let lines = bench.lines.0.lock().unwrap().clone();
-        let output = deployed.unwrap_or_else(|e| panic!("asked {asked}, lost {lost}: {e:?}\n{lines:#?}"));
-        assert_eq!(output["before"]["image"], "app:v1");
-        updated_once(&bench, &three.client(asked)).await;
+        harmed(&three, &bench, false, lost, "kill", "revive").await;
         drop(bench);
         three.whole().await;
     }
@@ -200,7 +229,7 @@ async fn without_a_quorum_nothing_is_begun_and_the_reason_is_said() {
     let service = three.client(1).service(&bench.name()).await.unwrap().unwrap();
     assert_eq!(service.image(), "app:v1", "nothing was done");
     bench.deploy("v2").await.expect("with a quorum it goes");
-    updated_once(&bench, &three.client(1)).await;
+    updated_once(&bench).await;
     drop(bench);
 }
 
@@ -216,9 +245,9 @@ async fn an_update_that_loses_the_quorum_says_so_and_goes_on_once_there_is_one()
         three.kill(3).await;
         said(&bench, "the Swarm has no leader now; what was sent stands").await;
         three.script("revive", 2).await;
+        three.script("revive", 3).await;
     });
-    deployed.unwrap_or_else(|e| panic!("{e:?}\n{:#?}", bench.lines.0.lock().unwrap()));
-    updated_once(&bench, &three.client(1)).await;
+    over(&bench, deployed).await;
     drop(bench);
     three.whole().await;
 }
@@ -243,7 +272,7 @@ async fn an_update_that_is_sent_while_the_quorum_goes_is_made_once() {
         three.script("revive", others[0]).await;
     });
     updated.unwrap_or_else(|e| panic!("{e:?}\n{:#?}", bench.lines.0.lock().unwrap()));
-    updated_once(&bench, &three.client(leader)).await;
+    updated_once(&bench).await;
     drop(bench);
     three.whole().await;
 }
@@ -255,13 +284,26 @@ async fn an_update_goes_on_when_the_manager_that_was_asked_is_cut_off() {
     let asked = three.leader().await % 3 + 1;
     let bench = Bench::on(Arc::new(three.client(asked)), &[declared("web")]).await;
     bench.deploy("v1").await.expect("created");
-    let (deployed, ()) = tokio::join!(bench.deploy("v2"), async {
-        half_way(&bench).await;
-        three.script("cut", asked).await;
-    });
-    deployed.unwrap_or_else(|e| panic!("{e:?}\n{:#?}", bench.lines.0.lock().unwrap()));
-    updated_once(&bench, &three.client(asked)).await;
+    harmed(&three, &bench, false, asked, "cut", "mend").await;
     three.script("mend", asked).await;
+    drop(bench);
+    three.whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "three engines, for a minute: `./test --long` runs it"]
+async fn an_update_that_meets_a_lost_node_is_made_once_or_says_that_the_node_was_down() {
+    let Some(three) = Three::managers().await else { return };
+    let leader = three.leader().await;
+    let (asked, lost) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let bench = Bench::on(Arc::new(three.client(asked)), &[declared("web")]).await;
+    bench.deploy("v1").await.expect("created");
+    // The Swarm needs a while to notice, and gives it tasks until then.
+    harmed(&three, &bench, true, lost, "kill", "revive").await;
+    let lines = bench.lines.0.lock().unwrap().clone();
+    let named = format!("(10.77.0.1{lost}) is down");
+    let what_to_do = "start it again, or take it out of the Swarm";
+    assert!(lines.iter().all(|line| !line.contains(&named) || line.contains(what_to_do)), "{lines:#?}");
     drop(bench);
     three.whole().await;
 }

@@ -472,7 +472,11 @@ impl Target<'_> {
         for down in &outcome.down {
             error.message.push_str(&format!("; {}", defuse(&down.words())));
         }
-        if let Some(down) = outcome.down.first() {
+        if !outcome.down.is_empty() {
+            // A task that went with its node says nothing about the version.
+            error.unfit = false;
+        }
+        if let Some(down) = outcome.down.iter().find(|down| !down.back) {
             error.hint = Some(down.hint());
         }
         let redact = |t: &str| self.context.redactor.redact(&defuse(t)).into_owned();

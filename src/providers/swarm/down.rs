@@ -9,6 +9,8 @@ pub struct Down {
     pub node: Node,
     /// Their slots; nobody has heard how they ended.
     pub tasks: Vec<u64>,
+    /// It has come back since.
+    pub back: bool,
     /// The Swarm still counts on one of them: it has not noticed yet, or has not made another.
     pub counted_on: bool,
 }
@@ -16,6 +18,9 @@ pub struct Down {
 impl Down {
     /// `node2 (10.0.0.2) is down, with task 1 on it`
     pub fn words(&self) -> String {
+        if self.back {
+            return format!("{} was down meanwhile", self.node.title());
+        }
         let slots: Vec<String> = self.tasks.iter().map(u64::to_string).collect();
         let with = match slots.as_slice() {
             [] => String::new(),
@@ -47,6 +52,13 @@ impl Swarm {
     }
 }
 
+/// What is down now, and what was before and is back.
+pub(super) fn and_before(now: &[Down], before: &[Down]) -> Vec<Down> {
+    let is_back = |one: &&Down| !now.iter().any(|down| down.node.id == one.node.id);
+    let back = before.iter().filter(is_back).map(|one| Down { back: true, counted_on: false, ..one.clone() });
+    now.iter().cloned().chain(back).collect()
+}
+
 fn among(node: Node, tasks: &[Task]) -> Option<Down> {
     let on_it = |task: &&Task| task.node_id.as_deref() == Some(&node.id) && task.is_open();
     let counted_on = tasks.iter().filter(on_it).any(|task| task.desired != "shutdown");
@@ -54,7 +66,7 @@ fn among(node: Node, tasks: &[Task]) -> Option<Down> {
     slots.sort_unstable();
     slots.dedup();
     let matters = node.availability == "active" || !slots.is_empty();
-    (node.state != "ready" && matters).then_some(Down { node, tasks: slots, counted_on })
+    (node.state != "ready" && matters).then_some(Down { node, tasks: slots, back: false, counted_on })
 }
 
 #[cfg(test)]
@@ -88,6 +100,8 @@ mod tests {
             down.hint()
         );
         assert_eq!(among(node("ready", "active"), &tasks), None);
+        assert_eq!(and_before(&[down.clone()], &[down.clone()]), [down.clone()]);
+        assert_eq!(and_before(&[], &[down])[0].words(), "node2 (10.0.0.2) was down meanwhile");
         // Somebody works on it, and nothing was lost.
         assert_eq!(among(node("down", "drain"), &tasks[..1]), None);
         assert!(among(node("down", "drain"), &tasks).is_some());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::down::and_before;
 use super::{Down, Service, Swarm, SwarmError, Task, UpdateState, spec};
 use crate::text;
 
@@ -203,9 +204,9 @@ impl Swarm {
             }
             let picture = Picture::of(&service, &tasks);
             if picture.is_whole() {
-                down.clear();
+                down = and_before(&[], &down);
             } else if memory.stands(&picture) {
-                down = self.down(&tasks).await;
+                down = and_before(&self.down(&tasks).await, &down);
             }
             if down.iter().any(|down| down.counted_on) {
                 // What a lost node had is made anew, which takes a while; the version is not to blame.
@@ -215,10 +216,11 @@ impl Swarm {
                 return Ok(end(verdict, Some(service), &picture, failures, down));
             }
             let mut line = picture.line(&service);
-            for down in &down {
+            let missing: Vec<&Down> = down.iter().filter(|down| !down.back).collect();
+            for down in &missing {
                 line.push_str(&format!("; {}", down.words()));
             }
-            if !down.is_empty() {
+            if !missing.is_empty() {
                 line.push_str("; start it again, or take it out of the Swarm");
             }
             last = Some(line.clone());

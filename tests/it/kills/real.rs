@@ -67,7 +67,7 @@ async fn twenty_kills_at_any_time_on_real_parts_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a quarter of an hour: `./test --long` runs it"]
+#[ignore = "takes seven minutes: `./test --long` runs it"]
 async fn five_hundred_kills_at_any_time_on_real_parts_change_nothing() {
     kills(500).await;
 }
