@@ -33,6 +33,7 @@ use crate::chat::credentials;
 use crate::chat::dispatch::{Dispatcher, DispatcherParts, Worlds};
 use crate::chat::herald;
 use crate::chat::reload::Reloaded;
+use crate::chat::rented;
 use crate::chat::reply::Voice;
 use crate::chat::taken_over;
 use crate::clock::Clock;
@@ -154,7 +155,7 @@ pub fn kinds() -> Kinds {
 pub fn planner(config: Arc<Config>, runtime: &Path, redactor: Redactor) -> Result<Planner, StartError> {
     let ssh = ssh_pool(runtime, redactor.clone())?;
     let world: Arc<dyn World> =
-        Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh, redactor.clone()))));
+        Arc::new(AppWorld::new(config, Arc::new(Outside::new(ssh, runtime, redactor.clone()))));
     Ok(Planner { kinds: kinds(), world, clock: Clock::system(), redactor })
 }
 
@@ -232,7 +233,7 @@ impl Houston {
         })?;
         let auth = credentials::fetch(&config, &redactor).await?;
         let ssh = ssh_pool(&state, redactor.clone())?;
-        let outside = Arc::new(Outside::new(ssh.clone(), redactor.clone()));
+        let outside = Arc::new(Outside::new(ssh.clone(), &state, redactor.clone()));
         let worlds: Worlds = {
             let outside = Arc::clone(&outside);
             Arc::new(move |config| Arc::new(AppWorld::new(config, Arc::clone(&outside))))
@@ -298,6 +299,7 @@ impl Houston {
         }
         tasks.spawn(herald::run(dispatcher.clone(), stop.clone()));
         tasks.spawn(nightly::run(dispatcher.clone(), stop.clone()));
+        tasks.spawn(rented::run(dispatcher.clone(), stop.clone()));
         let reloader = dispatcher.clone();
         tasks.spawn(dispatcher.clone().run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));

@@ -138,6 +138,10 @@ impl EffectToken {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// What the tokens of one run have in common: `houston-R-41-x8fk2mqa`.
+    pub fn run(&self) -> &str {
+        self.0.rsplit_once('-').map_or(self.0.as_str(), |(run, _)| run)
+    }
 }
 impl fmt::Display for EffectToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,19 +3,22 @@
 //! Must not: hold state of runs.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::config::Config;
-use crate::config::environment::{Backups, Environment, Service};
+use crate::config::environment::{Backups, Environment, Service, Temporary};
+use crate::config::{Config, providers};
 use crate::exec::secret::resolve;
 use crate::exec::ssh::SshPool;
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Chat, Priority};
 use crate::ids::{EffectToken, EnvName, ServiceName, derived_id};
 use crate::playbook::steps::{StepError, World};
+use crate::providers::hetzner::host_key::Pins;
+use crate::providers::hetzner::{Hetzner, TemporaryHost};
 use crate::providers::swarm::Swarm;
 use crate::secret::{Redactor, Secret, SecretRef};
 
@@ -35,19 +38,52 @@ pub struct AppWorld {
 /// Connections, and what makes them.
 pub struct Outside {
     ssh: SshPool,
-    redactor: Redactor,
     /// Made when a step asks for it first: it reads this machine's root certificates, which most starts
     /// do not need.
     http: OnceLock<reqwest::Client>,
     /// By environment and how it is reached: that may change with the configuration.
     swarms: Mutex<HashMap<(EnvName, String), Arc<Swarm>>>,
+    /// With what it was made from.
+    hetzner: Mutex<Option<(providers::Hetzner, Arc<Hetzner>)>>,
+    /// Below it, host keys of rented servers.
+    dir: PathBuf,
+    redactor: Redactor,
     /// Absent without a chat server: `houston plan` needs none.
     chat: OnceLock<Chat>,
 }
 
 impl Outside {
-    pub fn new(ssh: SshPool, redactor: Redactor) -> Self {
-        Self { ssh, redactor, http: OnceLock::new(), swarms: Mutex::default(), chat: OnceLock::new() }
+    pub fn new(ssh: SshPool, dir: impl Into<PathBuf>, redactor: Redactor) -> Self {
+        Self {
+            ssh,
+            http: OnceLock::new(),
+            swarms: Mutex::default(),
+            hetzner: Mutex::default(),
+            dir: dir.into(),
+            redactor,
+            chat: OnceLock::new(),
+        }
+    }
+
+    pub fn http(&self) -> reqwest::Client {
+        self.http.get_or_init(http_client).clone()
+    }
+
+    /// The project that a configuration names; the same client for the same words. `None`: it names none.
+    pub fn hetzner(&self, config: &Config) -> Option<Arc<Hetzner>> {
+        let access = config.providers.hetzner.clone()?;
+        let mut known = self.hetzner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, hetzner)) = &*known
+            && *of == access
+        {
+            return Some(Arc::clone(hetzner));
+        }
+        let pins = Pins::new(self.dir.join("rented"));
+        let base = config.dir.clone();
+        let hetzner = Hetzner::new(access.clone(), base, self.http(), self.redactor.clone(), pins);
+        let hetzner = Arc::new(hetzner);
+        *known = Some((access, Arc::clone(&hetzner)));
+        Some(hetzner)
     }
 
     /// From now on steps can speak.
@@ -118,13 +154,47 @@ impl World for AppWorld {
         })
     }
 
-    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Host>, StepError> {
+    fn host(
+        &self,
+        environment: &EnvName,
+        host: &str,
+        token: &EffectToken,
+    ) -> Result<Arc<dyn crate::exec::Host>, StepError> {
         let declared = self.environment(environment)?;
+        if let Some(temporary) = declared.temporary.get(host) {
+            return Ok(Arc::new(TemporaryHost {
+                hetzner: self.hetzner()?,
+                ssh: self.outside.ssh.clone(),
+                environment: environment.clone(),
+                declared: temporary.clone(),
+                run: token.run().to_owned(),
+            }));
+        }
         let found = declared.hosts.get(host).ok_or_else(|| {
             StepError::new(format!("`{environment}` has no host `{host}`"))
                 .hint(format!("its hosts stand in {}", declared.at.file.display()))
         })?;
         Ok(Arc::new(self.outside.ssh.host(environment, found)))
+    }
+
+    fn temporary(&self, environment: &EnvName, host: &str) -> Result<Temporary, StepError> {
+        let declared = self.environment(environment)?;
+        declared.temporary.get(host).cloned().ok_or_else(|| {
+            let file = declared.at.file.display();
+            StepError::new(format!("`{environment}` has no temporary host `{host}`")).hint(
+                match declared.hosts.contains_key(host) {
+                    true => format!("`{host}` in {file} is always there: one with `server` is rented"),
+                    false => format!("it would stand under `hosts` in {file}, with `server`"),
+                },
+            )
+        })
+    }
+
+    fn hetzner(&self) -> Result<Arc<Hetzner>, StepError> {
+        self.outside.hetzner(&self.config).ok_or_else(|| {
+            StepError::new("nothing is known about Hetzner")
+                .hint("add to houston.yaml: providers: {hetzner: {token: {env: HCLOUD_TOKEN}}}")
+        })
     }
 
     fn notify<'a>(
@@ -154,7 +224,7 @@ impl World for AppWorld {
     }
 
     fn http(&self) -> reqwest::Client {
-        self.outside.http.get_or_init(http_client).clone()
+        self.outside.http()
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) use self::words::audit_entry;
 use self::words::room_name;
 use super::people::People;
 use super::reload::Reloads;
+use super::rented::Rented;
 use crate::access::RateLimit;
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -77,6 +78,7 @@ pub struct Shared {
     pub people: People,
     rate: Mutex<RateLimit>,
     pub(super) reloads: Reloads,
+    pub(super) rented: Rented,
     /// Acts of earlier processes that nobody was told the outcome of.
     left: Mutex<Vec<begun::Begun>>,
     /// When the store was brought back from an export, if ever.
@@ -109,6 +111,7 @@ impl Dispatcher {
             people,
             rate,
             reloads: Reloads::default(),
+            rented: Rented::default(),
             left,
             restored_at,
             tasks: TaskTracker::new(),

@@ -23,6 +23,7 @@ pub mod policies;
 pub(crate) mod progress;
 mod queue;
 pub mod reload;
+pub mod rented;
 pub mod reply;
 pub mod report;
 pub mod status;

@@ -203,10 +203,15 @@ impl People {
         Ok(Found { as_id, as_name })
     }
 
-    /// The person with Rocket.Chat's roles, and only after the configuration's names are known.
-    pub async fn person(&self, actor: &Actor) -> Person {
+    /// Until the configuration's names are known.
+    pub async fn known(&self) {
         // Fails only when the sender is gone, and that is `self`.
         let _ = self.pinned.subscribe().wait_for(|pinned| *pinned).await;
+    }
+
+    /// The person with Rocket.Chat's roles, and only after the configuration's names are known.
+    pub async fn person(&self, actor: &Actor) -> Person {
+        self.known().await;
         Person::new(actor, self.rocketchat_roles(&actor.id).await)
     }
 

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::Config;
-use super::environment::{Backups, Environment, Host, Service};
+use super::environment::{Backups, Environment, Host, Service, Temporary};
 use crate::command::Argument;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
@@ -41,6 +41,10 @@ impl Config {
         for host in environment.hosts.values() {
             let seen = format!("{}:{} ({})", host.address, host.port, short(&format!("{:?}", way_to(host))));
             basis.insert(format!("host {} of {}", host.name, environment.name), seen);
+        }
+        for host in environment.temporary.values() {
+            let name = format!("temporary host {} of {}", host.name, environment.name);
+            basis.insert(name, short(&format!("{:?}", rented(host))));
         }
         if let Some(swarm) = &environment.swarm {
             basis.insert(format!("swarm of {}", environment.name), short(&format!("{swarm:?}")));
@@ -86,6 +90,11 @@ impl Environment {
 /// Where in the file it stands is no part of it.
 fn way_to(host: &Host) -> impl std::fmt::Debug {
     (&host.name, &host.address, &host.user, host.port, &host.identity, &host.known_hosts, &host.jump)
+}
+
+/// As [`way_to`], with what is rented.
+pub(super) fn rented(host: &Temporary) -> impl std::fmt::Debug {
+    (&host.name, &host.server, &host.user, host.port, &host.identity, &host.jump, host.address)
 }
 
 fn json(value: &impl Serialize) -> String {

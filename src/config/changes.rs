@@ -65,6 +65,9 @@ impl Changes {
         if old.maintenance != new.maintenance {
             words.push("changed where and when maintenance is announced".to_owned());
         }
+        if old.providers.hetzner != new.providers.hetzner {
+            words.push("changed how Hetzner is asked".to_owned());
+        }
         if breakers(old.break_glass.as_ref()) != breakers(new.break_glass.as_ref()) {
             words.push("changed who may break the glass".to_owned());
         }
@@ -178,6 +181,10 @@ fn environment(old: &Environment, new: &Environment, words: &mut Vec<String>) {
     if old.reached() != new.reached() {
         words.push(format!("changed hosts or Swarm of {name}"));
     }
+    let rented = |e: &Environment| keyed(&e.temporary, |host| shown(&basis::rented(host)));
+    named(&rented(old), &rented(new), |kind, host| {
+        words.push(format!("{kind} temporary host {host} of {name}"));
+    });
     named(&old.variables, &new.variables, |kind, variable| {
         words.push(format!("{kind} variable {variable} of {name}"));
     });

@@ -181,6 +181,16 @@ pub fn config() -> String {
                     limits.free_megabytes
                 ),
             ),
+            row(
+                "providers.hetzner.token",
+                "secret",
+                "Of the Hetzner Cloud project in which temporary hosts are rented; it has to be allowed to write.",
+            ),
+            (
+                "providers.hetzner.url",
+                "address",
+                format!("Default {}.", super::providers::HETZNER),
+            ),
             (
                 "approvals.expires",
                 "duration",
@@ -221,6 +231,20 @@ pub fn config() -> String {
                 "Default: the user's. Unknown and changed keys are refused.",
             ),
             row("hosts.NAME.jump", "list", "Hosts to go through, first hop first."),
+            row(
+                "hosts.NAME.server",
+                "{image, type, location, network, ssh_keys, firewall, placement_group, volumes, labels}",
+                "A temporary host: a Hetzner server that is there only while a run has it (step kind `hetzner_server`). \
+                 `image` is a name, an id, or {label: purpose=backup} for the newest snapshot with that label; \
+                 `type` such as cx22, `location` such as nbg1; the others by their names in the project. `ssh_keys` \
+                 holds the key whose private half is `identity`.",
+            ),
+            row(
+                "hosts.NAME.user, port, identity, jump, address",
+                "text, number, path, list, private or public",
+                "Of a temporary host. Default root, 22, what ssh uses by itself, none, private. Its host key is made by \
+                 Houston, so that it is known before the server is there.",
+            ),
             row("swarm.managers", "list of hosts", "Tried in order; or"),
             row("swarm.socket", "path", "the Docker socket of this machine (with `managers`: of theirs)."),
             row("services.NAME", "mapping", "See below."),

@@ -6,9 +6,11 @@ mod backups;
 mod hosts;
 pub(crate) mod read;
 mod services;
+mod temporary;
 
 pub use backups::{Backups, Keep, READ_ALL_IN_DAYS, Source, What};
 pub use services::FIELDS;
+pub use temporary::{Image, Reached, Rented, Temporary};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub struct Environment {
     pub name: EnvName,
     pub at: Location,
     pub hosts: BTreeMap<String, Host>,
+    /// Of `hosts`, those that are there only while a run has them.
+    pub temporary: BTreeMap<String, Temporary>,
     pub swarm: Option<SwarmAccess>,
     pub backups: Option<Backups>,
     /// In the order of the file.

@@ -118,7 +118,7 @@ pub fn source_text(dir: &Path, file: &Path) -> Option<String> {
 pub(super) const MAIN: &str = "houston.yaml";
 
 /// Sections of `houston.yaml` that later versions have.
-const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "providers", "audit"];
+const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "audit"];
 
 /// `houston.yaml` as far as it could be read.
 #[derive(Default)]
@@ -136,6 +136,7 @@ struct Main {
     retention: super::retention::Retention,
     maintenance: super::maintenance::Announcing,
     break_glass: Option<environment::BreakGlassRule>,
+    providers: super::providers::Providers,
 }
 
 fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Diagnostics) -> Option<Config> {
@@ -218,6 +219,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         uses: &uses,
     };
     super::whole::check(&everything, found);
+    super::providers::check(&main.providers, &environments, found);
     let lease = super::lease::choose(main.lease, &environments, found);
     Some(Config {
         dir: dir.to_path_buf(),
@@ -235,6 +237,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         exports: main.exports,
         retention: main.retention,
         maintenance: main.maintenance,
+        providers: main.providers,
         environments,
         commands,
         playbooks,
@@ -284,6 +287,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
     let exports = map.take("exports").map(|node| super::exports::read(node, found)).unwrap_or_default();
     let retention = map.take("retention").map(|node| super::retention::read(node, found)).unwrap_or_default();
     let maintenance = map.take("maintenance").map(|node| super::maintenance::read(node, found));
+    let providers = map.take("providers").map(|node| super::providers::read(node, found)).unwrap_or_default();
     for name in LATER {
         if let Some(section) = map.take(name) {
             let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
@@ -307,5 +311,6 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         retention,
         maintenance: maintenance.unwrap_or_default(),
         break_glass,
+        providers,
     }
 }

@@ -19,6 +19,7 @@ mod limits;
 pub mod load;
 pub mod maintenance;
 mod policies;
+pub mod providers;
 mod reports;
 pub mod retention;
 mod rocketchat;
@@ -70,6 +71,8 @@ pub struct Config {
     pub retention: retention::Retention,
     /// Where maintenance is announced where an environment's file says nothing.
     pub maintenance: maintenance::Announcing,
+    /// What is rented or asked elsewhere.
+    pub providers: providers::Providers,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::command::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Check, Daemon, Look, Patient, within};
 use crate::audit::{self, VerifyError};
 use crate::config::Limits;
+use crate::config::environment::Environment;
 use crate::exec::local::Local;
 use crate::exec::{Command, Runner as _};
 use crate::holder::Holder;
@@ -40,7 +41,11 @@ pub(super) fn looks(patient: &Arc<Patient>) -> Vec<Look> {
         let (p, listen) = (Arc::clone(patient), http.listen);
         looks.push(Look::new("http.listen", async move { listening(listen, &p.daemon).await }));
     }
-    if config.environments.values().any(|environment| !environment.hosts.is_empty()) {
+    if config
+        .environments
+        .values()
+        .any(|environment| !environment.hosts.is_empty() || !environment.temporary.is_empty())
+    {
         let p = Arc::clone(patient);
         looks.push(Look::new("ssh", async move { within(p.limit, "ssh", ssh_client(&p)).await }));
     }

@@ -6,6 +6,7 @@
 //! leave behind for a moment (a login by password, connections, an opened store) it takes away again.
 
 mod here;
+mod hetzner;
 mod lease;
 mod machines;
 pub mod permissions;
@@ -176,6 +177,7 @@ pub async fn examine(options: Options, mut told: impl FnMut(Told<'_>)) -> Vec<Ch
             looks.push(Look::new("ssh sockets", async { vec![check] }));
         }
     }
+    looks.extend(hetzner::looks(&patient));
     let mut under_way: Vec<(String, JoinHandle<Vec<Check>>)> = Vec::new();
     for look in looks {
         under_way.push((look.about, tokio::spawn(look.checks)));

@@ -31,6 +31,7 @@ mod freezes;
 mod fuzz;
 mod gateway;
 mod health;
+mod hetzner;
 mod host_chaos;
 mod hostile;
 mod image;

@@ -42,7 +42,12 @@ impl World for Outside {
         let declared = self.declared.lock().unwrap();
         declared.get(service).cloned().ok_or_else(|| StepError::new(format!("no service `{service}`")))
     }
-    fn host(&self, _: &EnvName, host: &str) -> Result<Arc<dyn houston::exec::Host>, StepError> {
+    fn host(
+        &self,
+        _: &EnvName,
+        host: &str,
+        _: &EffectToken,
+    ) -> Result<Arc<dyn houston::exec::Host>, StepError> {
         Err(StepError::new(format!("no host `{host}`")))
     }
     fn notify<'a>(
@@ -504,6 +509,7 @@ async fn the_status_of_an_environment_shows_drift_and_what_is_missing() {
         name: EnvName::from("prod"),
         at: Location::new("environments/prod.yaml", 1, 1),
         hosts: BTreeMap::new(),
+        temporary: BTreeMap::new(),
         swarm: None,
         backups: None,
         services: vec![web, gone],
@@ -556,6 +562,7 @@ async fn managers_are_reached_over_ssh_in_their_order() {
         at: Location::new("environments/prod.yaml", 1, 1),
         hosts: hosts.into(),
         backups: None,
+        temporary: BTreeMap::new(),
         swarm: Some(SwarmAccess::Managers {
             hosts: vec!["down".into(), "up".into()],
             socket: socket.clone(),

@@ -158,6 +158,8 @@ pub(super) async fn status(call: &Call<'_>) -> String {
     }
     let looks = names.iter().map(|name| one_status(call, name, only));
     let mut parts = futures_util::future::join_all(looks).await;
+    let asked = call.bound.values.text("environment");
+    parts.extend(call.dispatcher.rented.lines(asked, call.dispatcher.parts.clock.now()));
     parts.extend(call.dispatcher.refused_configuration());
     let idle = call.dispatcher.parts.lease.may_act().err();
     parts.extend(idle.map(|why| format!(":warning: I begin nothing: {}.", text::inert(&why.to_string()))));

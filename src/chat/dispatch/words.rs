@@ -102,7 +102,7 @@ impl Dispatcher {
 
     /// What the server does not take now is tried again in a moment, and then left to whoever says what runs
     /// have to say: late, but also by the next process. The id stays the same.
-    pub(super) async fn post(&self, post: Post) {
+    pub(in crate::chat) async fn post(&self, post: Post) {
         let mut pauses = AT_ONCE_AGAIN.into_iter();
         let reason = loop {
             match self.parts.chat.post(post.clone(), Priority::Urgent).await {

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Host;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::secret::SecretRef;
 use crate::text;
@@ -89,7 +88,7 @@ impl Backups {
     }
 }
 
-pub(super) fn read(node: &Node, hosts: &BTreeMap<String, Host>, found: &mut Diagnostics) -> Option<Backups> {
+pub(super) fn read(node: &Node, hosts: &[&str], found: &mut Diagnostics) -> Option<Backups> {
     let mut map = node.map(found)?;
     let repository =
         map.need("repository", "where backups go, as restic takes it: s3:https://…/bucket/prod", found);
@@ -163,16 +162,15 @@ fn credentials(node: &Node, found: &mut Diagnostics) -> BTreeMap<String, SecretR
     credentials
 }
 
-fn host(node: &Node, hosts: &BTreeMap<String, Host>, found: &mut Diagnostics) -> Option<String> {
+fn host(node: &Node, hosts: &[&str], found: &mut Diagnostics) -> Option<String> {
     let name = node.text(found)?;
-    if !hosts.contains_key(name) {
+    if !hosts.contains(&name) {
         let finding =
             Diagnostic::error(node.at.clone(), format!("`{}` is not a host", text::ellipsis(name, 60)));
-        let known: Vec<&str> = hosts.keys().map(String::as_str).collect();
-        found.push(match text::did_you_mean(name, known.iter().copied()) {
+        found.push(match text::did_you_mean(name, hosts.iter().copied()) {
             Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
-            None if known.is_empty() => finding.hint("declare it under `hosts`"),
-            None => finding.hint(format!("hosts are {}", text::and_list(&known))),
+            None if hosts.is_empty() => finding.hint("declare it under `hosts`"),
+            None => finding.hint(format!("hosts are {}", text::and_list(hosts))),
         });
     }
     Some(name.to_owned())
@@ -203,7 +201,7 @@ fn source(
     key: &Key,
     node: &Node,
     default_host: Option<&str>,
-    hosts: &BTreeMap<String, Host>,
+    hosts: &[&str],
     found: &mut Diagnostics,
 ) -> Option<Source> {
     super::read::check_name("source", &key.name, &key.at, found);

@@ -5,22 +5,29 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Host, SwarmAccess};
+use super::{Host, SwarmAccess, Temporary, temporary};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::yaml::{Node, Value};
 
 /// Where the Docker Engine listens unless something else is said.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
-pub(super) fn read(node: &Node, dir: &Path, found: &mut Diagnostics) -> BTreeMap<String, Host> {
-    let mut hosts = BTreeMap::new();
+/// Those that are there, and those that are rented when a run needs them.
+type Hosts = (BTreeMap<String, Host>, BTreeMap<String, Temporary>);
+
+pub(super) fn read(node: &Node, dir: &Path, found: &mut Diagnostics) -> Hosts {
+    let (mut hosts, mut rented) = Hosts::default();
     for (key, node) in node.entries(found).unwrap_or_default() {
         super::read::check_name("host", &key.name, &key.at, found);
-        if let Some(host) = host(&key.name, node, dir, found) {
+        if temporary::is_one(node) {
+            if let Some(host) = temporary::read(&key.name, node, dir, found) {
+                rented.insert(key.name.to_string(), host);
+            }
+        } else if let Some(host) = host(&key.name, node, dir, found) {
             hosts.insert(key.name.to_string(), host);
         }
     }
-    hosts
+    (hosts, rented)
 }
 
 /// `deploy@10.0.0.2:22` alone, or a mapping with it under `ssh`.
@@ -43,20 +50,24 @@ fn host(name: &str, node: &Node, dir: &Path, found: &mut Diagnostics) -> Option<
         let address = address.and_then(|node| ssh_address(node, found));
         host.identity = map.take("identity").and_then(|node| file(node, dir, found));
         host.known_hosts = map.take("known_hosts").and_then(|node| file(node, dir, found));
-        if let Some(jump) = map.take("jump") {
-            host.jump = match &jump.value {
-                Value::Text(_) => ssh_address(jump, found).map(|_| jump).into_iter().collect::<Vec<_>>(),
-                _ => jump.list(found)?.iter().filter(|hop| ssh_address(hop, found).is_some()).collect(),
-            }
-            .iter()
-            .filter_map(|hop| Some(hop.text(found)?.to_owned()))
-            .collect();
+        if let Some(node) = map.take("jump") {
+            host.jump = jump(node, found)?;
         }
         map.finish(found);
         address
     };
     (host.user, host.address, host.port) = address?;
     Some(host)
+}
+
+/// Hosts to go through: one, or a list.
+pub(super) fn jump(node: &Node, found: &mut Diagnostics) -> Option<Vec<String>> {
+    let hops = match &node.value {
+        Value::Text(_) => std::slice::from_ref(node),
+        _ => node.list(found)?,
+    };
+    let hops = hops.iter().filter(|hop| ssh_address(hop, found).is_some()).collect::<Vec<_>>();
+    Some(hops.into_iter().filter_map(|hop| Some(hop.text(found)?.to_owned())).collect())
 }
 
 type Address = (Option<String>, String, u16);
@@ -108,7 +119,7 @@ fn parse_address(text: &str) -> Option<Address> {
 }
 
 /// A path; relative ones count from the configuration folder.
-fn file(node: &Node, dir: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
+pub(super) fn file(node: &Node, dir: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
     let text = node.text(found)?;
     if text.starts_with('~') {
         found.push(
@@ -142,7 +153,10 @@ pub(super) fn swarm(node: &Node, hosts: Option<&Node>, found: &mut Diagnostics) 
                 found.push(Diagnostic::error(managers.at.clone(), "`managers` is empty"));
             }
             let known: Vec<&str> = match hosts.map(|node| &node.value) {
-                Some(Value::Map(entries)) => entries.iter().map(|(key, _)| &*key.name).collect(),
+                Some(Value::Map(entries)) => {
+                    // What is there only while a run has it manages nothing.
+                    entries.iter().filter(|(_, n)| !temporary::is_one(n)).map(|(key, _)| &*key.name).collect()
+                }
                 _ => Vec::new(),
             };
             for (name, at) in &names {

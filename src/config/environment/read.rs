@@ -43,10 +43,13 @@ pub(crate) fn read(
     }
     let mut map = node.map(found)?;
     let hosts_node = map.take("hosts");
-    let hosts = hosts_node.map(|node| super::hosts::read(node, defaults.dir, found)).unwrap_or_default();
+    let (hosts, temporary) =
+        hosts_node.map(|node| super::hosts::read(node, defaults.dir, found)).unwrap_or_default();
     let swarm_node = map.take("swarm");
     let swarm = swarm_node.and_then(|node| super::hosts::swarm(node, hosts_node, found));
-    let backups = map.take("backups").and_then(|node| super::backups::read(node, &hosts, found));
+    // restic may run on a host that is rented for the run.
+    let known: Vec<&str> = hosts.keys().chain(temporary.keys()).map(String::as_str).collect();
+    let backups = map.take("backups").and_then(|node| super::backups::read(node, &known, found));
     let services_at = map.key_at("services");
     let services = map.take("services").map(|node| super::services::read(node, found)).unwrap_or_default();
     let variables = map.take("variables").map(|node| super::services::variables(node, found));
@@ -70,6 +73,7 @@ pub(crate) fn read(
         name: EnvName::from(name),
         at: node.at.clone(),
         hosts,
+        temporary,
         swarm,
         backups,
         services,

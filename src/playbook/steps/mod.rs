@@ -4,6 +4,10 @@
 //! Must not: know what a run is, or talk to chat. What it needs comes in a [`StepContext`].
 
 mod ask;
+mod hetzner_create;
+mod hetzner_firewall;
+mod hetzner_server;
+mod hetzner_snapshot;
 mod http_check;
 mod notify;
 mod params;
@@ -277,8 +281,26 @@ pub trait World: Send + Sync {
     ) -> BoxFuture<'a, Result<crate::secret::Secret, StepError>> {
         Box::pin(async move { Err(StepError::new(format!("there is no secret from {reference} here"))) })
     }
-    /// A runner for commands on a host of an environment.
-    fn host(&self, environment: &EnvName, host: &str) -> Result<Arc<dyn crate::exec::Host>, StepError>;
+    /// A runner for commands on a host of an environment. Of a temporary one each run has its own: `token` says which
+    /// run asks.
+    fn host(
+        &self,
+        environment: &EnvName,
+        host: &str,
+        token: &EffectToken,
+    ) -> Result<Arc<dyn crate::exec::Host>, StepError>;
+    /// What the environment's file says of a temporary host.
+    fn temporary(
+        &self,
+        environment: &EnvName,
+        host: &str,
+    ) -> Result<crate::config::environment::Temporary, StepError> {
+        Err(StepError::new(format!("`{environment}` has no temporary host `{host}`")))
+    }
+    /// Where servers are rented.
+    fn hetzner(&self) -> Result<Arc<crate::providers::hetzner::Hetzner>, StepError> {
+        Err(StepError::new("nothing is known about Hetzner"))
+    }
     /// Posts a message into a room (by name or id), once per `token`.
     fn notify<'a>(
         &'a self,
@@ -395,8 +417,11 @@ pub enum UndoMode {
 /// Every step kind by its word. Make it once and keep it: what a probe finds under way is remembered here
 /// for the run that follows.
 pub fn registry() -> BTreeMap<&'static str, Arc<dyn StepKind>> {
-    let kinds: [Arc<dyn StepKind>; 8] = [
+    let kinds: [Arc<dyn StepKind>; 11] = [
         Arc::new(ask::Ask),
+        Arc::new(hetzner_firewall::HetznerFirewall),
+        Arc::new(hetzner_server::HetznerServer),
+        Arc::new(hetzner_snapshot::HetznerSnapshot),
         Arc::new(http_check::HttpCheck),
         Arc::new(notify::Notify),
         Arc::new(restic::Restic),
@@ -435,8 +460,19 @@ mod tests {
     fn every_kind_is_registered_under_its_word_and_documented() {
         let kinds = registry();
         let words: Vec<_> = kinds.keys().copied().collect();
-        let expected =
-            ["ask", "http_check", "notify", "restic", "ssh", "swarm_service", "swarm_stack", "wait"];
+        let expected = [
+            "ask",
+            "hetzner_firewall",
+            "hetzner_server",
+            "hetzner_snapshot",
+            "http_check",
+            "notify",
+            "restic",
+            "ssh",
+            "swarm_service",
+            "swarm_stack",
+            "wait",
+        ];
         assert_eq!(words, expected);
         for (word, kind) in kinds {
             assert_eq!(kind.name(), word);

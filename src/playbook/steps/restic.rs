@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
             None => None,
         };
         let host = source.as_ref().map_or(&backups.host, |source| &source.host);
-        let host = context.world.host(environment, host)?;
+        let host = context.world.host(environment, host, &context.token)?;
         let turn = u64::try_from(context.clock.now().as_second().div_euclid(86_400)).unwrap_or(0);
         Ok(Self { action, environment, backups, source, host, turn })
     }

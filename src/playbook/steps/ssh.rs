@@ -16,7 +16,12 @@ use crate::playbook::model::Preview;
 use crate::text::{chat_len, code, defuse, ellipsis, shell_words};
 
 const PARAMS: &[ParamSpec] = &[
-    ParamSpec { name: "host", kind: ParamKind::Text, required: true, doc: "A host of the environment file." },
+    ParamSpec {
+        name: "host",
+        kind: ParamKind::Text,
+        required: true,
+        doc: "A host of the environment file; a temporary one is that of this run.",
+    },
     ParamSpec {
         name: "command",
         kind: ParamKind::Argv,
@@ -226,7 +231,7 @@ fn reads_only(given: &Json) -> bool {
 
 fn host(context: &StepContext, given: &Json) -> Result<Arc<dyn Host>, StepError> {
     let environment = super::swarm_service::environment(context)?;
-    context.world.host(environment, params::required(given, "host")?)
+    context.world.host(environment, params::required(given, "host")?, &context.token)
 }
 
 /// An attempt whose end was seen is not taken up again: the next one has a name of its own.

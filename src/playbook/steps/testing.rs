@@ -76,7 +76,7 @@ impl World for TestWorld {
     ) -> Result<crate::config::environment::Service, StepError> {
         Err(StepError::new("no services in this test"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
+    fn host(&self, _: &EnvName, _: &str, _: &EffectToken) -> Result<Arc<dyn Host>, StepError> {
         Ok(Arc::new(ScriptedRunner(self.0.clone())))
     }
     fn notify<'a>(

@@ -1,6 +1,8 @@
 //! What several topics of the integration tests share.
 
 pub mod exposition;
+pub mod hetzner;
+pub mod hetzner_json;
 pub mod house;
 pub mod line;
 pub mod nowhere;
@@ -9,4 +11,5 @@ pub mod otlp;
 pub mod pair;
 pub mod parts;
 pub mod rc;
+pub mod rented;
 pub mod weather;

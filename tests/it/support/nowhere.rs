@@ -18,7 +18,7 @@ impl World for Nowhere {
     fn service(&self, _: &EnvName, _: &ServiceName) -> Result<Service, StepError> {
         Err(StepError::new("no service"))
     }
-    fn host(&self, _: &EnvName, _: &str) -> Result<Arc<dyn Host>, StepError> {
+    fn host(&self, _: &EnvName, _: &str, _: &EffectToken) -> Result<Arc<dyn Host>, StepError> {
         Err(StepError::new("no host"))
     }
     fn notify<'a>(

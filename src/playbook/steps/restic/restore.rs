@@ -53,7 +53,7 @@ impl Target {
         };
         let backups = context.world.backups(&environment)?;
         let source = source(&environment, &backups, &from.name)?.clone();
-        let host = context.world.host(&environment, &source.host)?;
+        let host = context.world.host(&environment, &source.host, &context.token)?;
         Ok(Self { environment, source, host })
     }
 
