@@ -149,6 +149,7 @@ fn created(command: String, by: &Actor) -> Event {
         reason: None,
         report: None,
         break_glass: None,
+        standing: None,
     };
     Event::Created {
         digest: plan.digest(),
@@ -164,5 +165,5 @@ fn created(command: String, by: &Actor) -> Event {
 
 fn origin() -> Origin {
     let room = Room { id: "r-ops".into(), kind: RoomKind::Private, name: Some("ops".into()) };
-    Origin { room, thread: None, message: random_id().into() }
+    Origin { room, thread: None, message: random_id().into(), schedule: None }
 }

@@ -115,7 +115,8 @@ impl Bench {
     /// other. And how many bytes outcome and intent took.
     async fn run(&self) -> (Vec<Duration>, [usize; 2]) {
         let by = Actor { id: "u-alice".into(), username: "alice".into() };
-        let new = NewRun { plan: plan(), by, origin: origin(), tell: Vec::new(), with: Batch::new() };
+        let new =
+            NewRun { plan: plan(), by, origin: origin(), tell: Vec::new(), with: Batch::new(), fired: None };
         let run = self.engine.create(new).await.expect("a run").id;
         while !self.engine.state(run).await.expect("the run").is_done() {
             sleep(Duration::from_millis(2)).await;
@@ -165,12 +166,13 @@ fn plan() -> Plan {
         reason: None,
         report: None,
         break_glass: None,
+        standing: None,
     }
 }
 
 fn origin() -> Origin {
     let room = Room { id: "r-ops".into(), kind: RoomKind::Private, name: Some("ops".into()) };
-    Origin { room, thread: None, message: "asked".into() }
+    Origin { room, thread: None, message: "asked".into(), schedule: None }
 }
 
 /// A step kind that notes when it was performed.

@@ -190,8 +190,7 @@ impl Access {
     }
 
     fn entries(&self) -> impl Iterator<Item = &str> {
-        let roles = self.config.roles.values().flat_map(|r| &r.users);
-        roles.chain(self.config.rules.iter().flat_map(|r| &r.users)).map(String::as_str)
+        self.config.people().map(|(entry, _)| entry)
     }
 
     pub fn roles(&self, who: &Person) -> BTreeSet<RoleName> {

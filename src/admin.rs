@@ -125,7 +125,9 @@ async fn reload(State(admin): State<Admin>) -> Json<Reloaded> {
 fn failed(error: &ActError) -> (StatusCode, String) {
     let status = match error {
         ActError::NoSuchRun(_) | ActError::Removed { .. } => StatusCode::NOT_FOUND,
-        ActError::NotNow { .. } | ActError::Refused { .. } => StatusCode::CONFLICT,
+        ActError::NotNow { .. } | ActError::Refused { .. } | ActError::Meanwhile | ActError::Overlaps(_) => {
+            StatusCode::CONFLICT
+        }
         ActError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, for_terminal(error))

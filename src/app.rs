@@ -51,6 +51,7 @@ use crate::runs::freezes::by_file;
 use crate::runs::maintenance;
 use crate::runs::transcripts::Transcripts;
 use crate::runs::{Consent, Engine, Footing, Parts};
+use crate::schedule;
 use crate::secret::{Redactor, SecretRef};
 use crate::store::home;
 use crate::store::{Store, SyncPoint};
@@ -300,6 +301,7 @@ impl Houston {
         tasks.spawn(herald::run(dispatcher.clone(), stop.clone()));
         tasks.spawn(nightly::run(dispatcher.clone(), stop.clone()));
         tasks.spawn(rented::run(dispatcher.clone(), stop.clone()));
+        tasks.spawn(schedule::run(dispatcher.clone(), stop.clone()));
         let reloader = dispatcher.clone();
         tasks.spawn(dispatcher.clone().run(events, intake.clone()));
         tasks.spawn(admin::serve_socket(admin, dispatcher.clone(), stop.clone()));

@@ -29,6 +29,7 @@ pub const DEFAULTS: &[Asset] = assets![
     "commands/rollback.yaml",
     "commands/runs.yaml",
     "commands/scale.yaml",
+    "commands/schedules.yaml",
     "commands/talk.yaml",
     "playbooks/backup-init.yaml",
     "playbooks/backup-verify.yaml",

@@ -84,6 +84,10 @@ text_id!(
     /// A step's id, unique within its plan.
     StepId
 );
+text_id!(
+    /// A schedule of `houston.yaml`, by its key there.
+    ScheduleName
+);
 
 /// A run, said by people as `R-41`. Counted from 1, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

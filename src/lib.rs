@@ -29,6 +29,7 @@ pub mod providers;
 pub mod rocketchat;
 pub mod runs;
 pub mod sandbox;
+pub mod schedule;
 pub mod secret;
 pub mod store;
 pub mod text;

@@ -56,6 +56,17 @@ pub struct Seen {
     pub outbox: usize,
     pub oldest: Duration,
     pub store_bytes: u64,
+    pub schedules: Vec<Scheduled>,
+}
+
+/// How a schedule stands. Times are since the Unix epoch, in seconds.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    pub name: String,
+    /// `None`: it is paused.
+    pub next: Option<f64>,
+    pub succeeded: f64,
+    pub misfires: u64,
 }
 
 /// Clones share the numbers.
@@ -97,6 +108,9 @@ struct Mirror {
     outbox: Gauge,
     oldest: FloatGauge,
     store_size: Gauge,
+    schedule_next: Family<Labels, FloatGauge>,
+    schedule_success: Family<Labels, FloatGauge>,
+    schedule_misfires: Family<Labels, Counter>,
     cpu: FloatCounter,
     resident: Gauge,
     open_fds: Gauge,
@@ -241,6 +255,9 @@ impl Mirror {
             outbox: add(to, &table::OUTBOX_ENTRIES, Gauge::default()),
             oldest: add(to, &table::OUTBOX_AGE, FloatGauge::default()),
             store_size: add(to, &table::STORE_SIZE, Gauge::default()),
+            schedule_next: add(to, &table::SCHEDULE_NEXT, Family::default()),
+            schedule_success: add(to, &table::SCHEDULE_SUCCESS, Family::default()),
+            schedule_misfires: add(to, &table::SCHEDULE_MISFIRES, Family::default()),
             cpu: add(to, &table::CPU, FloatCounter::default()),
             resident: add(to, &table::RESIDENT, Gauge::default()),
             open_fds: add(to, &table::OPEN_FDS, Gauge::default()),
@@ -269,12 +286,31 @@ impl Mirror {
         self.outbox.set(whole(seen.outbox));
         self.oldest.set(seen.oldest.as_secs_f64());
         self.store_size.set(whole(seen.store_bytes));
+        self.show_schedules(&seen.schedules);
         if let Some(cpu) = process::cpu() {
             self.cpu.inner().store(cpu.to_bits(), Ordering::Relaxed);
         }
         self.resident.set(process::resident().map_or(0, whole));
         self.open_fds.set(process::open_fds().map_or(0, whole));
         self.max_fds.set(process::max_fds().map_or(0, whole));
+    }
+}
+
+impl Mirror {
+    /// Those that the configuration has now, and no others.
+    fn show_schedules(&self, all: &[Scheduled]) {
+        self.schedule_next.clear();
+        self.schedule_success.clear();
+        self.schedule_misfires.clear();
+        for one in all {
+            let next = self.schedule_next.get_or_create(&labels(&table::SCHEDULE_NEXT, [&one.name]));
+            next.set(one.next.unwrap_or(f64::NAN));
+            let succeeded = labels(&table::SCHEDULE_SUCCESS, [&one.name]);
+            self.schedule_success.get_or_create(&succeeded).set(one.succeeded);
+            let misfires = labels(&table::SCHEDULE_MISFIRES, [&one.name]);
+            let misfires = self.schedule_misfires.get_or_create(&misfires);
+            misfires.inner().store(one.misfires, Ordering::Relaxed);
+        }
     }
 }
 

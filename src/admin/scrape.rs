@@ -7,10 +7,13 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use jiff::Timestamp;
 
 use crate::chat::dispatch::Dispatcher;
+use crate::config::Config;
 use crate::gateway::Priority;
-use crate::metrics::{self, Seen};
+use crate::metrics::{self, Scheduled, Seen};
+use crate::runs::schedules::Row;
 use crate::runs::{counted, outbox};
 
 pub(super) async fn metrics(State(dispatcher): State<Dispatcher>) -> impl IntoResponse {
@@ -42,7 +45,19 @@ async fn seen(dispatcher: &Dispatcher) -> Seen {
         outbox: waiting.len(),
         oldest,
         store_bytes: parts.store.size(),
+        schedules: schedules(&dispatcher.config(), &parts.engine.schedules().await),
     }
+}
+
+fn schedules(config: &Config, rows: &[Row]) -> Vec<Scheduled> {
+    let seconds = |at: Timestamp| at.as_duration().as_secs_f64();
+    let each = rows.iter().filter_map(|row| {
+        let schedule = config.schedules.get(&row.name)?;
+        let next = (!row.is_held(schedule)).then(|| seconds(row.begins(schedule)));
+        let succeeded = row.succeeded.map_or(0.0, seconds);
+        Some(Scheduled { name: row.name.to_string(), next, succeeded, misfires: row.misfires })
+    });
+    each.collect()
 }
 
 fn word(priority: Priority) -> &'static str {

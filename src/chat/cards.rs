@@ -34,6 +34,14 @@ pub(super) fn name(actor: &Actor) -> String {
     defuse(&actor.username).into_owned()
 }
 
+/// Whoever asked for it, so that they notice; of a schedule those whom it names.
+pub(super) fn whom(run: &RunState) -> String {
+    match &run.origin.schedule {
+        Some(of) if run.by.as_schedule().is_some() => super::schedules::mentions(of),
+        _ => format!("@{}", run.by.username),
+    }
+}
+
 /// Where a card is read: a reaction counts on the request's own message, and nowhere else.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -257,8 +265,8 @@ pub fn void(run: &RunState) -> String {
     let approved = run.consent.votes.values().filter(|vote| vote.choice == approvals::Choice::Approve);
     let approved = approved.map(|vote| &vote.by).filter(|by| by.id != run.by.id);
     // The mentions that are meant.
-    let whom: Vec<String> =
-        std::iter::once(&run.by).chain(approved).map(|who| format!("@{}", who.username)).collect();
+    let approved = approved.map(|who| format!("@{}", who.username));
+    let whom: Vec<String> = std::iter::once(whom(run)).chain(approved).collect();
     let approved = if whom.len() > 1 {
         "it is not what was approved any more"
     } else {
@@ -280,8 +288,8 @@ pub fn expired(run: &RunState) -> String {
     let missing: Vec<String> = groups.iter().filter(|group| group.missing() > 0).map(missing_line).collect();
     // The one mention that is meant.
     format!(
-        "@{} *{}* {} expired at {}: {} did not decide in time. Nothing was changed. To ask again: {}",
-        run.by.username,
+        "{} *{}* {} expired at {}: {} did not decide in time. Nothing was changed. To ask again: {}",
+        whom(run),
         run.id,
         typed(&run.plan.command),
         clock_time(*at),
@@ -299,8 +307,8 @@ pub fn denied(run: &RunState) -> String {
     };
     // The one mention that is meant.
     format!(
-        "@{} *{}* {} was denied by {}{why}\nNothing was changed.",
-        run.by.username,
+        "{} *{}* {} was denied by {}{why}\nNothing was changed.",
+        whom(run),
         run.id,
         typed(&run.plan.command),
         name(by)

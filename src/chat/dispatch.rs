@@ -130,6 +130,11 @@ impl Dispatcher {
         }
     }
 
+    /// When the store was brought back from an export or taken over, if ever.
+    pub fn restored_at(&self) -> Option<Timestamp> {
+        self.restored_at
+    }
+
     /// From now on for everybody.
     pub(super) fn limit(&self, per_minute: u32) {
         *self.rate.lock().unwrap_or_else(PoisonError::into_inner) = RateLimit::new(per_minute);

@@ -15,34 +15,72 @@ use crate::command::{CommandSpec, Value};
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::gateway::events::Inbound;
-use crate::ids::{EnvName, ServiceName};
+use crate::ids::{EnvName, RunId, ServiceName};
 use crate::playbook::model::{LockName, Plan};
 use crate::playbook::plan::{PlanError, Planned, Planner, Request};
 use crate::providers::swarm::spec;
-use crate::runs::event::Origin;
+use crate::runs::event::{OfSchedule, Origin};
 use crate::runs::releases;
-use crate::runs::{NewRun, locks};
+use crate::runs::standing::Allowed;
+use crate::runs::{ActError, Fired, NewRun, locks};
 use crate::store::{Batch, Store};
 use crate::text::{self, code, defuse, did_you_mean, or_list, typed};
 use crate::trace;
 
+/// A command that a playbook carries out, and who gives it.
+pub struct Order<'a> {
+    pub config: &'a Arc<Config>,
+    pub playbook: &'a str,
+    pub command: &'a CommandSpec,
+    pub cause: &'a Inbound,
+    pub bound: &'a OwnedBound,
+    pub authorized: &'a Authorized<Action>,
+    /// The schedule that it is given for.
+    pub schedule: Option<(OfSchedule, Fired)>,
+    /// What lets it begin without asking.
+    pub standing: Option<&'a Allowed>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Begun {
+    Run(RunId),
+    /// All is as it should be.
+    Nothing(String),
+    /// It would be done.
+    Shown(String),
+    Refused(String),
+    NotPlanned(PlanError),
+    NotBegun(ActError),
+}
+
 /// Plans and begins a run. Nothing is said when the run's own messages say it.
-pub async fn run(
-    dispatcher: &Dispatcher,
-    config: &Arc<Config>,
-    playbook: &str,
-    command: &CommandSpec,
-    cause: &Inbound,
-    bound: &OwnedBound,
-    authorized: &Authorized<Action>,
-) -> Option<String> {
+pub async fn run(dispatcher: &Dispatcher, order: Order<'_>) -> Option<String> {
+    let (cause, command) = (order.cause, &order.bound.canonical);
+    let show = |on| dispatcher.parts.chat.typing(&cause.room.id, on);
+    show(true);
+    let begun = begin(dispatcher, order).await;
+    show(false);
+    match begun {
+        Begun::Run(run) => {
+            trace::about(run);
+            None
+        }
+        Begun::Nothing(text) | Begun::Shown(text) | Begun::Refused(text) => Some(text),
+        Begun::NotPlanned(error) => Some(refusal(command, &error)),
+        Begun::NotBegun(error) => Some(format!("{} was not started: {error}", typed(command))),
+    }
+}
+
+/// As [`run`], for whoever has to know what became of it.
+pub async fn begin(dispatcher: &Dispatcher, order: Order<'_>) -> Begun {
+    let Order { config, playbook, command, cause, bound, authorized, schedule, standing } = order;
     let parts = &dispatcher.parts;
     if let Some(text) =
         super::glass::refused(dispatcher, config, command, cause, bound, authorized.who()).await
     {
-        return Some(text);
+        return Begun::Refused(text);
     }
-    parts.chat.typing(&cause.room.id, true);
     let asked = Asked {
         config,
         playbook,
@@ -52,12 +90,12 @@ pub async fn run(
         store: Some(&parts.store),
     };
     let planned = plan(&asked, &dispatcher.planner(config)).await;
-    parts.chat.typing(&cause.room.id, false);
     let Planned { mut plan, already } = match planned {
         Ok(planned) => planned,
-        Err(error) => return Some(refusal(&bound.canonical, &error)),
+        Err(error) => return Begun::NotPlanned(error),
     };
     super::glass::say_through_what(dispatcher, &mut plan).await;
+    super::standing::put(&mut plan, standing);
     if bound.dry_run {
         let roles = dispatcher.people.roles(authorized.who());
         let hindrances = Hindrances {
@@ -70,22 +108,22 @@ pub async fn run(
             files_only: false,
             who: Some((&authorized.who().username, &roles)),
         };
-        return Some(plan_text::dry_run(&plan, &already, &hindrances.lines()));
+        return Begun::Shown(plan_text::dry_run(&plan, &already, &hindrances.lines()));
     }
     if plan.is_empty() {
-        return Some(plan_text::nothing_to_do(&plan, &already));
+        return Begun::Nothing(plan_text::nothing_to_do(&plan, &already));
     }
     // What was left out of the command is in the plan: each service that it changes has to be allowed.
     let access = dispatcher.people.access();
     let action = authorized.action().clone();
     if let Err(denied) = authorize_for(&access, authorized.who(), action, &plan.locks) {
-        return Some(denied.to_string());
+        return Begun::Refused(denied.to_string());
     }
     if let Some(text) = missing_reason(&plan) {
-        return Some(text);
+        return Begun::Refused(text);
     }
     if let Some(text) = disk_full(&parts.store, config.limits.free_megabytes, &plan) {
-        return Some(text);
+        return Begun::Refused(text);
     }
     // A lock that a person holds is never waited for.
     let held = parts.engine.held().await;
@@ -99,7 +137,7 @@ pub async fn run(
             }
             holder => super::steal::way(config, &held.name, holder),
         };
-        return Some(format!(
+        return Begun::Refused(format!(
             ":lock: {} was not started: {}. {way}",
             typed(&plan.command),
             held.holder.describe(parts.clock.now()),
@@ -112,18 +150,25 @@ pub async fn run(
         let (command, target) = (&plan.command, Some(held_up.environment().to_string()));
         dispatcher.audit("refused", &cause.by, command, target, None, Some(why.clone())).await;
         let sign = held_up.sign();
-        return Some(format!("{sign} {} was not started: {why}. {}", typed(command), held_up.way_out()));
+        return Begun::Refused(format!(
+            "{sign} {} was not started: {why}. {}",
+            typed(command),
+            held_up.way_out()
+        ));
     }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
-    let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
+    let (of, fired) = schedule.unzip();
+    let origin = Origin {
+        room: cause.room.clone(),
+        thread: cause.thread.clone(),
+        message: cause.id.clone(),
+        schedule: of,
+    };
     let tell = super::glass::whom_to_tell(dispatcher, &plan, &cause.by).await;
-    match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with }).await {
-        Ok(state) => {
-            trace::about(state.id);
-            None
-        }
-        Err(error) => Some(format!("{} was not started: {error}", typed(&bound.canonical))),
+    match parts.engine.create(NewRun { plan, by: cause.by.clone(), origin, tell, with, fired }).await {
+        Ok(state) => Begun::Run(state.id),
+        Err(error) => Begun::NotBegun(error),
     }
 }
 

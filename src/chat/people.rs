@@ -143,9 +143,7 @@ impl People {
 
     async fn pin_once(&self) -> Result<(), SendError> {
         let asked = self.named();
-        let mut names: Vec<&str> =
-            asked.config.roles.values().flat_map(|role| &role.users).map(String::as_str).collect();
-        names.extend(asked.config.rules.iter().flat_map(|rule| &rule.users).map(String::as_str));
+        let mut names: Vec<&str> = asked.config.people().map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         let mut pins: Pins = match self.store.get(Tree::Principals, PINS) {
@@ -211,6 +209,10 @@ impl People {
 
     /// The person with Rocket.Chat's roles, and only after the configuration's names are known.
     pub async fn person(&self, actor: &Actor) -> Person {
+        // The configuration names it as it is, and no server knows it: it waits for none.
+        if actor.as_schedule().is_some() {
+            return Person::new(actor, []);
+        }
         self.known().await;
         Person::new(actor, self.rocketchat_roles(&actor.id).await)
     }

@@ -13,7 +13,7 @@ use crate::command::Action as SpecAction;
 use crate::config::expectations::Expectation;
 use crate::config::load::Report;
 use crate::config::{self, Config};
-use crate::conversation::{Actor, Room, RoomKind};
+use crate::conversation::{Actor, Room, RoomKind, schedule_named};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoomId, UserId};
 use crate::playbook::model::ApprovalPolicy;
@@ -37,6 +37,7 @@ pub fn check(config: &Config, found: &mut Diagnostics) {
         policy.hold(expectation, found);
     }
     policy.somebody_may_change(found);
+    super::scheduled::check(config, &policy.access, &policy.known, found);
 }
 
 struct Policy<'c> {
@@ -49,9 +50,7 @@ impl<'c> Policy<'c> {
     fn of(config: &'c Config) -> Self {
         // Without a server: everybody who is named has an id of the same name.
         let mut pins = Pins::default();
-        let in_roles = config.access.roles.values().flat_map(|role| &role.users);
-        let in_rules = config.access.rules.iter().flat_map(|rule| &rule.users);
-        for name in in_roles.chain(in_rules) {
+        for (name, _) in config.access.people() {
             let found = Found { as_id: true, as_name: None };
             pins.learn(name, &found);
         }
@@ -204,7 +203,8 @@ impl<'c> Policy<'c> {
             .iter()
             .filter(|spec| spec.changes && matches!(spec.action, SpecAction::Playbook(_)))
             .collect();
-        let named: Vec<&String> = self.config.access.roles.values().flat_map(|role| &role.users).collect();
+        let named = self.config.access.roles.values().flat_map(|role| &role.users);
+        let named: Vec<&String> = named.filter(|name| schedule_named(name).is_none()).collect();
         let mut rooms: Vec<&str> = rules.iter().flat_map(|rule| &rule.rooms).map(String::as_str).collect();
         rooms.push("ops");
         let may = |environment: &EnvName| {

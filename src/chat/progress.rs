@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::cards::{abandoned, clock_time, differences, name, since, voided};
+use super::cards::{abandoned, clock_time, differences, name, since, voided, whom};
 use super::{away, step_cards};
 use crate::links::Link;
 use crate::playbook::model::{MOST_SHOWN, PlannedStep, PlannedUndo};
@@ -21,7 +21,7 @@ const TAIL_LINES: usize = 12;
 
 /// The message that follows a run, at any time of its life.
 pub fn progress(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
-    super::glass::around(run, moving(run, live, now))
+    super::schedules::around(run, super::glass::around(run, moving(run, live, now)))
 }
 
 fn moving(run: &RunState, live: &LiveStatus, now: Timestamp) -> String {
@@ -295,5 +295,5 @@ pub fn result(run: &RunState) -> String {
         None => run.word().to_owned(),
     };
     // The one mention that is meant.
-    format!("@{} {} {what}", run.by.username, typed(&run.plan.command))
+    format!("{} {} {what}", whom(run), typed(&run.plan.command))
 }

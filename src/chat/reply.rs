@@ -293,7 +293,7 @@ impl Voice {
     async fn room_of(&self, notice: &Notice) -> Option<RoomId> {
         match notice {
             Notice::Say { post } => Some(post.room.clone()),
-            Notice::Maintenance { room, .. } => Some(room.clone()),
+            Notice::Maintenance { room, .. } | Notice::Schedule { room, .. } => Some(room.clone()),
             Notice::Report { run, .. } => Some(RoomId::new(format!("report/{run}"))),
             // Its room is only looked up when it is said; nothing else waits for that.
             Notice::BreakGlassTo { to, .. } | Notice::Steal { to, .. } => {

@@ -4,6 +4,8 @@ use clap::Args;
 
 use super::{ConfigArg, Failure, out};
 use crate::app;
+use crate::chat::schedules::list;
+use crate::clock::Clock;
 
 #[derive(Args, Debug)]
 pub struct Check {
@@ -25,6 +27,10 @@ impl Check {
         let rendered = terminal.render(&report.diagnostics);
         if !rendered.is_empty() {
             out::line(rendered.trim_end());
+        }
+        let now = Clock::system().now();
+        for schedule in report.config.iter().flat_map(|config| config.schedules.values()) {
+            list::in_terminal(schedule, now).iter().for_each(out::line);
         }
         out::line(report.summary());
         if report.config.is_some() { Ok(()) } else { Err(Failure::new("the configuration is wrong")) }

@@ -37,6 +37,12 @@ pub const BUILTINS: &[&str] = &[
     "call_off",
     "review",
     "reload",
+    "schedules",
+    "schedule_run",
+    "schedule_pause",
+    "schedule_resume",
+    "schedule_allow",
+    "schedule_revoke",
 ];
 
 /// Slash words that Rocket.Chat 8 answers itself or that its own apps commonly take: it never sends them on.

@@ -77,6 +77,8 @@ impl Config {
         let environment = plan.environment.as_ref()?;
         if plan.steals() {
             self.approval_to_steal(environment)
+        } else if let Some(allowed) = plan.allows() {
+            self.approval(environment, allowed)
         } else {
             self.approval(environment, &plan.command_name)
         }

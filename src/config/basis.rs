@@ -8,20 +8,22 @@ use serde::Serialize;
 
 use super::Config;
 use super::environment::{Backups, Environment, Host, Service, Temporary};
-use crate::command::Argument;
+use super::schedules::Schedule;
+use crate::command::{Action, Argument};
 use crate::diagnostic::Location;
 use crate::digest::Digest;
+use crate::ids::EnvName;
 use crate::playbook::model::{Basis, Plan};
 
 impl Config {
     /// Equal for two configurations when `plan` means the same under both.
     pub fn basis(&self, plan: &Plan) -> Basis {
         let mut basis = Basis::default();
-        if let Some(command) = self.commands.iter().find(|command| command.name == plan.command_name) {
-            let argument = |a: &Argument| format!("{:?}", (&a.name, &a.kind, a.required, &a.default));
-            let schema: Vec<String> = command.arguments.iter().chain(&command.flags).map(argument).collect();
-            let seen = format!("{:?}", (command.changes, &command.action, schema));
-            basis.insert(format!("{}{}", Basis::COMMAND, command.name), short(&seen));
+        self.insert_command(&plan.command_name, &mut basis);
+        if let (Some(command), Some(environment)) = (plan.allows(), &plan.environment) {
+            let schedule = plan.steps.first().and_then(|step| step.params["schedule"].as_str());
+            let schedule = schedule.and_then(|name| self.schedules.get(name));
+            return schedule.map_or(basis, |found| self.schedule_basis(found, command, environment));
         }
         if let Some(playbook) = self.playbooks.get(&plan.playbook) {
             basis.insert(format!("{}{}", Basis::PLAYBOOK, playbook.name), playbook.digest.short());
@@ -65,6 +67,38 @@ impl Config {
             basis.insert(format!("service {}", service.name), declared(service));
         }
         basis
+    }
+}
+
+impl Config {
+    /// What a standing approval of a schedule rests on: what it gives when, and how that is carried out. Of the
+    /// environment only who has to consent there: each of its runs is planned by what is so then.
+    pub fn schedule_basis(&self, schedule: &Schedule, command: &str, environment: &EnvName) -> Basis {
+        let mut basis = Basis::default();
+        self.insert_command(command, &mut basis);
+        let spec = self.commands.iter().find(|spec| spec.name == command);
+        if let Some(Action::Playbook(name)) = spec.map(|spec| &spec.action)
+            && let Some(playbook) = self.playbooks.get(name)
+        {
+            basis.insert(format!("{}{name}", Basis::PLAYBOOK), playbook.digest.short());
+        }
+        if let Some(mut policy) = self.approval(environment, command) {
+            policy.rule.clear();
+            let seen = short(&format!("{policy:?}"));
+            basis.insert(format!("{}{environment}", Basis::APPROVAL), seen);
+        }
+        let given = format!("`{}` at `{}`", schedule.run, schedule.cron.timing());
+        basis.insert(format!("schedule {}", schedule.name), given);
+        basis
+    }
+
+    fn insert_command(&self, name: &str, basis: &mut Basis) {
+        if let Some(command) = self.commands.iter().find(|command| command.name == name) {
+            let argument = |a: &Argument| format!("{:?}", (&a.name, &a.kind, a.required, &a.default));
+            let schema: Vec<String> = command.arguments.iter().chain(&command.flags).map(argument).collect();
+            let seen = format!("{:?}", (command.changes, &command.action, schema));
+            basis.insert(format!("{}{}", Basis::COMMAND, command.name), short(&seen));
+        }
     }
 }
 

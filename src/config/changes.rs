@@ -68,6 +68,8 @@ impl Changes {
         if old.providers.hetzner != new.providers.hetzner {
             words.push("changed how Hetzner is asked".to_owned());
         }
+        let schedules = |config: &Config| keyed(&config.schedules, super::schedules::Schedule::meaning);
+        named(&schedules(old), &schedules(new), |kind, name| words.push(format!("{kind} schedule {name}")));
         if breakers(old.break_glass.as_ref()) != breakers(new.break_glass.as_ref()) {
             words.push("changed who may break the glass".to_owned());
         }

@@ -173,6 +173,41 @@ pub fn config() -> String {
                     ANNOUNCED.map(text::written_duration).join(" and ")
                 ),
             ),
+            row(
+                "schedules.NAME.run",
+                "command",
+                "Given at each of its times, as one would type it; one that a playbook carries out. It is given in the name \
+                 of `schedule:NAME`, which needs the right to it as a person does: put that name into a role or a rule. \
+                 Required.",
+            ),
+            (
+                "schedules.NAME.cron",
+                "text",
+                format!("Five fields: minute, hour, day of the month, month, day of the week. {} Required.", super::cron::RULE),
+            ),
+            row("schedules.NAME.time_zone", "name", "In which `cron` is meant. Default: `time_zone`."),
+            row("schedules.NAME.room", "room", "In which its runs show themselves, and what did not begin is said. Required."),
+            row(
+                "schedules.NAME.jitter",
+                "duration",
+                "It begins up to so much later, by lot, but always the same for the same time. Default none.",
+            ),
+            (
+                "schedules.NAME.catch_up",
+                "duration or `never`",
+                format!(
+                    "How late a missed time is still made up for: one run for all that were missed. Default {}.",
+                    text::written_duration(super::schedules::CATCH_UP)
+                ),
+            ),
+            row("schedules.NAME.paused", "text", "Why it does not begin. Default: it does."),
+            row("schedules.NAME.tell", "list", "User names that are mentioned when it did not go well, or did not begin."),
+            row(
+                "schedules.NAME.ping",
+                "{url, method}",
+                "A dead man's switch such as healthchecks.io: the address, a secret, is asked for with `/start` at its end when \
+                 a run begins, as it is when one went well, and with `/fail` when it did not. `method` is `post` (default) or `get`.",
+            ),
             (
                 "limits.free_megabytes",
                 "number",

@@ -14,6 +14,7 @@ use crate::assets::{BUILT_IN, Source};
 use crate::command::CommandSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::digest::Digest;
+use crate::ids::ScheduleName;
 use crate::playbook::steps::StepKind;
 use crate::yaml::{self, Node};
 
@@ -45,8 +46,12 @@ impl Report {
             None => problems,
             Some(config) => {
                 let services = config.environments.values().map(|e| e.services.len()).sum();
+                let schedules = match config.schedules.len() {
+                    0 => String::new(),
+                    some => format!("{}, ", crate::text::count(some, "schedule")),
+                };
                 format!(
-                    "{}, {}, {} and {}: {problems}",
+                    "{}, {}, {schedules}{} and {}: {problems}",
                     crate::text::count(config.environments.len(), "environment"),
                     crate::text::count(services, "service"),
                     crate::text::count(config.commands.len(), "command"),
@@ -118,7 +123,7 @@ pub fn source_text(dir: &Path, file: &Path) -> Option<String> {
 pub(super) const MAIN: &str = "houston.yaml";
 
 /// Sections of `houston.yaml` that later versions have.
-const LATER: &[&str] = &["knowledge", "model", "schedules", "webhooks", "audit"];
+const LATER: &[&str] = &["knowledge", "model", "webhooks", "audit"];
 
 /// `houston.yaml` as far as it could be read.
 #[derive(Default)]
@@ -135,6 +140,7 @@ struct Main {
     exports: super::exports::Exports,
     retention: super::retention::Retention,
     maintenance: super::maintenance::Announcing,
+    schedules: BTreeMap<ScheduleName, super::schedules::Schedule>,
     break_glass: Option<environment::BreakGlassRule>,
     providers: super::providers::Providers,
 }
@@ -210,6 +216,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         access: main.access.as_ref(),
         break_glass: main.break_glass.as_ref(),
         maintenance: &main.maintenance,
+        schedules: &main.schedules,
         environments: &environments,
         commands: &commands,
         commands_complete,
@@ -238,6 +245,7 @@ fn read(dir: &Path, sources: &[Source], kinds: &[&dyn StepKind], found: &mut Dia
         retention: main.retention,
         maintenance: main.maintenance,
         providers: main.providers,
+        schedules: main.schedules,
         environments,
         commands,
         playbooks,
@@ -288,6 +296,8 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
     let retention = map.take("retention").map(|node| super::retention::read(node, found)).unwrap_or_default();
     let maintenance = map.take("maintenance").map(|node| super::maintenance::read(node, found));
     let providers = map.take("providers").map(|node| super::providers::read(node, found)).unwrap_or_default();
+    let zone = time_zone.clone().unwrap_or(TimeZone::UTC);
+    let schedules = map.take("schedules").map(|node| super::schedules::read(node, &zone, found));
     for name in LATER {
         if let Some(section) = map.take(name) {
             let at = map.key_at(name).unwrap_or_else(|| section.at.clone());
@@ -310,6 +320,7 @@ fn read_main(node: &Node, found: &mut Diagnostics) -> Main {
         exports,
         retention,
         maintenance: maintenance.unwrap_or_default(),
+        schedules: schedules.unwrap_or_default(),
         break_glass,
         providers,
     }

@@ -7,6 +7,7 @@ mod access;
 pub mod approvals;
 mod basis;
 pub mod changes;
+pub mod cron;
 mod current;
 pub mod docs;
 pub mod env;
@@ -23,6 +24,7 @@ pub mod providers;
 mod reports;
 pub mod retention;
 mod rocketchat;
+pub mod schedules;
 mod secrets;
 mod sources;
 mod whole;
@@ -37,9 +39,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::conversation::schedule_named;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
-use crate::ids::{EnvName, RoleName};
+use crate::ids::{EnvName, RoleName, ScheduleName};
 use crate::playbook::model::Playbook;
 use crate::secret::SecretRef;
 
@@ -73,6 +76,8 @@ pub struct Config {
     pub maintenance: maintenance::Announcing,
     /// What is rented or asked elsewhere.
     pub providers: providers::Providers,
+    /// Commands that are given again and again.
+    pub schedules: BTreeMap<ScheduleName, schedules::Schedule>,
     pub environments: BTreeMap<EnvName, environment::Environment>,
     pub commands: Vec<crate::command::CommandSpec>,
     pub playbooks: BTreeMap<String, Playbook>,
@@ -120,10 +125,20 @@ pub struct Access {
     pub rules: Vec<Rule>,
 }
 
+impl Access {
+    /// Whom roles and rules name, without schedules.
+    pub fn people(&self) -> impl Iterator<Item = (&str, &Location)> {
+        let in_roles = self.roles.values().flat_map(|role| role.users.iter().map(|user| (user, &role.at)));
+        let in_rules = self.rules.iter().flat_map(|rule| rule.users.iter().map(|user| (user, &rule.at)));
+        let all = in_roles.chain(in_rules).map(|(user, at)| (user.as_str(), at));
+        all.filter(|(user, _)| schedule_named(user).is_none())
+    }
+}
+
 /// Who is in a role.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// User ids or user names.
+    /// User ids or user names; `schedule:NAME` for a schedule.
     pub users: Vec<String>,
     pub rocketchat_roles: Vec<String>,
     pub at: Location,
@@ -134,7 +149,7 @@ pub struct Role {
 pub struct Rule {
     pub allow: bool,
     pub roles: Vec<RoleName>,
-    /// User ids or user names.
+    /// As in a role.
     pub users: Vec<String>,
     /// Room ids or names; `direct` for direct messages.
     pub rooms: Vec<String>,

@@ -8,6 +8,7 @@ use super::Access;
 use super::approvals::{EVERY_COMMAND, LEAD, OPERATOR, UNLOCK, built_in};
 use super::environment::{BreakGlassRule, Environment};
 use crate::command::{Action, CommandSpec};
+use crate::conversation::schedule_named;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::ids::{EnvName, RoleName};
 use crate::playbook::check::ApprovalUse;
@@ -106,7 +107,9 @@ pub(super) fn unknown_role(role: &RoleName, access: &Access, at: &Location) -> D
 /// The people of a group as the files name them, and whether Rocket.Chat knows of more.
 fn people<'a>(group: &ApprovalGroup, access: &'a Access) -> (BTreeSet<&'a str>, bool) {
     let roles = || group.from.iter().filter_map(|role| access.roles.get(role));
-    let users = roles().flat_map(|role| &role.users).map(String::as_str).collect();
+    let users = roles().flat_map(|role| &role.users).map(String::as_str);
+    // A schedule asks, and consents to nothing.
+    let users = users.filter(|user| schedule_named(user).is_none()).collect();
     (users, roles().any(|role| !role.rocketchat_roles.is_empty()))
 }
 

@@ -11,7 +11,7 @@ use crate::assets::BUILT_IN;
 use crate::command::read::SLASH_WORDS;
 use crate::command::{Action, Argument, ArgumentKind, CommandSpec, input_name};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
-use crate::ids::EnvName;
+use crate::ids::{EnvName, ScheduleName};
 use crate::playbook::check::Uses;
 use crate::playbook::model::Playbook;
 use crate::text;
@@ -21,6 +21,7 @@ pub(super) struct Everything<'a> {
     pub access: Option<&'a Access>,
     pub break_glass: Option<&'a BreakGlassRule>,
     pub maintenance: &'a super::maintenance::Announcing,
+    pub schedules: &'a BTreeMap<ScheduleName, super::schedules::Schedule>,
     pub environments: &'a BTreeMap<EnvName, Environment>,
     pub commands: &'a [CommandSpec],
     pub commands_complete: bool,
@@ -43,6 +44,7 @@ pub(super) fn check(all: &Everything<'_>, found: &mut Diagnostics) {
     for playbook in all.playbooks.values() {
         super::reports::check(playbook, all.reports, found);
     }
+    super::schedules::check(all.access, all.schedules, found);
     if let (Some(rule), Some(access)) = (all.break_glass, all.access) {
         super::policies::breakers_exist(rule, access, found);
     }

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Check, Daemon, Look, Patient, within};
 use crate::audit::{self, VerifyError};
 use crate::config::Limits;
-use crate::config::environment::Environment;
 use crate::exec::local::Local;
 use crate::exec::{Command, Runner as _};
 use crate::holder::Holder;

@@ -226,12 +226,9 @@ async fn elsewhere(rest: &Rest, name: &str, at: &Location) -> Check {
 /// People who are named in roles and rules.
 async fn people(rest: &Rest, config: &Config) -> Vec<Check> {
     const ABOUT: &str = "people";
-    let in_roles =
-        config.access.roles.values().flat_map(|role| role.users.iter().map(|user| (user, &role.at)));
-    let in_rules = config.access.rules.iter().flat_map(|rule| rule.users.iter().map(|user| (user, &rule.at)));
     let mut named: BTreeMap<&str, &Location> = BTreeMap::new();
-    for (user, at) in in_roles.chain(in_rules) {
-        named.entry(user.as_str()).or_insert(at);
+    for (user, at) in config.access.people() {
+        named.entry(user).or_insert(at);
     }
     if named.is_empty() {
         return Vec::new();

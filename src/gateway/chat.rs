@@ -207,7 +207,13 @@ impl Chat {
             Some(roles) => Some(roles),
             None => self.visible_roles(&rest, &id).await,
         };
-        Ok(Some(UserInfo { id, username: user.username, roles, active: user.active }))
+        Ok(Some(UserInfo {
+            id,
+            username: user.username,
+            roles,
+            active: user.active,
+            utc_offset: user.utc_offset,
+        }))
     }
 
     /// Who has this role of Rocket.Chat's. Without the right to ask for that (`access-permissions`), as far as the

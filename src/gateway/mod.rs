@@ -149,6 +149,8 @@ pub struct UserInfo {
     /// Rocket.Chat's global roles; `None` when Houston's account may not see them.
     pub roles: Option<Vec<String>>,
     pub active: bool,
+    /// How many minutes their clock is ahead of UTC, where the server says so.
+    pub utc_offset: Option<i32>,
 }
 
 /// How the connection is.

@@ -2,7 +2,7 @@
 //! made of it, and so is what is exposed.
 //!
 //! Must not: have a label whose values are people, rooms, or anything else that grows with use. A label is the name of
-//! a command, of a step kind, or a word out of a short list.
+//! a command, of a schedule, of a step kind, or a word out of a short list.
 
 /// What a number does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +151,21 @@ pub const LAST_EXPORT: Described = gauge(
 );
 pub const EXPORT_FAILURES: Described =
     counter("houston_export_failures_total", &[], "Exports of the store that were due and could not be made");
+pub const SCHEDULE_NEXT: Described = gauge(
+    "houston_schedule_next_timestamp_seconds",
+    &["schedule"],
+    "When a schedule is due next, since the Unix epoch; NaN while it is paused",
+);
+pub const SCHEDULE_SUCCESS: Described = gauge(
+    "houston_schedule_last_success_timestamp_seconds",
+    &["schedule"],
+    "When a run of a schedule ended well last, or there was nothing to do, since the Unix epoch; 0 when never",
+);
+pub const SCHEDULE_MISFIRES: Described = counter(
+    "houston_schedule_misfires_total",
+    &["schedule"],
+    "Times at which a schedule should have begun and did not, or only later; kept over restarts",
+);
 pub const AUDIT_FAILURES: Described =
     counter("houston_audit_failures_total", &[], "Entries that could not be written into the audit log");
 
@@ -192,6 +207,9 @@ pub const ALL: &[&Described] = &[
     &STORE_SIZE,
     &LAST_EXPORT,
     &EXPORT_FAILURES,
+    &SCHEDULE_NEXT,
+    &SCHEDULE_SUCCESS,
+    &SCHEDULE_MISFIRES,
     &AUDIT_FAILURES,
     &BUILD_INFO,
     &START_TIME,

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::change::Change;
 use crate::diagnostic::Location;
 use crate::digest::Digest;
-use crate::ids::{EnvName, RoleName, ServiceName, StepId};
+use crate::ids::{EnvName, RoleName, RunId, ServiceName, StepId};
 
 /// A file of `playbooks/`, parsed and checked.
 #[derive(Clone, Debug)]
@@ -205,6 +205,19 @@ pub struct Plan {
     /// Present: it starts without the consent that it would need, and is reviewed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,
+    /// Present: people consented before to its beginning, again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingApproval>,
+}
+
+/// The consent that a schedule begins by, and the one that it goes without.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingApproval {
+    pub without: ApprovalPolicy,
+    /// The run that gave it.
+    pub run: RunId,
+    /// By whom, until when and by which run, in words.
+    pub given: String,
 }
 
 /// Why a plan goes past consent, and who looks at it afterwards. Pinned with the plan.
@@ -228,6 +241,9 @@ pub struct BreakGlass {
 /// The kind of the step that takes a lock from whoever has it. No playbook has such a step.
 pub const STEAL_LOCK: &str = "steal_lock";
 
+/// The kind of the step that gives a schedule its standing approval. No playbook has such a step.
+pub const ALLOW_SCHEDULE: &str = "allow_schedule";
+
 /// So many steps stand on a card.
 pub const MOST_SHOWN: usize = 20;
 
@@ -236,10 +252,15 @@ impl Plan {
     pub fn steals(&self) -> bool {
         self.steps.iter().any(|step| step.kind == STEAL_LOCK)
     }
-    /// What people need rights to who ask for it, decide on it or stop it: what it locks, or the lock that it steals.
+    /// The command that it lets a schedule give without asking, by its name.
+    pub fn allows(&self) -> Option<&str> {
+        self.steps.iter().find(|step| step.kind == ALLOW_SCHEDULE)?.params["command_name"].as_str()
+    }
+    /// What people need rights to who ask for it, decide on it or stop it: what it locks, the lock that it steals, or
+    /// what the schedule is about that it allows.
     pub fn concerns(&self) -> Vec<LockName> {
         match (&self.environment, self.steps.first()) {
-            (Some(environment), Some(step)) if self.steals() => {
+            (Some(environment), Some(step)) if self.steals() || self.allows().is_some() => {
                 vec![LockName { environment: environment.clone(), service: step.service.clone() }]
             }
             _ => self.locks.clone(),

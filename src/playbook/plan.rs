@@ -126,6 +126,7 @@ impl Planner {
             report: request.playbook.report.clone(),
             // The caller knows who may.
             break_glass: None,
+            standing: None,
         };
         Ok(Planned { plan, already })
     }

@@ -219,6 +219,14 @@ pub struct User {
     pub active: bool,
     /// `user`, `bot`, `app`.
     pub kind: String,
+    /// How many minutes their clock is ahead of UTC, as their client told last.
+    pub utc_offset: Option<i32>,
+}
+
+/// Of an offset in hours; the zones of the world are within a day.
+fn minutes(hours: f64) -> Option<i32> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+    (hours.abs() < 24.0).then(|| (hours * 60.0).round() as i32)
 }
 
 impl User {
@@ -232,6 +240,7 @@ impl User {
             roles: doc.contains_key("roles").then(|| strings(doc.remove("roles"))),
             active: doc.get("active").is_none_or(truthy),
             kind: text(&mut doc, "type").unwrap_or_default(),
+            utc_offset: doc.get("utcOffset").and_then(Value::as_f64).and_then(minutes),
         })
     }
 }

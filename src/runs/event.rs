@@ -10,7 +10,7 @@ use crate::approvals::Vote;
 use crate::change::Change;
 use crate::conversation::{Actor, Room};
 use crate::digest::Digest;
-use crate::ids::{EffectToken, MessageId, RunId, UserId};
+use crate::ids::{EffectToken, MessageId, RunId, ScheduleName, UserId};
 use crate::playbook::model::{AfterRetries, ApprovalPolicy, Basis, Plan, Preview};
 use crate::playbook::steps::{Pause, StepError};
 
@@ -34,8 +34,22 @@ pub struct Origin {
     pub room: Room,
     /// The thread in which it was asked for, if any.
     pub thread: Option<MessageId>,
-    /// The command's own message.
+    /// The command's own message; of a schedule a name for the time that was due.
     pub message: MessageId,
+    /// Absent: nobody but the one who asked had it begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<OfSchedule>,
+}
+
+/// The schedule that a run belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfSchedule {
+    pub name: ScheduleName,
+    /// The time that it stands for; by hand: when it was asked for.
+    pub due: Timestamp,
+    /// User names that are mentioned when it does not go well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tell: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

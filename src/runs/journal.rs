@@ -4,6 +4,7 @@
 //! Must not: act. Whoever acts does so after [`Journal::append`] has returned *and* the store has synced.
 
 mod by_hand;
+mod schedules;
 mod unfinished;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use super::locks::{Held, Holder, ManualLock};
 use super::maintenance::Maintenance;
 use super::outbox::{Notice, OutboxEntry};
 use super::retention::{self, Needed, Removed, What};
+use super::schedules::Row;
 use super::state::{Illegal, RunState, is_before_start};
 use crate::ids::{EnvName, RunId};
 use crate::metrics::Metrics;
@@ -92,6 +94,7 @@ pub struct Journal {
     /// Also those that are over; the next one for the environment takes the row.
     freezes: Vec<ManualFreeze>,
     maintenance: Vec<Maintenance>,
+    schedules: Vec<Row>,
     /// Runs whose log this build cannot fold; shown, never touched, and in everybody's way.
     unreadable: Vec<Unreadable>,
 }
@@ -158,6 +161,7 @@ impl Journal {
             .scan::<ManualFreeze>(Tree::Freezes, &[])
             .map(|entry| entry.map(|(_, freeze)| freeze))
             .collect::<Result<_, _>>()?;
+        let schedules = super::schedules::rows(&store)?;
         let maintenance = store
             .scan::<Maintenance>(Tree::Maintenance, &[])
             .map(|entry| entry.map(|(_, one)| one))
@@ -172,6 +176,7 @@ impl Journal {
             manual,
             freezes,
             maintenance,
+            schedules,
             unreadable,
         })
     }

@@ -20,6 +20,8 @@ pub mod releases;
 pub mod restored;
 pub mod retention;
 pub mod saved;
+pub mod schedules;
+pub mod standing;
 pub mod state;
 pub mod steal;
 pub mod transcripts;
@@ -27,6 +29,6 @@ mod usual;
 mod zoned;
 
 pub use engine::{
-    About, ActError, Asked, Consent, Engine, Footing, Gone, LiveStatus, NewRun, Objection, PLAN, Parts,
-    Retried, RunMessage, SameAsked, Voted,
+    About, ActError, Asked, Consent, Engine, Fired, Footing, Gone, LiveStatus, NewRun, Objection, PLAN,
+    Parts, Retried, RunMessage, SameAsked, Voted,
 };

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::maintenance::Announcement;
+use super::schedules::Told;
 use crate::conversation::Post;
 use crate::ids::{MessageId, RoomId, RunId, UserId, derived_id};
 use crate::store::{Batch, Store, StoreError, Tree};
@@ -72,6 +73,8 @@ pub enum Notice {
     ReviewReminder { run: RunId, id: MessageId },
     /// Maintenance, in one of the rooms that it is announced in.
     Maintenance { id: MessageId, room: RoomId, announcement: Box<Announcement> },
+    /// What became of a time of a schedule, in the room that it reports in.
+    Schedule { id: MessageId, room: RoomId, told: Box<Told> },
     /// A sentence of its own.
     Say { post: Post },
 }
@@ -96,7 +99,7 @@ impl Notice {
             | Self::BreakGlassTo { run, .. }
             | Self::Steal { run, .. }
             | Self::ReviewReminder { run, .. } => Some(*run),
-            Self::Maintenance { .. } | Self::Say { .. } => None,
+            Self::Maintenance { .. } | Self::Schedule { .. } | Self::Say { .. } => None,
         }
     }
 

@@ -120,6 +120,7 @@ impl Steal {
             reason: Some(self.why.clone()),
             report: None,
             break_glass: None,
+            standing: None,
         }
     }
 

@@ -39,6 +39,9 @@ pub struct SeedPerson {
     /// The code that a password login of this account has to bring; none is asked for when absent.
     #[serde(default)]
     pub totp: Option<String>,
+    /// Hours that their clock is ahead of UTC, as their client would tell.
+    #[serde(default)]
+    pub utc_offset: f64,
 }
 
 /// One room.

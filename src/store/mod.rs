@@ -75,16 +75,20 @@ pub enum Tree {
     Maintenance = 16,
     /// its reference → an entry that the audit log has not been told yet, of no run
     OwedEntries = 17,
+    /// schedule → when it is due next, whether it is paused, what became of it last
+    Schedules = 18,
+    /// schedule ‖ time → what became of it then
+    Fires = 19,
     /// environment/source ‖ time → what a backup came to
     Saved = 22,
     /// what ‖ the last run of several → which runs, since when, and by which rule that is not kept any more
-    Removed = 18,
+    Removed = 20,
     /// run id → it is not done, or has to be reviewed; written with its header
-    Unfinished = 19,
+    Unfinished = 21,
 }
 
 impl Tree {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Events,
         Self::Runs,
@@ -103,6 +107,8 @@ impl Tree {
         Self::Begun,
         Self::Maintenance,
         Self::OwedEntries,
+        Self::Schedules,
+        Self::Fires,
         Self::Saved,
         Self::Removed,
         Self::Unfinished,

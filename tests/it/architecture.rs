@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["admin", "doctor", "sandbox"],
-    &["page"],
+    &["page", "schedule"],
     &["chat"],
     &["gateway"],
     &["rocketchat", "runs"],

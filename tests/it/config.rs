@@ -103,6 +103,12 @@ fn the_defaults_and_the_sample_load_without_a_word() {
             "rollback",
             "runs",
             "scale",
+            "schedules",
+            "schedules allow",
+            "schedules pause",
+            "schedules resume",
+            "schedules revoke",
+            "schedules run",
             "show",
             "status",
             "unfreeze",
@@ -120,7 +126,7 @@ fn the_sample_in_the_repository_is_the_embedded_one_and_loads_from_the_disk() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let report = check(&dir, &kinds());
     assert_eq!(lines(&report.diagnostics), Vec::<String>::new());
-    assert_eq!(report.summary(), "2 environments, 5 services, 33 commands and 7 playbooks: no problems");
+    assert_eq!(report.summary(), "2 environments, 5 services, 39 commands and 7 playbooks: no problems");
     let (embedded, _) = Config::sample(&kinds());
     assert_eq!(report.config.expect("a configuration").revision, embedded.expect("one").revision);
 }

@@ -59,6 +59,7 @@ mod retention;
 mod rocketchat;
 mod runs;
 mod sandbox;
+mod schedules;
 mod secrets;
 mod ssh;
 mod starting;

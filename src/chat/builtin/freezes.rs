@@ -119,7 +119,11 @@ async fn others(call: &Call<'_>, environment: &EnvName) -> String {
 }
 
 /// `17:00 reason`, `fri 17:00 reason`, `2026-11-27 17:00 reason`, `3h reason`.
-fn until_and_reason(typed: &str, now: Timestamp, zone: &TimeZone) -> Result<(Zoned, String), String> {
+pub(super) fn until_and_reason(
+    typed: &str,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Result<(Zoned, String), String> {
     let words: Vec<&str> = typed.split_whitespace().collect();
     let mut read = None;
     for taken in [2, 1] {

@@ -140,7 +140,12 @@ async fn begin(call: &Call<'_>, steal: Steal) -> Option<String> {
     }
     let mut with = Batch::new();
     parts.ledger.batch_for(&cause.id, &mut with);
-    let origin = Origin { room: cause.room.clone(), thread: cause.thread.clone(), message: cause.id.clone() };
-    let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with };
+    let origin = Origin {
+        room: cause.room.clone(),
+        thread: cause.thread.clone(),
+        message: cause.id.clone(),
+        schedule: None,
+    };
+    let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with, fired: None };
     parts.engine.create(new).await.err().map(|error| error.to_string())
 }

@@ -7,14 +7,17 @@ use crate::access::Action;
 use crate::chat::bind::{Known, Outcome, bind};
 use crate::chat::hindrances::Hindrances;
 use crate::chat::{
-    cards, glass, help as help_text, maintenance, parse, progress, queue, status as status_text,
+    cards, glass, help as help_text, maintenance, parse, progress, queue, scheduled, standing,
+    status as status_text,
 };
 use crate::command::CommandSpec;
+use crate::conversation::schedule_named;
 use crate::exec::transcript::Piece;
 use crate::gateway::events::{Actor, RoomKind};
 use crate::gateway::{Priority, Who};
 use crate::ids::{EnvName, RunId};
 use crate::links::Link;
+use crate::playbook::model::ApprovalPolicy;
 use crate::providers::swarm;
 use crate::runs::ActError;
 use crate::runs::releases;
@@ -89,12 +92,14 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         return "Say who and what: `!can bob deploy prod web`".to_owned();
     };
     let name = user.trim_start_matches('@');
-    let found = match parts.chat.user(Who::Name(name)).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return format!("There is nobody called {} in Rocket.Chat.", typed(name)),
-        Err(error) => return error.to_string(),
+    let actor = match schedule_named(name).filter(|name| call.config.schedules.contains_key(name)) {
+        Some(schedule) => Actor::schedule(&schedule),
+        None => match parts.chat.user(Who::Name(name)).await {
+            Ok(Some(found)) => Actor { id: found.id, username: found.username },
+            Ok(None) => return format!("There is nobody called {} in Rocket.Chat.", typed(name)),
+            Err(error) => return error.to_string(),
+        },
     };
-    let actor = Actor { id: found.id, username: found.username };
     let person = call.dispatcher.people.person(&actor).await;
     let line = parse::command_line(line);
     let bound = match bind(&line, &call.config.commands, &Known::of(&call.config.environments)) {
@@ -104,7 +109,9 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         }
         Err(error) => return error.to_string(),
     };
-    let action = Action::of(bound.command, bound.values.as_typed(), &call.cause.room);
+    let mut action = Action::of(bound.command, bound.values.as_typed(), &call.cause.room);
+    let of_schedule = bound.values.text("schedule");
+    action.arguments.extend(scheduled::concerns(call.config, of_schedule));
     let steals = bound.values.text("steal").is_some();
     let place = if steals { action.arguments.get("environment").cloned() } else { None };
     let place = place.or_else(|| bound.values.text("environment").map(str::to_owned));
@@ -114,10 +121,15 @@ pub(super) async fn can(call: &Call<'_>) -> String {
             true => call.config.approval_to_steal(&environment),
             false => call.config.approval(&environment, &bound.command.name),
         };
-        match policy {
-            Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),
-            None => "it needs no approval".to_owned(),
-        }
+        described(policy)
+    });
+    // What gives a schedule's command, or lets it be given, takes what that command takes.
+    let gives = ["schedules run", "schedules allow"].contains(&bound.command.name.as_str());
+    let given = of_schedule.filter(|_| gives).and_then(|name| call.config.schedules.get(name));
+    let given = given.and_then(|schedule| scheduled::command(call.config, schedule).ok());
+    let approval = approval.or_else(|| {
+        let given = given?;
+        Some(described(standing::takes(call.config, &given).map(|(_, policy)| policy)))
     });
     let mut text = call.dispatcher.people.access().explain(&person, &action, approval).to_string();
     for (step, approval) in call.config.asking_steps(bound.command) {
@@ -145,6 +157,13 @@ pub(super) async fn can(call: &Call<'_>) -> String {
         let _ = write!(text, "\n{line}");
     }
     text
+}
+
+fn described(policy: Option<ApprovalPolicy>) -> String {
+    match policy {
+        Some(policy) => format!("it needs {} ({})", crate::approvals::describe(&policy), policy.rule),
+        None => "it needs no approval".to_owned(),
+    }
 }
 
 pub(super) async fn status(call: &Call<'_>) -> String {

@@ -10,6 +10,8 @@ mod locks;
 mod look;
 mod maintenance;
 mod runs;
+mod schedules;
+mod standing;
 
 use std::sync::Arc;
 
@@ -52,7 +54,21 @@ pub fn acts(name: &str) -> bool {
             | "call_off"
             | "review"
             | "reload"
+            | "schedule_pause"
+            | "schedule_resume"
+            | "schedule_allow"
+            | "schedule_revoke"
     )
+}
+
+/// Whether it gives another command, which is planned and begun as that one is.
+pub fn orders(name: &str) -> bool {
+    name == "schedule_run"
+}
+
+/// Whether there is a plan to show where nothing is to be done.
+fn shows_a_plan(name: &str) -> bool {
+    orders(name) || name == "schedule_allow"
 }
 
 pub async fn run(
@@ -64,7 +80,7 @@ pub async fn run(
     _authorized: &Authorized<Action>,
 ) -> Option<String> {
     // What steals a lock has a plan, and shows it.
-    if bound.dry_run && bound.values.text("steal").is_none() {
+    if bound.dry_run && !shows_a_plan(name) && bound.values.text("steal").is_none() {
         return Some(format!(
             "{} would be done at once; nothing was changed.",
             crate::text::typed(&bound.canonical)
@@ -97,6 +113,12 @@ pub async fn run(
         "freeze" => Some(freezes::freeze(&call).await),
         "unfreeze" => Some(freezes::unfreeze(&call).await),
         "maintenance" => Some(maintenance::declare(&call).await),
+        "schedules" => Some(schedules::show(&call).await),
+        "schedule_run" => schedules::run(&call).await,
+        "schedule_allow" => standing::allow(&call).await,
+        "schedule_revoke" => Some(standing::revoke(&call).await),
+        "schedule_pause" => Some(schedules::pause(&call).await),
+        "schedule_resume" => Some(schedules::resume(&call).await),
         "call_off" => Some(maintenance::call_off(&call).await),
         other => {
             Some(format!("This Houston has no built-in `{other}`; `houston check` says where it is used."))

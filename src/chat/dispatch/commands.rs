@@ -15,8 +15,9 @@ use crate::access::{Access, Action, Authorized, Denied, Person};
 use crate::chat::bind::{Bound, Known, Outcome, Values, bind};
 use crate::chat::builtin;
 use crate::chat::dialogue::Pending;
+use crate::chat::operate::{self, Order};
 use crate::chat::parse::{Addressed, CommandLine, Form, addressed, too_long};
-use crate::chat::{help, operate};
+use crate::chat::{help, scheduled};
 use crate::command::{Action as SpecAction, CommandSpec};
 use crate::config::Config;
 use crate::gateway::events::{Inbound, Post};
@@ -67,6 +68,11 @@ impl OwnedBound {
 
 impl Dispatcher {
     pub(super) fn message(&self, message: Inbound, lane: &Lane) {
+        // No account is called so; one that is all the same has nothing of a schedule's rights.
+        if message.by.as_schedule().is_some() {
+            tracing::error!("an account of Rocket.Chat's has the id of a schedule, and is not heard");
+            return self.dealt_with(&message.id);
+        }
         if let Continued::Taken = self.continue_dialogue(&message, lane) {
             return;
         }
@@ -127,7 +133,7 @@ impl Dispatcher {
             }
             Ok(Outcome::Run(bound)) => {
                 let acts = match &bound.command.action {
-                    SpecAction::Builtin(name) => builtin::acts(name),
+                    SpecAction::Builtin(name) => builtin::acts(name) || builtin::orders(name),
                     SpecAction::Playbook(_) => bound.command.changes && !bound.dry_run,
                 };
                 if acts && (message.age > config.limits.stale_after || self.was_before_restored(&message)) {
@@ -223,7 +229,17 @@ impl Dispatcher {
                     }
                 }
                 SpecAction::Playbook(playbook) => {
-                    operate::run(self, &config, playbook, spec, &cause, &bound, &authorized).await
+                    let order = Order {
+                        config: &config,
+                        playbook,
+                        command: spec,
+                        cause: &cause,
+                        bound: &bound,
+                        authorized: &authorized,
+                        schedule: None,
+                        standing: None,
+                    };
+                    operate::run(self, order).await
                 }
             },
         };
@@ -246,7 +262,7 @@ impl Dispatcher {
     /// is wrong needs it.
     fn may_not_act(&self, spec: &CommandSpec, bound: &OwnedBound) -> Option<String> {
         let acts = match &spec.action {
-            SpecAction::Builtin(name) => builtin::acts(name),
+            SpecAction::Builtin(name) => builtin::acts(name) || builtin::orders(name),
             SpecAction::Playbook(_) => true,
         };
         let why = self.parts.lease.may_act().err().filter(|_| acts && !bound.dry_run)?;
@@ -269,7 +285,8 @@ impl Dispatcher {
         let free = !spec.changes && config.access.rules.is_empty();
         let person = if free { Person::new(&cause.by, []) } else { self.people.person(&cause.by).await };
         let access = if free { access } else { self.people.access() };
-        let action = Action::of(spec, bound.values.as_typed(), &cause.room);
+        let mut action = Action::of(spec, bound.values.as_typed(), &cause.room);
+        action.arguments.extend(scheduled::concerns(config, bound.values.text("schedule")));
         let authorized = match bound.values.run("run") {
             Some(run) if let Ok(state) = self.parts.engine.state(run).await => {
                 authorize_for(&access, &person, action, &state.plan.concerns())

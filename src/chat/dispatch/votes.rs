@@ -33,7 +33,7 @@ impl Dispatcher {
                     let span = span_of(run, message, room, &reaction);
                     self.reaction_vanished(run, message, &reaction).instrument(span).await;
                 }
-                for reaction in added {
+                for reaction in added.into_iter().filter(|reaction| reaction.by.as_schedule().is_none()) {
                     if let Some(choice) = approvals::reading(&reaction.emoji) {
                         let span = span_of(run, message, room, &reaction);
                         self.vote_by_reaction(run, message, &reaction, choice).instrument(span).await;
@@ -41,7 +41,8 @@ impl Dispatcher {
                 }
             }
             RunMessage::Progress => {
-                for reaction in added.iter().filter(|reaction| approvals::asks_to_cancel(&reaction.emoji)) {
+                let people = added.iter().filter(|reaction| reaction.by.as_schedule().is_none());
+                for reaction in people.filter(|reaction| approvals::asks_to_cancel(&reaction.emoji)) {
                     let span = span_of(run, message, room, reaction);
                     self.cancel_by_reaction(run, &reaction.by).instrument(span).await;
                 }
@@ -109,7 +110,10 @@ impl Dispatcher {
         if run.started_at.is_some() {
             return Ok(objections);
         }
-        let gone = !self.is_active(&run.by).await?;
+        let gone = match run.by.as_schedule() {
+            Some(schedule) => !self.config().schedules.contains_key(&schedule),
+            None => !self.is_active(&run.by).await?,
+        };
         let person = self.people.person(&run.by).await;
         let action = Action {
             command: run.plan.command_name.clone(),
@@ -119,14 +123,34 @@ impl Dispatcher {
         };
         match authorize_for(&self.people.access(), &person, action, &run.plan.concerns()) {
             Ok(_) if !gone => {
+                objections.extend(self.standing_no_more(run).await);
                 let roles = self.people.roles(&person);
                 let still = glass::may_still_break(&self.config(), &run.plan, &roles);
                 objections.extend(still.err().map(Objection::Requester));
             }
-            Ok(_) => objections.push(Objection::Requester("the account is not active".to_owned())),
+            Ok(_) => {
+                let what = if run.by.as_schedule().is_some() {
+                    "no file has it any more"
+                } else {
+                    "the account is not active"
+                };
+                objections.push(Objection::Requester(what.to_owned()));
+            }
             Err(denied) => objections.push(Objection::Requester(denied.rule.clone())),
         }
         Ok(objections)
+    }
+
+    /// Why what a schedule began by lets it begin no more.
+    async fn standing_no_more(&self, run: &RunState) -> Option<Objection> {
+        let (standing, schedule) = (run.plan.standing.as_ref()?, run.by.as_schedule()?);
+        let row = self.parts.engine.schedule_row(&schedule).await;
+        let allowed = row.and_then(|row| row.allowed).filter(|allowed| allowed.run == standing.run);
+        let now = self.parts.clock.now();
+        match allowed {
+            Some(allowed) if !allowed.is_over(now) => None,
+            _ => Some(Objection::Requester("its standing approval is over".to_owned())),
+        }
     }
 
     async fn votes_that_stand_no_more(&self, ballot: &Ballot) -> Result<Vec<Objection>, String> {

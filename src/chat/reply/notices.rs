@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Voice;
 use crate::chat::cards::{self, Place};
-use crate::chat::{glass, maintenance, plan_text, progress, report, steal, step_cards, trouble};
+use crate::chat::{glass, maintenance, plan_text, progress, report, schedules, steal, step_cards, trouble};
 use crate::gateway::events::{Post, SendError};
 use crate::gateway::{Button, Priority};
 use crate::ids::MessageId;
@@ -15,6 +15,7 @@ use crate::runs::PLAN;
 use crate::runs::ballot::Ballot;
 use crate::runs::outbox::{Notice, OutboxEntry};
 use crate::runs::state::{Decision, RunState};
+use crate::text::defuse;
 use crate::text::inert;
 
 impl Voice {
@@ -39,6 +40,10 @@ impl Voice {
                 };
                 let post = Post { id: id.clone(), room: room.clone(), thread: None, text };
                 self.chat.post(post, Priority::Normal).await
+            }
+            (Notice::Schedule { id, room, told }, _) => {
+                let (id, text) = (id.clone(), schedules::told(told));
+                self.chat.post(Post { id, room: room.clone(), thread: None, text }, Priority::Normal).await
             }
             (Notice::Card { .. }, Some(run)) => {
                 self.card(&run, now).await?;
@@ -86,6 +91,8 @@ impl Voice {
                 }
                 Ok(())
             }
+            // Nobody waits for it, and the run's own message says it.
+            (Notice::Result { .. }, Some(run)) if schedules::is_as_usual(&run) => Ok(()),
             (Notice::Result { id, .. }, Some(run)) => {
                 self.reply(&run, id, &run.progress, progress::result(&run)).await
             }
@@ -279,6 +286,7 @@ impl Voice {
             | Notice::Steal { .. }
             | Notice::ReviewReminder { .. }
             | Notice::Maintenance { .. }
+            | Notice::Schedule { .. }
             | Notice::Say { .. } => return,
         };
         let text = format!("I could not say this where you asked for it ({reason}):\n{text}");

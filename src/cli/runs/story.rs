@@ -75,7 +75,7 @@ impl Story<'_> {
             Event::Escalated => "nobody has decided yet: others may now too".to_owned(),
             Event::Approved => "approved".to_owned(),
             Event::Denied { by, reason } => format!("denied by {}{}", name(by), why(reason.as_ref())),
-            Event::DenialExplained { reason } => format!("why it was denied: {reason}"),
+            Event::DenialExplained { reason } => format!("why it was denied: {}", on_a_line(reason)),
             Event::Expired => "expired: nobody decided in time".to_owned(),
             Event::Voided { differences } => {
                 format!("void: things are not as they were when it was planned{}", listed(differences))
@@ -84,7 +84,7 @@ impl Story<'_> {
                 format!("{} lets it go on by the configuration in force", name(&vote.by))
             }
             Event::ReviewReminded => "its review is still open: the room is reminded".to_owned(),
-            Event::Reviewed { by, findings } => format!("reviewed by {}: {findings}", name(by)),
+            Event::Reviewed { by, findings } => format!("reviewed by {}: {}", name(by), on_a_line(findings)),
             _ => return None,
         })
     }
@@ -136,7 +136,7 @@ impl Story<'_> {
                     .map_or_else(String::new, |at| format!(", to be approved until {}", moment(at)));
                 let mut out = format!("asked for by {}{room}{until}; plan {}", name(by), digest.short());
                 if let Some(reason) = &plan.reason {
-                    out += &format!("\nreason: {reason}");
+                    out += &format!("\nreason: {}", on_a_line(reason));
                 }
                 for (index, step) in plan.steps.iter().enumerate() {
                     out += &format!("\n{}. {}", index + 1, step.title);
@@ -168,7 +168,7 @@ impl Story<'_> {
                 }
             }
             Event::Finished { outcome } => format!("ended: {}", outcome.word()),
-            Event::Abandoned { by, reason } => format!("abandoned by {}: {reason}", name(by)),
+            Event::Abandoned { by, reason } => format!("abandoned by {}: {}", name(by), on_a_line(reason)),
             // In words above; a new one is at least named.
             other => serde_json::to_value(other)
                 .ok()
@@ -187,7 +187,12 @@ fn moment(at: Timestamp) -> String {
 }
 
 fn why(reason: Option<&String>) -> String {
-    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+    reason.map(|reason| format!(": {}", on_a_line(reason))).unwrap_or_default()
+}
+
+/// What people wrote is no line of ours.
+fn on_a_line(text: &str) -> String {
+    crate::text::printable(text).replace('\n', " ")
 }
 
 fn again(attempt: u32) -> String {

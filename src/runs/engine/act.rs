@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::write::owed;
-use super::write::{BREAK_GLASS, REVIEWED, STEP_APPROVED, STEP_DENIED, who};
+use super::write::{BREAK_GLASS, REQUESTED, REVIEWED, STEP_APPROVED, STEP_DENIED, who};
 use super::{ActError, Engine, NewRun, Voted, decision_card, own_messages, place_of_ask, step_card};
 use crate::approvals::{Choice, Ineligible, Via, Vote};
 use crate::audit;
@@ -72,6 +72,7 @@ impl Engine {
             .map(|policy| now.checked_add(policy.expires).unwrap_or(Timestamp::MAX));
         let stolen_from = Steal::of(&new.plan).and_then(|steal| steal.whom_to_tell());
         let in_part = new.plan.shown_in_part();
+        let schedule = new.origin.schedule.as_ref().map(|of| of.name.clone());
         let event = Event::Created {
             plan: Box::new(new.plan),
             digest: digest.clone(),
@@ -95,9 +96,18 @@ impl Engine {
         if let Some(owner) = stolen_from.filter(|_| expires_at.is_some()) {
             notices.push(Notice::steal(run, owner, false));
         }
-        let (mut with, audited) = (new.with, (if broken { BREAK_GLASS } else { "requested" }, None));
+        let mut row = None;
+        if let (Some(fired), Some(schedule)) = (new.fired, &schedule) {
+            let told = self.fire_into(&journal, run, schedule, fired, &mut new.with)?;
+            row = Some(told.0);
+            notices.extend(told.1);
+        }
+        let (mut with, audited) = (new.with, (if broken { BREAK_GLASS } else { REQUESTED }, None));
         owed(run, 0, &audited).put(&mut with);
         let (state, last) = journal.create(event, notices, with, now)?;
+        if let Some(row) = row {
+            journal.remember_schedule(row);
+        }
         drop(journal);
         let state = self.act_settled(state, last, Some(audited)).await?;
         Ok(state)

@@ -331,7 +331,8 @@ impl Engine {
     async fn consent_again(&self, state: &RunState) -> Option<Turn> {
         // What starts as soon as it was asked for was looked at when it was.
         let just_now = self.now().duration_since(state.created_at) < JUST_NOW;
-        let asked_only = state.plan.approval.is_none() && state.plan.break_glass.is_none();
+        let plan = &state.plan;
+        let asked_only = plan.approval.is_none() && plan.break_glass.is_none() && plan.standing.is_none();
         if asked_only && just_now && !state.was_queued {
             return None;
         }

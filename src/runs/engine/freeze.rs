@@ -14,6 +14,7 @@ impl Engine {
     pub async fn configuration_changed(&self) {
         self.nudge_waiting().await;
         self.0.maintenance_changed.notify_one();
+        self.0.schedules_changed.notify_one();
         let open = self.open_runs().await;
         for run in open.iter().filter(|run| run.footing_changed.is_some()) {
             self.nudge(run.id);

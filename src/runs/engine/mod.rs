@@ -14,6 +14,8 @@ mod maintenance;
 mod perform;
 mod remove;
 mod same;
+mod schedules;
+mod standing;
 mod steal;
 mod write;
 
@@ -39,6 +41,7 @@ use super::outbox::Notice;
 use super::owed;
 use super::queue::{self, Doing, Place};
 use super::retention::{self, Removed, What};
+use super::schedules::{Change, Fire, Told};
 use super::state::{Illegal, Phase, RunState};
 use super::transcripts::Transcripts;
 use crate::approvals::{Ineligible, Tally};
@@ -135,6 +138,10 @@ struct Inner {
     wakes: Mutex<BTreeMap<RunId, Timestamp>>,
     wake_changed: Notify,
     maintenance_changed: Notify,
+    schedules_changed: Notify,
+    /// Since when no Houston ran here, before this one; `None`: that is not known.
+    away_since: Option<Timestamp>,
+    opened_at: Timestamp,
     changed: broadcast::Sender<RunId>,
     /// Notices up to this one are durable.
     durable_notices: AtomicU64,
@@ -210,6 +217,19 @@ pub struct NewRun {
     pub tell: Vec<UserId>,
     /// Goes into the same batch: the mark that the command's message was obeyed.
     pub with: Batch,
+    /// The schedule that it begins for.
+    pub fired: Option<Fired>,
+}
+
+/// A time of a schedule, dealt with: written in one batch with what it begins and with what is said of it.
+#[derive(Clone, Debug)]
+pub struct Fired {
+    pub change: Change,
+    pub fire: Fire,
+    /// What the room is told, if it is told anything.
+    pub told: Option<Told>,
+    /// A service watches it.
+    pub pings: bool,
 }
 
 /// What became of a vote.
@@ -254,6 +274,12 @@ pub enum ActError {
     Refused { run: RunId, state: String, why: &'static str },
     #[error("the journal cannot be written: {0}")]
     Journal(JournalError),
+    /// Whoever decided by the row decides again.
+    #[error("the schedule was changed at the same moment: say it again.")]
+    Meanwhile,
+    /// One run of a schedule at a time.
+    #[error("{0} of the same schedule is not done.")]
+    Overlaps(RunId),
 }
 
 impl From<JournalError> for ActError {
@@ -294,7 +320,11 @@ impl Engine {
             tracing::error!("what the audit log has to be told cannot be read: {error}");
             owed::Left::default()
         });
+        let away_since = alive::last(&parts.store).unwrap_or_default();
+        let opened_at = parts.clock.now();
         let engine = Self(Arc::new(Inner {
+            away_since,
+            opened_at,
             journal: tokio::sync::Mutex::new(journal),
             left_owed: Mutex::new(left_owed),
             owed_changed: Notify::new(),
@@ -303,6 +333,7 @@ impl Engine {
             wakes: Mutex::default(),
             wake_changed: Notify::new(),
             maintenance_changed: Notify::new(),
+            schedules_changed: Notify::new(),
             changed: broadcast::channel(1024).0,
             durable_notices: AtomicU64::new(0),
             outbox_changed: Notify::new(),

@@ -13,10 +13,11 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::standing::AllowSchedule;
 use super::steal::StealLock;
 use super::{CANCEL_GRACE, Engine, GRACE, Work, step_card};
 use crate::ids::{EffectToken, RunId};
-use crate::playbook::model::{PlannedStep, PlannedUndo, Preview, STEAL_LOCK};
+use crate::playbook::model::{ALLOW_SCHEDULE, PlannedStep, PlannedUndo, Preview, STEAL_LOCK};
 use crate::playbook::steps::{
     ByHand, Earlier, Pause, Probed, Progress, Repeat, StepContext, StepError, StepKind, Undid,
 };
@@ -499,6 +500,9 @@ impl Engine {
     pub(super) fn kind(&self, name: &str) -> Result<Arc<dyn StepKind>, StepError> {
         if name == STEAL_LOCK {
             return Ok(Arc::new(StealLock(self.clone())));
+        }
+        if name == ALLOW_SCHEDULE {
+            return Ok(Arc::new(AllowSchedule(self.clone())));
         }
         self.0.parts.kinds.get(name).cloned().ok_or_else(|| {
             StepError::new(format!("this version of Houston knows no step kind `{name}`"))

@@ -30,6 +30,8 @@ const LATELY_TOLD: usize = 10_000;
 
 /// Between attempts to tell it; they begin at [`WRITE_RETRY`].
 const LONGEST_WRITE_RETRY: Duration = Duration::from_secs(30);
+/// What the audit log calls a request.
+pub(super) const REQUESTED: &str = "requested";
 
 /// What the audit log calls a request that goes past consent, and the closing of its review.
 pub(super) const BREAK_GLASS: &str = "break-glass";
@@ -414,6 +416,9 @@ fn entry(state: &RunState, what: &str, by: Option<&Actor>) -> audit::Event {
     });
     let result = match what {
         _ if of_step => state.asks.last().and_then(|ask| step_result(state, ask)),
+        REQUESTED => {
+            state.plan.standing.as_ref().map(|standing| format!("standing approval: {}", standing.given))
+        }
         BREAK_GLASS => state.plan.break_glass.as_ref().map(|glass| glass.reason.clone()),
         FOOTING_CHANGED => state.footing_changed.as_ref().map(|changed| {
             let said: Vec<String> = changed.differences.iter().map(ToString::to_string).collect();

@@ -26,6 +26,7 @@ pub struct Person {
     pub tokens: Vec<Token>,
     /// Made by the server itself. The role `bot` makes nobody one.
     pub bot_account: bool,
+    pub utc_offset: f64,
 }
 
 /// A way in.
@@ -44,6 +45,12 @@ pub struct Token {
 /// Rocket.Chat keeps about this many sessions; the oldest go first.
 const MOST_TOKENS: usize = 50;
 
+/// As JavaScript writes a number: `1`, `5.5`.
+fn whole_or_not(hours: f64) -> serde_json::Value {
+    #[expect(clippy::cast_possible_truncation, reason = "hours of a day")]
+    if hours.fract() == 0.0 { (hours as i64).into() } else { hours.into() }
+}
+
 /// The reason given for every token that does not work.
 pub const LOGGED_OUT: &str = "You've been logged out by the server. Please log in again.";
 
@@ -59,6 +66,7 @@ impl Person {
             email: format!("{username}@example.com"),
             name: seed.name.clone().unwrap_or(capital),
             bot_account: false,
+            utc_offset: seed.utc_offset,
             roles,
             password: seed.password.clone().unwrap_or_else(|| username.clone()),
             active: true,
@@ -95,6 +103,7 @@ impl Person {
             totp: None,
             tokens: Vec::new(),
             bot_account: true,
+            utc_offset: 0.0,
         }
     }
 
@@ -123,7 +132,7 @@ impl Person {
         if !self.status_text.is_empty() {
             doc.insert("statusText".into(), self.status_text.as_str().into());
         }
-        doc.insert("utcOffset".into(), 0.into());
+        doc.insert("utcOffset".into(), whole_or_not(self.utc_offset));
         doc.insert("active".into(), self.active.into());
         doc.insert("type".into(), if self.bot_account { "bot" } else { "user" }.into());
         if full {

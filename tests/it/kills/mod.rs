@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use ending::{Ending, said, said_otherwise};
 use lives::Kill;
 use stage::Stage;
-use stories::{STORIES, Story};
+use stories::{SCHEDULE, STORIES, Story};
 
 /// Names trials that are played again: a story, and when Houston is killed in each of its lives.
 const AGAIN: &str = "HOUSTON_TEST_KILLS";
@@ -161,7 +161,8 @@ async fn every_story_is_the_same_at_places_drawn_by_lot() {
     let (seed, mut lot) = lot();
     eprintln!("HOUSTON_TEST_SEED={seed}");
     let mut trials = Vec::new();
-    for story in STORIES.iter().filter(|story| story.playable() && !EVERYWHERE.contains(&story.name)) {
+    let short = |story: &&Story| !EVERYWHERE.contains(&story.name) && story.name != SCHEDULE;
+    for story in STORIES.iter().filter(|story| story.playable()).filter(short) {
         let (ending, syncs) = undisturbed(story).await;
         let ending = Arc::new(ending);
         let points: Vec<Kill> = points(syncs - AT_THE_END).collect();
@@ -216,7 +217,9 @@ fn there_is_a_story_for_every_playbook_that_comes_with_houston() {
         .flatten()
         .map(|file| file.path().file_stem().expect("a name").to_string_lossy().into_owned())
         .collect();
-    let told: BTreeSet<String> =
-        STORIES.iter().filter_map(|story| story.playbook.map(str::to_owned)).collect();
+    // What restic does is left to hosts and found again by its name, as in the story `hosts`; `backup` tells the rest.
+    let elsewhere = ["backup", "backup-init", "backup-verify", "restore"].map(str::to_owned);
+    let told = STORIES.iter().filter_map(|story| story.playbook.map(str::to_owned));
+    let told: BTreeSet<String> = told.chain(elsewhere).collect();
     assert_eq!(playbooks, told, "each needs a story in `tests/it/kills/stories.rs`");
 }

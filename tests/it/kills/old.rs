@@ -59,6 +59,8 @@ fn created(number: usize) -> Event {
         on_failure: OnFailure::Stop,
         approval: None,
         reason: None,
+        report: None,
+        standing: None,
         break_glass: None,
     };
     let room = Room { id: "r-ops".into(), kind: RoomKind::Private, name: Some("ops".into()) };
@@ -66,7 +68,7 @@ fn created(number: usize) -> Event {
         digest: plan.digest(),
         plan: Box::new(plan),
         by: actor(),
-        origin: Origin { room, thread: None, message: random_id().into() },
+        origin: Origin { room, thread: None, message: random_id().into(), schedule: None },
         engine: "0.1.0".into(),
         card: random_id().into(),
         progress: random_id().into(),

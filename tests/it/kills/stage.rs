@@ -22,7 +22,7 @@ use super::old;
 use crate::support::parts;
 
 /// How long anything expected may take, on a machine that is busy with other trials.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a story is played, and where somebody looks at it from aside.
 const OPS: &str = "ops";
@@ -39,7 +39,7 @@ pub struct Service {
 /// What Houston is given.
 pub struct Scene {
     pub services: &'static [Service],
-    /// Lines of `houston.yaml`.
+    /// Lines of `houston.yaml`, in which `SOON` is a cron expression of a time that comes once, within a minute or so.
     pub houston: &'static str,
     /// Lines of `prod.yaml`, in which `SSHD` is the folder of a real sshd and `PORT` its port.
     pub prod: &'static str,
@@ -353,11 +353,13 @@ impl Stage {
         // All stages share the one real Swarm, and the bots' account has the same id in all of them.
         let lease = if self.share.is_some() { "lease: {enabled: false}\n" } else { "" };
         let (user_id, token) = self.sandbox.personal_token("houston").expect("the bot's account");
+        let scheduled = scene.houston.contains("schedules:");
+        let operators = if scheduled { "alice, bob, \"schedule:once\"" } else { "alice, bob" };
         let houston = format!(
             "rocketchat: {{url: {}, user_id: {user_id}, token: {{file: token}}}}\n\
-             access: {{roles: {{operator: {{users: [alice, bob]}}, lead: {{users: [carol]}}}}}}\n{lease}{}",
+             access: {{roles: {{operator: {{users: [{operators}]}}, lead: {{users: [carol]}}}}}}\n{lease}{}",
             self.sandbox.url(),
-            scene.houston
+            scene.houston.replace("SOON", &soon())
         );
         self.write("houston.yaml", &houston);
         self.write("token", &token);
@@ -420,6 +422,12 @@ impl Drop for Share {
             });
         });
     }
+}
+
+/// The next minute that is not about to begin.
+fn soon() -> String {
+    let at = houston::clock::Clock::system().now() + jiff::SignedDuration::from_secs(70);
+    at.strftime("%-M %-H %-d %-m *").to_string()
 }
 
 fn answer_to(said: &str) -> String {

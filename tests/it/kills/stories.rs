@@ -105,6 +105,17 @@ pub const STORIES: &[Story] = &[
         play: |stage| Box::pin(questions(stage)),
     },
     Story {
+        name: SCHEDULE,
+        playbook: None,
+        scene: Scene {
+            houston: "schedules: {once: {run: scale prod web 2, cron: \"SOON\", room: ops}}\n",
+            prod: "approvals: {default: none}\n",
+            ..PLAIN
+        },
+        ssh: false,
+        play: |stage| Box::pin(schedule(stage)),
+    },
+    Story {
         name: "hosts",
         playbook: None,
         scene: Scene {
@@ -125,6 +136,9 @@ pub const STORIES: &[Story] = &[
         play: |stage| Box::pin(old(stage)),
     },
 ];
+
+/// It takes more than a minute, since the times of schedules are minutes.
+pub const SCHEDULE: &str = "schedule";
 
 pub const TOUR: &str = "
 tour:
@@ -181,6 +195,11 @@ pub async fn asked_and_approved(stage: &Stage, command: &str) {
 async fn scale(stage: &Stage) {
     asked_and_approved(stage, "!scale prod web 2").await;
     stage.see(&["@alice `scale prod web 2` scaled in"]).await;
+}
+
+/// Nobody says a word.
+async fn schedule(stage: &Stage) {
+    stage.see(&["*R-1*", "scaled in", "schedule *once*"]).await;
 }
 
 /// Alice's own thumb counts for nothing, and she is told so once.

@@ -336,9 +336,17 @@ impl Bench {
             room: Room { id: "room".into(), kind: RoomKind::Public, name: Some("ops".into()) },
             thread: None,
             message: "message".into(),
+            schedule: None,
         };
         self.engine
-            .create(NewRun { plan, by: actor("alice"), origin, tell: Vec::new(), with: Batch::new() })
+            .create(NewRun {
+                plan,
+                by: actor("alice"),
+                origin,
+                tell: Vec::new(),
+                with: Batch::new(),
+                fired: None,
+            })
             .await
             .expect("creates")
     }
@@ -435,6 +443,7 @@ impl Bench {
                 Notice::Steal { id, .. } => ("steal", id.clone()),
                 Notice::ReviewReminder { id, .. } => ("review", id.clone()),
                 Notice::Maintenance { id, .. } => ("maintenance", id.clone()),
+                Notice::Schedule { id, .. } => ("schedule", id.clone()),
                 Notice::Say { post } => ("post", post.id.clone()),
             };
             *self.site.facts().said.entry((kind.to_owned(), id.to_string())).or_default() += 1;
@@ -555,6 +564,7 @@ pub fn plan(steps: Vec<PlannedStep>) -> Plan {
         reason: None,
         report: None,
         break_glass: None,
+        standing: None,
     }
 }
 

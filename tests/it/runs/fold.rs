@@ -57,6 +57,7 @@ fn begun(approval: bool, glass: bool, asks: bool) -> Recorded {
         },
         thread: None,
         message: "m".into(),
+        schedule: None,
     };
     let event = Event::Created {
         digest: plan.digest(),
