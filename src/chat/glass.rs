@@ -74,7 +74,9 @@ pub fn may_break(
 /// Whether the right that a waiting run was begun with still stands.
 pub fn may_still_break(config: &Config, plan: &Plan, roles: &[RoleName]) -> Result<(), String> {
     match (&plan.break_glass, &plan.environment) {
-        (Some(_), Some(environment)) => may(config, environment, roles),
+        (Some(_), Some(environment)) => std::iter::once(environment)
+            .chain(plan.changed_elsewhere())
+            .try_for_each(|of| may(config, of, roles)),
         _ => Ok(()),
     }
 }

@@ -238,6 +238,10 @@ pub async fn plan(asked: &Asked<'_>, planner: &Planner) -> Result<Planned, PlanE
         approval: environment.and_then(|environment| config.approval(&environment.name, &command.name)),
     };
     let mut planned = planner.plan(request).await?;
+    if environment.is_some() {
+        // What it changes elsewhere is known by now.
+        planned.plan.approval = config.approval_of(&planned.plan);
+    }
     super::glass::put(&mut planned.plan, bound.break_glass.as_ref());
     planned.plan.basis = config.basis(&planned.plan);
     Ok(planned)

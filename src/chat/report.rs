@@ -133,13 +133,15 @@ fn of_source(
         ("compared", json!(steps.iter().find_map(|index| output(run, *index, "compare")).map(compared))),
     ]);
     value.extend(["size", "files", "added", "change", "chart", "days"].map(|name| (name, Json::Null)));
-    if let Some(saved) = saved {
-        value.insert("size", json!(text::bytes(saved.bytes)));
-        value.insert("files", json!(text::count(usize::try_from(saved.files).unwrap_or(usize::MAX), "file")));
-        value.insert("added", json!(text::bytes(saved.added)));
-        value.insert("change", json!(change(saved, &before)));
-        if !before.is_empty() {
-            let sizes: Vec<u64> = before.iter().rev().map(|s| s.bytes).chain([saved.bytes]).collect();
+    if let Some((bytes, saved)) = saved.and_then(|saved| Some((saved.bytes?, saved))) {
+        let files = usize::try_from(saved.files.unwrap_or(0)).unwrap_or(usize::MAX);
+        let sizes: Vec<u64> = before.iter().rev().filter_map(|saved| saved.bytes).collect();
+        value.insert("size", json!(text::bytes(bytes)));
+        value.insert("files", json!(text::count(files, "file")));
+        value.insert("added", json!(text::bytes(saved.added.unwrap_or(0))));
+        value.insert("change", json!(change(bytes, &sizes)));
+        if !sizes.is_empty() {
+            let sizes: Vec<u64> = sizes.into_iter().chain([bytes]).collect();
             value.insert("chart", json!(chart(&sizes)));
             value.insert("days", json!(text::count(sizes.len(), "backup")));
         }
@@ -156,19 +158,22 @@ fn compared(output: &Json) -> String {
     }
     let (compared, changed) = (number("compared"), number("changed"));
     let since = if changed > 0 { format!(", {changed} written to since") } else { String::new() };
+    if compared == 0 {
+        return format!("nothing of its {} files could be compared{since}", number("files"));
+    }
     format!("{compared} of {} files restored and compared: the same{since}", number("files"))
 }
 
 /// `12 % larger`, against the median of what came before; nothing where it is as usual.
 #[expect(clippy::cast_precision_loss, reason = "a share in per cent")]
-fn change(saved: &Saved, before: &[&Saved]) -> Option<String> {
-    let mut sizes: Vec<u64> = before.iter().map(|saved| saved.bytes).collect();
+fn change(bytes: u64, before: &[u64]) -> Option<String> {
+    let mut sizes = before.to_vec();
     sizes.sort_unstable();
     let median = *sizes.get(sizes.len() / 2)? as f64;
     if median == 0.0 {
         return None;
     }
-    let share = saved.bytes as f64 / median - 1.0;
+    let share = bytes as f64 / median - 1.0;
     let word = if share > 0.0 { "larger" } else { "smaller" };
     (share.abs() >= USUAL).then(|| format!("{:.0} % {word}", share.abs() * 100.0))
 }

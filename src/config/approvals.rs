@@ -80,7 +80,10 @@ impl Config {
         } else if let Some(allowed) = plan.allows() {
             self.approval(environment, allowed)
         } else {
-            self.approval(environment, &plan.command_name)
+            let own = self.approval(environment, &plan.command_name);
+            // What is restored elsewhere takes what it would take there as well.
+            let there = plan.changed_elsewhere().filter_map(|other| self.approval(other, &plan.command_name));
+            own.into_iter().chain(there).reduce(|all, one| all.and(&one))
         }
     }
 

@@ -59,6 +59,13 @@ impl Config {
         {
             basis.insert(format!("backups of {}", environment.name), self::backups(backups));
         }
+        for elsewhere in plan.changed_elsewhere().filter_map(|name| self.environments.get(name)) {
+            let name = &elsewhere.name;
+            basis.insert(format!("hosts of {name}"), short(&elsewhere.reached()));
+            if let Some(backups) = &elsewhere.backups {
+                basis.insert(format!("backups of {name}"), self::backups(backups));
+            }
+        }
         let whole = plan.locks.iter().any(|lock| lock.service.is_none());
         let about = |service: &&Service| {
             whole || plan.locks.iter().any(|lock| lock.service.as_ref() == Some(&service.name))

@@ -276,6 +276,11 @@ impl Plan {
             |plan: &Self| plan.steps.iter().map(|s| (s.kind.clone(), s.params.clone())).collect::<Vec<_>>();
         self.command_name == other.command_name && self.locks == other.locks && steps(self) == steps(other)
     }
+    /// Environments that it changes as a whole beside its own.
+    pub fn changed_elsewhere(&self) -> impl Iterator<Item = &EnvName> {
+        let whole = self.locks.iter().filter(|lock| lock.service.is_none()).map(|lock| &lock.environment);
+        whole.filter(|environment| Some(*environment) != self.environment.as_ref())
+    }
     /// Whether carrying it out would change nothing.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -391,6 +396,23 @@ pub struct ApprovalPolicy {
     pub escalate: Option<Escalation>,
     /// The rule in the configuration, for `can` and for refusals; `built-in` where the default applies.
     pub rule: String,
+}
+
+impl ApprovalPolicy {
+    /// What meets both: each way of the one with each way of the other. Nobody else decides when nobody has.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let pairs =
+            self.any_of.iter().flat_map(|one| other.any_of.iter().map(move |two| [&one[..], two].concat()));
+        Self {
+            any_of: pairs.collect(),
+            not_requester: self.not_requester || other.not_requester,
+            expires: self.expires.min(other.expires),
+            reason_required: self.reason_required || other.reason_required,
+            escalate: None,
+            rule: format!("{} and {}", self.rule, other.rule),
+        }
+    }
 }
 
 /// A second way to consent, that opens later.

@@ -19,10 +19,14 @@ pub struct Saved {
     pub source: String,
     pub at: Timestamp,
     pub run: RunId,
-    pub files: u64,
-    pub bytes: u64,
+    /// What follows is not known of one that was found again after a crash.
+    #[serde(default)]
+    pub files: Option<u64>,
+    #[serde(default)]
+    pub bytes: Option<u64>,
     /// New in the repository, before compression.
-    pub added: u64,
+    #[serde(default)]
+    pub added: Option<u64>,
 }
 
 impl Saved {
@@ -35,9 +39,9 @@ impl Saved {
             source: output.get("source")?.as_str()?.to_owned(),
             at,
             run: run.id,
-            files: number("files")?,
-            bytes: number("bytes")?,
-            added: number("added")?,
+            files: number("files"),
+            bytes: number("bytes"),
+            added: number("added"),
         })
     }
 }
@@ -54,9 +58,17 @@ pub fn of_run(state: &RunState) -> BTreeMap<String, Saved> {
     .collect()
 }
 
-/// Adds what a run saved to the batch that ends it.
-pub fn record(state: &RunState, batch: &mut Batch) {
+/// More than a year of nights.
+const KEPT: usize = 400;
+
+/// Adds what a run saved to the batch that ends it, in place of what is older than anybody compares with.
+pub fn record(state: &RunState, store: &Store, batch: &mut Batch) {
     for saved in of_run(state).into_values() {
+        let older =
+            store.scan::<Saved>(Tree::Saved, &prefix(&saved.environment, &saved.source)).rev().skip(KEPT - 1);
+        for (key, _) in older.flatten() {
+            batch.delete(Tree::Saved, &key);
+        }
         let mut key = prefix(&saved.environment, &saved.source);
         key.extend_from_slice(&saved.at.as_millisecond().to_be_bytes());
         key.extend_from_slice(&saved.run.0.to_be_bytes());

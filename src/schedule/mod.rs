@@ -147,7 +147,9 @@ impl Reconciler {
         }
         let config = self.dispatcher.config();
         let rows = self.engine().schedules().await;
-        for row in rows.iter().filter(|row| !config.schedules.contains_key(&row.name)) {
+        // What somebody has paused stays so, should its line come back.
+        let gone = |row: &&Row| !config.schedules.contains_key(&row.name) && row.paused.is_none();
+        for row in rows.iter().filter(gone) {
             if !self.busy.contains(&row.name) {
                 self.engine().forget_schedule(&row.name).await?;
             }
@@ -204,9 +206,12 @@ impl Reconciler {
         let mut row = match was {
             Some(row) => {
                 let store = &self.dispatcher.parts.store;
+                let known = fires(store, &schedule.name, MOST_FIRES).unwrap_or_default();
+                let oldest = known.iter().map(|fire| fire.due).min().filter(|_| known.len() >= MOST_FIRES);
+                // Before what is remembered everything has become something.
                 let fired = |at: Timestamp| {
-                    let fires = fires(store, &schedule.name, MOST_FIRES).unwrap_or_default();
-                    fires.iter().any(|fire| fire.by.is_none() && fire.due == at)
+                    oldest.is_some_and(|oldest| at < oldest)
+                        || known.iter().any(|fire| fire.by.is_none() && fire.due == at)
                 };
                 row.reckoned(schedule, now, fired)
             }

@@ -178,6 +178,28 @@ async fn a_backup_takes_the_place_of_what_is_there_or_goes_elsewhere() {
     t.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_restored_elsewhere_takes_the_consent_of_there() {
+    let Some(bench) = Bench::new() else { return };
+    let staging = bench.prod("");
+    let prod = staging.replace("approvals: {default: none}\n", "");
+    let files = vec![("environments/staging.yaml", staging)];
+    let t = House::with(Setup { prod, files, ..Setup::default() }).await;
+    t.say("alice", "ops", "!backup init staging").await;
+    t.ended("R-1", &[":white_check_mark: *R-1*"]).await;
+    t.say("alice", "ops", "!backup staging").await;
+    t.ended("R-2", &[":white_check_mark: *R-2*"]).await;
+    t.expect("backups", &[":white_check_mark: *Backup of staging*"]).await;
+    t.say("alice", "ops", "!restore staging uploads --to prod").await;
+    let card = t.card().await;
+    assert!(card.text.contains("lead"), "two of whom one lead, as prod says: {}", card.text);
+    t.react("bob", &card, ":x:").await;
+    t.until(&card, &["*denied* by bob"]).await;
+    t.expect("ops", &["@bob why?"]).await;
+    t.expect("ops", &["@alice", "denied"]).await;
+    t.end().await;
+}
+
 /// What stands in a folder and begins so.
 fn names(folder: &Path, begins: &str) -> Vec<String> {
     let found = std::fs::read_dir(folder).expect("reads").flatten();

@@ -156,7 +156,8 @@ impl<'a> Renting<'a> {
                 return Ok((server, actions.map_err(|error| StepError::from(error).with_effects())?));
             }
             if error.is("uniqueness_error") || asked == ASKS || self.context.cancel.is_cancelled() {
-                let lost = error.maybe_done();
+                // Who has the name may be what an earlier request has made, which is not listed yet.
+                let lost = error.maybe_done() || asked > 1 || error.is("uniqueness_error");
                 let error = StepError::from(error);
                 return Err(if lost { error.with_effects() } else { error });
             }

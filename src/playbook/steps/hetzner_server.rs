@@ -307,7 +307,10 @@ impl StepKind for HetznerServer {
                 return Ok(if gone.is_empty() { Undid::Nothing } else { Undid::Something });
             }
             let was = |fact: &str| context.planned.seen.get(fact).map(String::as_str);
-            let server = subject.one().await?;
+            // A later step has given it back: there is nothing to put back.
+            let Some(server) = subject.found().await?.into_iter().max_by_key(|server| server.id) else {
+                return Ok(Undid::Nothing);
+            };
             match (action, was(STATUS), was(TYPE)) {
                 ("resize", _, Some(kind)) if kind != server.server_type.name => {
                     resize(context, &subject, kind).await.map(|_| Undid::Something)

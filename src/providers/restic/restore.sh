@@ -31,6 +31,7 @@ while [ $turn -lt $all ]; do
   set -- "$@" "$from" "$to"
   turn=$((turn + 2))
   [ -e "$(before "$to")" ] || [ -e "$(before "$to").none" ] && [ ! -e "$(stage "$to")" ] && continue
+  [ -e "$(stage "$to")/.in-place" ] && continue
   mkdir -p "$(dirname "$to")" || exit 1
   if mountpoint -q "$to" 2>/dev/null; then
     echo "$to is a mount point, which cannot change its name"
@@ -45,13 +46,23 @@ done
 while [ $# -gt 0 ]; do
   from=$1 to=$2
   shift 2
+  if [ -e "$(stage "$to")/.in-place" ]; then
+    rm -rf "$(stage "$to")"
+    continue
+  fi
   [ -e "$(stage "$to")$from" ] || continue
   if [ -e "$to" ] || [ -L "$to" ]; then
-    [ -e "$(before "$to")" ] || mv "$to" "$(before "$to")" || exit 1
+    if [ -e "$(before "$to")" ]; then
+      echo "$to is there again: stop what writes there"
+      exit 66
+    fi
+    mv "$to" "$(before "$to")" || exit 1
   elif [ ! -e "$(before "$to")" ]; then
     : >"$(before "$to").none" || exit 1
   fi
-  mv "$(stage "$to")$from" "$to" || exit 1
+  # Not into a folder that somebody has made there meanwhile.
+  mv -T "$(stage "$to")$from" "$to" || exit 1
+  : >"$(stage "$to")/.in-place"
   rm -rf "$(stage "$to")"
 done
 tell restored "\"snapshot\":\"$snapshot\""

@@ -353,7 +353,11 @@ impl Engine {
         }
         let event = Event::Abandoned { by: by.clone(), reason: self.clean(&reason) };
         let audited = Some(("abandoned", Some(by.clone())));
-        self.act(journal, run, vec![event], own_messages(&state), audited).await?;
+        let mut messages = own_messages(&state);
+        if state.plan.report.is_some() {
+            messages.push(Notice::report(run));
+        }
+        self.act(journal, run, vec![event], messages, audited).await?;
         Ok(())
     }
 

@@ -392,7 +392,7 @@ impl Engine {
         let run = state.id;
         let mut batch = Batch::new();
         releases::record(state, self.now(), &mut batch);
-        saved::record(state, &mut batch);
+        saved::record(state, &self.0.parts.store, &mut batch);
         if let Err(error) = followed::forget(run, &self.0.parts.store, &mut batch) {
             tracing::warn!(run.id = %run, %error, "what was followed of it stays in the store");
         }
