@@ -34,7 +34,7 @@ async fn taken_over(moment: &str) {
     // Done by the first, by the second, or told of.
     let told = |said: &&String| {
         said.contains("*R-1* `deploy staging web 1.8`")
-            && ["deployed in", "was carried out by another Houston"].iter().any(|end| said.contains(end))
+            && ["deployed in", "I have taken over"].iter().any(|end| said.contains(end))
             || said.contains("Is it still meant?")
     };
     it.until("somebody to answer alice", || it.said().iter().find(told).cloned()).await;
