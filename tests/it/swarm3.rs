@@ -82,16 +82,26 @@ impl Three {
         client.get(format!("http://docker/{what}")).send().await.ok()?.json().await.ok()
     }
 
+    /// Between two leaders there is none for some seconds.
     async fn leader(&self) -> usize {
-        let nodes = self.nodes(1).await.unwrap();
-        let leader = nodes.iter().find(|node| node["ManagerStatus"]["Leader"] == true).unwrap();
+        for _ in 0..600 {
+            if let Some(leader) = self.leader_now().await {
+                return leader;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("nobody is the leader: {:?}", self.nodes(1).await);
+    }
+
+    async fn leader_now(&self) -> Option<usize> {
+        let nodes = self.nodes(1).await?;
+        let leader = nodes.iter().find(|node| node["ManagerStatus"]["Leader"] == true)?;
         for n in 1..=3 {
-            let info = self.get(n, "info").await.unwrap();
-            if info["Swarm"]["NodeID"] == leader["ID"] {
-                return n;
+            if self.get(n, "info").await?["Swarm"]["NodeID"] == leader["ID"] {
+                return Some(n);
             }
         }
-        panic!("nobody is the leader: {nodes:?}");
+        None
     }
 }
 
