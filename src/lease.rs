@@ -300,6 +300,11 @@ impl Lease {
         self.0.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// At the end of a Houston that goes by itself: what became of the lease was said, and is no trouble.
+    fn given_back(&self) {
+        self.0.standing.send_replace(Standing::Unknown { why: "it was given back".to_owned() });
+    }
+
     fn publish(&self, standing: Standing) {
         let trouble = match (&standing, &*self.0.standing.borrow()) {
             (Standing::Mine { trouble: Some(now), .. }, Standing::Mine { trouble: None, .. }) => {

@@ -142,7 +142,7 @@ impl Keeper {
             Ok(Err(error)) => tracing::warn!("the lease was not given back, it ends by itself: {error}"),
             Err(_) => tracing::warn!("the lease was not given back in time, it ends by itself"),
         }
-        self.lease.publish(Standing::Unknown { why: "it was given back".to_owned() });
+        self.lease.given_back();
     }
 
     /// One look at the register, and what follows from it. Returns how long to wait before the next one.
