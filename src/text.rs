@@ -238,12 +238,17 @@ pub fn commands<T: AsRef<str>>(lines: &[T]) -> String {
     out + "\n```"
 }
 
+/// One word of a POSIX shell, whatever `text` holds.
+pub fn shquote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Words as a POSIX shell reads them back: `docker service rm web`, `sh -c 'echo $1'`.
 pub fn shell_words<T: AsRef<str>>(words: &[T]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     let quoted = words.iter().map(|word| match word.as_ref() {
         word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
-        word => format!("'{}'", word.replace('\'', r"'\''")),
+        word => shquote(word),
     });
     quoted.collect::<Vec<_>>().join(" ")
 }

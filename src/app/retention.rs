@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError, stat};
 pub(super) async fn keep_to(dispatcher: &Dispatcher, keep: &Retention, by_size: bool) {
     let parts = &dispatcher.parts;
     if let Err(error) = parts.engine.keep_to(keep, by_size).await {
-        tracing::warn!("old runs stay for now: {error}");
+        tracing::warn!("old runs cannot be removed yet: {error}");
     }
     if by_size {
         let store = parts.store.clone();

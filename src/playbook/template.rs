@@ -36,7 +36,7 @@ static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
     );
     engine.set_fuel(Some(FUEL));
     engine.set_debug(false);
-    engine.add_filter("shquote", |text: &str| shquote(text));
+    engine.add_filter("shquote", |text: &str| text::shquote(text));
     engine
 });
 
@@ -53,11 +53,6 @@ static PROMPTS: LazyLock<Engine<'static>> = LazyLock::new(|| {
     );
     engine
 });
-
-/// One word of a POSIX shell, whatever `text` holds.
-pub fn shquote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
 
 /// What the names in a template stand for. Inputs that were not given are none, so that `when: version`
 /// and `default(…)` work and a wrong name is still an error.

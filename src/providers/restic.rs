@@ -9,6 +9,7 @@ pub use said::{Compared, Said, Shown, Snapshot, Summary};
 
 use crate::exec::Command;
 use crate::secret::Secret;
+use crate::text::shquote;
 
 macro_rules! script {
     ($name:literal) => {
@@ -43,11 +44,11 @@ impl Access {
     fn input(&self) -> String {
         let mut lines = format!(
             "RESTIC_REPOSITORY={}\nRESTIC_PASSWORD={}\n",
-            quoted(&self.repository),
-            quoted(self.password.expose())
+            shquote(&self.repository),
+            shquote(self.password.expose())
         );
         for (name, value) in &self.credentials {
-            lines.push_str(&format!("{name}={}\n", quoted(value.expose())));
+            lines.push_str(&format!("{name}={}\n", shquote(value.expose())));
         }
         lines
     }
@@ -105,12 +106,8 @@ pub fn before(path: &str, word: &str) -> String {
 
 /// Words as a shell reads them back.
 fn shell(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    let quoted: Vec<String> = words.iter().map(|word| shquote(word)).collect();
     quoted.join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Whose snapshot it is: what is saved of one source of one environment belongs together, wherever it was saved.

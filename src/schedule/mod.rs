@@ -42,7 +42,7 @@ const MOST_FIRES: usize = 200;
 struct Reconciler {
     dispatcher: Dispatcher,
     stop: CancellationToken,
-    /// Schedules that something is done for now, and what that is.
+    /// Schedules that are being worked on, and the work.
     busy: BTreeSet<ScheduleName>,
     work: JoinSet<ScheduleName>,
     /// Those whose watchers are told something.

@@ -234,17 +234,23 @@ async fn a_second_one_waits_for_the_lock_and_leaves_a_review_of_its_own() {
     t.end().await;
 }
 
-#[tokio::test]
-async fn a_right_that_is_lost_in_the_queue_is_lost() {
-    let t = House::with(leads_may()).await;
+/// The progress of two runs of carol's: one moves, the other waits for it.
+async fn one_behind_the_other(t: &House) -> (Said, Said) {
     t.say("carol", "ops", "!deploy prod web 1.8-slow --break-glass \"the shop is down\"").await;
-    announced(&t, "R-1").await;
+    announced(t, "R-1").await;
     let first = t.progress("R-1").await;
     t.until(&first, &["step 1 of"]).await;
     t.say("carol", "ops", "!deploy prod web 1.6 --break-glass \"again\"").await;
-    announced(&t, "R-2").await;
+    announced(t, "R-2").await;
     let second = t.progress("R-2").await;
     t.until(&second, &["is 1st in the queue"]).await;
+    (first, second)
+}
+
+#[tokio::test]
+async fn a_right_that_is_lost_in_the_queue_is_lost() {
+    let t = House::with(leads_may()).await;
+    let (first, second) = one_behind_the_other(&t).await;
     t.rewrite("houston.yaml", "lead: {users: [bob, carol]}", "lead: {users: [bob]}");
     answered(&t, "bob", "!reload", &["lead"]).await;
     t.until(&first, &["deployed in"]).await;
@@ -260,14 +266,7 @@ async fn a_right_that_is_lost_in_the_queue_is_lost() {
 #[tokio::test]
 async fn one_that_waits_in_the_queue_is_not_said_to_be_held_up_by_a_freeze_that_begins_meanwhile() {
     let t = House::with(leads_may()).await;
-    t.say("carol", "ops", "!deploy prod web 1.8-slow --break-glass \"the shop is down\"").await;
-    announced(&t, "R-1").await;
-    let first = t.progress("R-1").await;
-    t.until(&first, &["step 1 of"]).await;
-    t.say("carol", "ops", "!deploy prod web 1.6 --break-glass \"again\"").await;
-    announced(&t, "R-2").await;
-    let second = t.progress("R-2").await;
-    t.until(&second, &["is 1st in the queue"]).await;
+    let (first, second) = one_behind_the_other(&t).await;
     t.say("alice", "ops", "!freeze prod until 3h hands off").await;
     let parts =
         ["Under way, not held up by it: R-1.", "R-2 broke the glass and goes through it: `!cancel R-2`"];

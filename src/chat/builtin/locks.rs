@@ -4,13 +4,10 @@
 
 use super::Call;
 use crate::chat::operate::parse_lock;
-use crate::chat::{cards, plan_text, steal};
+use crate::chat::{cards, steal};
 use crate::playbook::model::LockName;
-use crate::runs::NewRun;
-use crate::runs::event::Origin;
 use crate::runs::locks::{Held, Holder, ManualLock};
 use crate::runs::steal::{From, Steal};
-use crate::store::Batch;
 use crate::text::{self, code};
 
 pub(super) async fn lock(call: &Call<'_>) -> String {
@@ -128,24 +125,9 @@ fn not_locked(call: &Call<'_>, name: &LockName, held: &[Held]) -> String {
     }
 }
 
-/// A run like every other: nothing is said when its own messages say it.
 async fn begin(call: &Call<'_>, steal: Steal) -> Option<String> {
-    let parts = &call.dispatcher.parts;
-    let cause = call.cause;
     let approval = call.config.approval_to_steal(&steal.lock.environment);
     let mut plan = steal.plan(call.bound.canonical.clone(), approval);
     plan.basis = call.config.basis(&plan);
-    if call.bound.dry_run {
-        return Some(plan_text::dry_run(&plan, &[], &[]));
-    }
-    let mut with = Batch::new();
-    parts.ledger.batch_for(&cause.id, &mut with);
-    let origin = Origin {
-        room: cause.room.clone(),
-        thread: cause.thread.clone(),
-        message: cause.id.clone(),
-        schedule: None,
-    };
-    let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with, fired: None };
-    parts.engine.create(new).await.err().map(|error| error.to_string())
+    call.begin(plan).await
 }

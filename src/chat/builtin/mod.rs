@@ -17,9 +17,13 @@ use std::sync::Arc;
 
 use super::dispatch::{Dispatcher, OwnedBound};
 use crate::access::{Action, Authorized};
+use crate::chat::plan_text;
 use crate::config::Config;
 use crate::gateway::events::Inbound;
-use crate::runs::Asked;
+use crate::playbook::model::Plan;
+use crate::runs::event::Origin;
+use crate::runs::{Asked, NewRun};
+use crate::store::Batch;
 
 /// What a built-in is given.
 pub(super) struct Call<'a> {
@@ -32,6 +36,24 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     fn asked(&self) -> Asked<'_> {
         Asked { by: &self.cause.by, command: &self.bound.canonical }
+    }
+
+    /// A run like every other, of a plan that is no playbook's: nothing is said when its own messages say it.
+    async fn begin(&self, plan: Plan) -> Option<String> {
+        if self.bound.dry_run {
+            return Some(plan_text::dry_run(&plan, &[], &[]));
+        }
+        let (parts, cause) = (&self.dispatcher.parts, self.cause);
+        let mut with = Batch::new();
+        parts.ledger.batch_for(&cause.id, &mut with);
+        let origin = Origin {
+            room: cause.room.clone(),
+            thread: cause.thread.clone(),
+            message: cause.id.clone(),
+            schedule: None,
+        };
+        let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with, fired: None };
+        parts.engine.create(new).await.err().map(|error| error.to_string())
     }
 }
 

@@ -6,12 +6,9 @@ use super::Call;
 use super::freezes::until_and_reason;
 use super::schedules::{change, named, row_of};
 use crate::access::Action;
-use crate::chat::{plan_text, scheduled, standing};
+use crate::chat::{scheduled, standing};
 use crate::ids::ServiceName;
-use crate::runs::NewRun;
-use crate::runs::event::Origin;
 use crate::runs::standing::Allow;
-use crate::store::Batch;
 use crate::text::{defuse, said, typed};
 
 /// A run like every other: nothing is said when its own messages say it.
@@ -65,19 +62,7 @@ pub(super) async fn allow(call: &Call<'_>) -> Option<String> {
     };
     let mut plan = allow.plan(call.bound.canonical.clone(), environment, Some(policy));
     plan.basis = call.config.basis(&plan);
-    if call.bound.dry_run {
-        return Some(plan_text::dry_run(&plan, &[], &[]));
-    }
-    let mut with = Batch::new();
-    parts.ledger.batch_for(&cause.id, &mut with);
-    let origin = Origin {
-        room: cause.room.clone(),
-        thread: cause.thread.clone(),
-        message: cause.id.clone(),
-        schedule: None,
-    };
-    let new = NewRun { plan, by: cause.by.clone(), origin, tell: Vec::new(), with, fired: None };
-    parts.engine.create(new).await.err().map(|error| error.to_string())
+    call.begin(plan).await
 }
 
 pub(super) async fn revoke(call: &Call<'_>) -> String {

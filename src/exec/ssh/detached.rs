@@ -392,7 +392,7 @@ async fn whole(stream: Option<impl AsyncRead + Unpin>) -> String {
 /// `set -- 'docker' 'service' …`: the words as the wrapper reads them back.
 fn quoted(program: &str, arguments: &[String]) -> String {
     let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
-    let words: Vec<String> = words.map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    let words: Vec<String> = words.map(text::shquote).collect();
     format!("set -- {}", words.join(" "))
 }
 
